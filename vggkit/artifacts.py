@@ -1,0 +1,202 @@
+"""What a run leaves, and how it is read back.
+
+    results/<suite>/<name>/seed-<n>/
+        config.json        the full configuration
+        metrics.csv        a row for each epoch
+        gradients.parquet  a row for each epoch, weight tensor and kind of average (see `gradients`)
+        summary.json       final and best metrics, speed, machine, versions, checksums
+    results/.checkpoints/<suite>/<name>/seed-<n>/
+        checkpoint.pt      the last finished epoch of a run under way
+        lock               held while a process trains the run
+
+A finished run's folder appears in one step, by renaming, and `summary.json` holds the checksum of
+every other file: a half-written or damaged run is never taken for a finished one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+
+from vggkit.config import ConfigError, RunConfig
+
+RESULTS_VARIABLE = "VGGKIT_RESULTS"
+
+
+class ArtifactError(Exception):
+    """A run's files are damaged, in use, of another configuration, or cannot be written."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    config: RunConfig
+    metrics: pd.DataFrame
+    gradients: pd.DataFrame
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where one run's files lie under a results folder."""
+
+    folder: Path
+    checkpoint: Path
+    lock: Path
+
+    @classmethod
+    def of(cls, results: str | os.PathLike[str], config: RunConfig) -> "RunPaths":
+        place = Path(config.suite, config.name, f"seed-{config.seed}")
+        working = Path(results, ".checkpoints", place)
+        return cls(Path(results, place), working / "checkpoint.pt", working / "lock")
+
+
+@contextmanager
+def claim(paths: RunPaths) -> Iterator[None]:
+    """Hold the run for this process alone; the system lets go of it when the process ends.
+
+    Raises:
+        ArtifactError: another process holds it, or the results folder cannot be written.
+    """
+    lock = FileLock(paths.lock, timeout=0)
+    try:
+        paths.folder.parent.mkdir(parents=True, exist_ok=True)
+        paths.lock.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=paths.folder.parent):
+            pass
+        lock.acquire()
+    except Timeout:
+        raise ArtifactError(f"results: another process is training {paths.folder}; wait for it") from None
+    except OSError as error:
+        raise ArtifactError(f"results: cannot write {paths.folder} ({error.strerror}); choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_run(paths: RunPaths, run: Run) -> Run:
+    """Write a finished run in one step and return it with the checksums in its summary."""
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.folder.parent))
+    try:
+        _write_json(partial / "config.json", run.config.to_dict())
+        run.metrics.to_csv(partial / "metrics.csv", index=False)
+        run.gradients.to_parquet(partial / "gradients.parquet", compression="zstd", index=False)
+        files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        summary = run.summary | {"files": files}
+        _write_json(partial / "summary.json", summary)
+        for path in partial.iterdir():
+            _sync(path)
+        partial.chmod(0o755)  # mkdtemp makes it private
+        partial.rename(paths.folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return Run(run.config, run.metrics, run.gradients, summary)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or not what the summary's checksum says.
+    """
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+        for name, sha256 in summary["files"].items():
+            if _sha256(folder / name) != sha256:
+                raise ArtifactError(f"results: {folder / name} is damaged; restore it, or delete {folder} to train anew")
+        config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
+        metrics = pd.read_csv(folder / "metrics.csv")
+        gradients = pd.read_parquet(folder / "gradients.parquet")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(
+            f"results: {folder} cannot be read ({reason}); restore it, or delete it to train anew"
+        ) from error
+    return Run(config, metrics, gradients, summary)
+
+
+def read_finished(paths: RunPaths, config: RunConfig) -> Run | None:
+    """The finished run of this configuration, or None where there is none.
+
+    Raises:
+        ArtifactError: it is damaged, or the folder holds a run of another configuration.
+    """
+    if not paths.folder.exists():
+        return None
+    run = read_run(paths.folder)
+    check_same(run.config, config, paths.folder)
+    return run
+
+
+def check_same(found: RunConfig, wanted: RunConfig, place: Path) -> None:
+    """Raise ArtifactError, naming the fields that differ, unless both are the same configuration."""
+    old, new = found.to_dict(), wanted.to_dict()
+    different = [f"{name} {old[name]!r}, not {new[name]!r}" for name in old if old[name] != new[name]]
+    if different:
+        raise ArtifactError(
+            f"results: {place} holds a run of another configuration ({'; '.join(different)}); "
+            "choose another suite or results folder"
+        )
+
+
+def find_runs(results: str | os.PathLike[str], suite: str | None = None) -> list[Run]:
+    """All finished runs, of one suite or of all, by suite, name and seed.
+
+    Raises:
+        ArtifactError: as `read_run`.
+    """
+    pattern = f"{suite or '*'}/*/seed-*/summary.json"
+    return [read_run(path.parent) for path in sorted(Path(results).glob(pattern)) if path.parts[-4][0] != "."]
+
+
+def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
+    """Replace the checkpoint in one step: a killed process leaves the old one or the new one."""
+    partial = paths.checkpoint.with_suffix(".partial")
+    torch.save(state, partial)
+    _sync(partial)
+    partial.replace(paths.checkpoint)
+
+
+def read_checkpoint(paths: RunPaths, config: RunConfig, device: torch.device) -> dict[str, Any] | None:
+    """The state of an unfinished run, or None where there is none.
+
+    Raises:
+        ArtifactError: it is damaged or of another configuration.
+    """
+    if not paths.checkpoint.exists():
+        return None
+    try:
+        state = torch.load(paths.checkpoint, map_location=device, weights_only=True)
+        found = RunConfig.from_dict(state["config"])
+    except ConfigError:
+        raise ArtifactError(f"checkpoint: {paths.checkpoint} is of another version; delete it to start anew") from None
+    except Exception as error:  # torch.load documents no exceptions: zip, pickle and runtime errors all occur
+        raise ArtifactError(f"checkpoint: {paths.checkpoint} is damaged; delete it to start anew") from error
+    check_same(found, config, paths.checkpoint)
+    return state
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,234 @@
+"""What a run is: one frozen, validated configuration, and the seven of Table 1.
+
+A run's settings are the defaults below, changed by its suite (`SUITES`), by its named
+configuration (`CONFIGURATIONS`) and by whoever starts it, in this order.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; its message is one line that names field and allowed values."""
+
+
+class DatasetSize(NamedTuple):
+    """Images of each of the 100 classes."""
+
+    train: int
+    validation: int
+    test: int
+
+
+NUM_CLASSES = 100
+DATASETS = {"cifar100": DatasetSize(475, 25, 100), "synthetic": DatasetSize(50, 5, 10)}
+SCHEDULES = ("cosine", "constant", "cosine-per-batch")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+INITIALISATIONS = ("default", "he")
+
+
+def _setting(default: Any, meaning: str, choices: Iterable[str] = ()) -> Any:
+    return field(default=default, metadata={"help": meaning, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's numbers; where data and results lie is not part of it.
+
+    Raises:
+        ConfigError: a value has the wrong type or is impossible.
+    """
+
+    suite: str = _setting("local", "group of runs with common settings; its folder in results/")
+    depth: int = _setting(38, "layers with weights: 8 + 6 x blocks per stage (8, 14, 20, ...)")
+    batch_norm: bool = _setting(True, "batch normalisation in processing and reduction blocks")
+    residual: bool = _setting(True, "identity shortcut around each processing block")
+    initialisation: str = _setting("default", "PyTorch's default, or He et al. (2015)", INITIALISATIONS)
+    dropout: float = _setting(0.0, "probability of dropping a feature before the linear layer")
+    dataset: str = _setting("cifar100", "images to train on", DATASETS)
+    train_images_per_class: int | None = _setting(None, "training images of each class; None: all")
+    split_seed: int = _setting(0, "draws the validation images; independent of seed")
+    batch_size: int = _setting(100, "images per training step")
+    epochs: int = _setting(100, "passes over the training images")
+    learning_rate: float = _setting(1e-3, "Adam's learning rate in the first epoch")
+    minimum_learning_rate: float = _setting(2e-5, "where cosine annealing ends")
+    schedule: str = _setting("cosine", "learning rate over time", SCHEDULES)
+    weight_decay: float = _setting(0.0, "L2 penalty added to the gradient by Adam")
+    precision: str = _setting("float32", "arithmetic of the network", PRECISIONS)
+    seed: int = _setting(0, "draws initial weights, batch order, augmentation, dropout")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = _typed(item.name, getattr(self, item.name), _TYPES[item.name])
+            object.__setattr__(self, item.name, value)
+            choices = item.metadata["choices"]
+            _require(not choices or value in choices, item.name, value, f"one of {', '.join(choices)}")
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        def check(holds: bool, name: str, allowed: str) -> None:
+            _require(holds, name, getattr(self, name), allowed)
+
+        plain = self.suite.replace("-", "").replace("_", "")
+        check(plain.isascii() and plain.isalnum(), "suite", "letters, digits, '-' and '_'")
+        check_depth(self.depth)
+        check(0 <= self.dropout < 1, "dropout", "a number from 0 up to, but not including, 1")
+        size = DATASETS[self.dataset].train
+        images = size if self.train_images_per_class is None else self.train_images_per_class
+        check(1 <= images <= size, "train_images_per_class", f"1 to {size} for {self.dataset}, or None for all")
+        check(1 <= self.batch_size <= images * NUM_CLASSES, "batch_size",
+              f"1 to {images * NUM_CLASSES}, the number of training images")  # fmt: skip
+        check(self.epochs >= 1, "epochs", "an integer of at least 1")
+        check(self.learning_rate > 0, "learning_rate", "a finite number above 0")
+        check(self.minimum_learning_rate >= 0, "minimum_learning_rate", "a finite number of at least 0")
+        if self.schedule != "constant":
+            check(self.minimum_learning_rate <= self.learning_rate, "minimum_learning_rate",
+                  f"at most learning_rate ({self.learning_rate:g}) with schedule {self.schedule}")  # fmt: skip
+        check(self.weight_decay >= 0, "weight_decay", "a finite number of at least 0")
+        for name in ("seed", "split_seed"):
+            check(0 <= getattr(self, name) < 2**31, name, "an integer from 0 to 2147483647")
+
+    @property
+    def model(self) -> str:
+        """The network's name, such as vgg38_bn_rc."""
+        return f"vgg{self.depth:02d}" + "_bn" * self.batch_norm + "_rc" * self.residual
+
+    @property
+    def name(self) -> str:
+        """The run's name: the network, then every setting in which it differs from its suite.
+
+        `seed` and `precision` are left out: they should not change what is found.
+        """
+        common = dict(_DEFAULTS) | SUITES.get(self.suite, {})
+        silent = {"suite", "depth", "batch_norm", "residual", "seed", "precision"}
+        different = {k: v for k, v in asdict(self).items() if k not in silent and v != common[k]}
+        parts = [_ABBREVIATIONS.get(k, k.replace("_", "-")) + _short(v) for k, v in different.items()]
+        return "_".join([self.model, *parts])
+
+    @property
+    def blocks_per_stage(self) -> int:
+        return (self.depth - 8) // 6
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "RunConfig":
+        """Build from names and values.
+
+        Raises:
+            ConfigError: as the class; also for a name that is no field, with the nearest one.
+        """
+        for name in settings:
+            check_name("field", name, _DEFAULTS)
+        return cls(**settings)
+
+    @classmethod
+    def named(cls, configuration: str, **settings: Any) -> "RunConfig":
+        """One of `CONFIGURATIONS` under its suite's common settings, changed by `settings`.
+
+        Raises:
+            ConfigError: the configuration or a setting is unknown or unusable.
+        """
+        check_name("configuration", configuration, CONFIGURATIONS)
+        common = SUITES.get(settings.get("suite", _DEFAULTS["suite"]), {})
+        return cls.from_dict(common | CONFIGURATIONS[configuration] | settings)
+
+    @classmethod
+    def from_text(cls, name: str, text: str) -> Any:
+        """Read a field's value from the command line's `text` by the field's type.
+
+        Raises:
+            ConfigError: the name is no field, or the text is no value of its type.
+        """
+        check_name("field", name, _DEFAULTS)
+        wanted = _TYPES[name]
+        if type(None) in get_args(wanted) and text.lower() == "none":
+            return None
+        if bool is wanted and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        for kind in (int, float):
+            if kind in (wanted, *get_args(wanted)):
+                try:
+                    return _typed(name, kind(text), wanted)
+                except ValueError:
+                    pass
+        return _typed(name, text, wanted)
+
+
+def _plain(depth: int, batch_norm: bool = False, residual: bool = False, **settings: Any) -> dict[str, Any]:
+    return {"depth": depth, "batch_norm": batch_norm, "residual": residual, **settings}
+
+
+# Table 1 of the report, row by row.
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "vgg08": _plain(8),
+    "vgg38": _plain(38),
+    "vgg38_bn": _plain(38, batch_norm=True),
+    "vgg38_rc": _plain(38, residual=True),
+    "vgg38_bn_rc": _plain(38, batch_norm=True, residual=True),
+    "vgg38_bn_lr1e-2": _plain(38, batch_norm=True, learning_rate=1e-2),
+    "vgg38_bn_rc_lr1e-2": _plain(38, batch_norm=True, residual=True, learning_rate=1e-2),
+}
+
+# The settings that all runs of a suite share. Any other name is a suite with the defaults.
+SUITES: dict[str, dict[str, Any]] = {
+    "table1": {},
+    "preview": {"epochs": 10, "train_images_per_class": 158},
+}
+
+_ABBREVIATIONS = {"learning_rate": "lr", "weight_decay": "wd"}
+_TYPES = get_type_hints(RunConfig)
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}
+
+
+def check_depth(depth: int) -> None:
+    """Raise ConfigError, naming the nearest depths, unless depth = 8 + 6 x blocks per stage."""
+    if depth < 8 or (depth - 8) % 6:
+        below = max(8, depth - (depth - 8) % 6)
+        nearest = "8" if depth < 8 else f"{below} and {below + 6}"
+        allowed = f"8 + 6 x blocks per stage (8, 14, 20, ..., 38, ...); nearest: {nearest}"
+        raise ConfigError(f"depth: {depth} is not allowed; allowed: {allowed}")
+
+
+def check_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise ConfigError, naming the nearest known name, unless `name` is one of them."""
+    known = list(known)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(known)}")
+
+
+def _require(holds: bool, name: str, value: Any, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name}: {value!r} is not allowed; allowed: {allowed}")
+
+
+_KINDS = {int: "an integer", float: "a finite number", bool: "true or false", str: "text"}
+
+
+def _typed(name: str, value: Any, wanted: Any) -> Any:
+    """`value` as the field's type: an integer may stand for a number, nothing else is converted."""
+    kinds = get_args(wanted) or (wanted,)
+    if value is None and type(None) in kinds:
+        return value
+    kind = next(k for k in kinds if k is not type(None))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if kind is float and right:
+        right = math.isfinite(value)
+    _require(right, name, value, _KINDS[kind])
+    return value
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):  # 0.01 -> 1e-2, as Table 1 writes it
+        mantissa, exponent = f"{value:e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{int(exponent)}" if value else "0"
+    return str(value)

@@ -1,0 +1,218 @@
+"""Images: CIFAR-100 or a synthetic stand-in, held as uint8 and augmented in whole batches.
+
+Images stay integers, (N, 32, 32, 3), until a batch is used; a batch (B, 3, 32, 32) comes out in
+channels_last layout, the one in which convolutions are fastest.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import vggkit.compat  # noqa: F401  (before torchvision)
+from torchvision.datasets import CIFAR100
+from torchvision.datasets.utils import check_integrity
+
+from vggkit.config import DATASETS, NUM_CLASSES, RunConfig
+
+MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, in [0, 1]
+STD = (0.2023, 0.1994, 0.2010)
+PADDING = 4
+SIZE = 32
+DATA_VARIABLE = "VGGKIT_DATA"
+DEFAULT_FOLDER = Path("data")
+HELP = (
+    f"give a folder that holds cifar-100-python/ by --data or {DATA_VARIABLE}, leave both out to download to "
+    f"{DEFAULT_FOLDER}/, or train on --dataset synthetic, which needs no files"
+)
+
+
+class DataError(Exception):
+    """The data set cannot be had; the message is one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels (N, 32, 32, 3) uint8 and labels (N,) int64 of 0 to 99."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> "Images":
+        return Images(self.pixels[index], self.labels[index])
+
+    def to(self, device: torch.device) -> "Images":
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set's three parts, and a checksum of what is in them."""
+
+    train: Images
+    validation: Images
+    test: Images
+    checksum: str
+
+    def to(self, device: torch.device) -> "Splits":
+        return Splits(self.train.to(device), self.validation.to(device), self.test.to(device), self.checksum)
+
+
+def load(config: RunConfig, folder: str | os.PathLike[str] | None = None) -> Splits:
+    """The images a run trains, validates and tests on.
+
+    CIFAR-100 is read from `folder`, else from the folder named by VGGKIT_DATA, else from ./data,
+    where it is downloaded once.
+
+    Raises:
+        DataError: the files are missing or damaged, or the download failed.
+    """
+    if config.dataset == "synthetic":
+        train, test = _synthetic()
+    else:
+        train, test = _cifar100(folder or os.environ.get(DATA_VARIABLE) or None)
+    per_class = config.train_images_per_class or DATASETS[config.dataset].train
+    kept, held_out = split(train.labels, config.split_seed, DATASETS[config.dataset].validation, per_class)
+    parts = train[kept], train[held_out], test
+    return Splits(*parts, checksum=_checksum(parts))
+
+
+def split(labels: Tensor, split_seed: int, validation: int, train: int) -> tuple[Tensor, Tensor]:
+    """Indices of `train` and `validation` images of each class, drawn by `split_seed`, in file order.
+
+    The validation images do not depend on `train`, and fewer training images are a subset of more.
+    """
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(split_seed))
+    by_class = order[torch.argsort(labels[order], stable=True)].reshape(NUM_CLASSES, -1)
+    held_out, kept = by_class[:, :validation], by_class[:, validation : validation + train]
+    return kept.flatten().sort().values, held_out.flatten().sort().values
+
+
+def _cifar100(folder: str | os.PathLike[str] | None) -> tuple[Images, Images]:
+    root = Path(folder) if folder else DEFAULT_FOLDER
+    files = root / CIFAR100.base_folder
+    if folder and not root.is_dir():
+        raise DataError(f"data: no folder {root}; {HELP}")
+    if not folder and not files.is_dir():
+        _download(root)
+    # The files are pickles, which run code when they are read: nothing is read before its sum holds.
+    sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
+    for name, md5 in sums:
+        if not (files / name).is_file():
+            raise DataError(f"data: {files / name} is missing; {HELP}")
+        if not check_integrity(str(files / name), md5):
+            raise DataError(f"data: {files / name} is damaged (its MD5 is not {md5}); delete it, then {HELP}")
+    parts = []
+    for train in (True, False):
+        source = CIFAR100(root, train=train)
+        parts.append(Images(torch.from_numpy(source.data), torch.tensor(source.targets)))
+    return parts[0], parts[1]
+
+
+def _download(root: Path) -> None:
+    try:
+        with redirect_stdout(StringIO()):
+            CIFAR100(root, download=True)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"data: CIFAR-100 could not be downloaded to {root} ({reason}); {HELP}") from error
+
+
+def _synthetic(seed: int = 0) -> tuple[Images, Images]:
+    """100 classes of striped images: 10 orientations x 10 colours, phase, contrast and noise drawn per image."""
+    size = DATASETS["synthetic"]
+    per_class = size.train + size.validation + size.test
+    rng = np.random.default_rng(seed)
+    labels = np.tile(np.arange(NUM_CLASSES), per_class)
+    angle = labels % 10 * (np.pi / 10)
+    colour = labels // 10 * (2 * np.pi / 10)
+    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32) / SIZE
+    wave = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y
+    phase = rng.uniform(0, 2 * np.pi, (len(labels), 1, 1))
+    stripes = np.sin(2 * np.pi * 4 * wave + phase).astype(np.float32)[..., None]
+    tint = np.cos(colour[:, None] + np.array([0, 2, 4]) * np.pi / 3).astype(np.float32)[:, None, None]
+    contrast = rng.uniform(20, 50, (len(labels), 1, 1, 1)).astype(np.float32)
+    noise = rng.standard_normal((len(labels), SIZE, SIZE, 3), dtype=np.float32)
+    pixels = (128 + contrast * stripes + 40 * tint + 20 * noise).clip(0, 255).astype(np.uint8)
+    images = Images(torch.from_numpy(pixels), torch.from_numpy(labels))
+    first_test = NUM_CLASSES * (size.train + size.validation)
+    return images[torch.arange(first_test)], images[torch.arange(first_test, len(labels))]
+
+
+def _checksum(parts: tuple[Images, ...]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.pixels.numpy().tobytes())
+        digest.update(part.labels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """One epoch's random draws, each (N,): the order of the images, crop offsets 0 to 8, and flips.
+
+    Drawn on the CPU from (seed, epoch) alone: every device sees the same batches, and a resumed
+    run draws what the uninterrupted one would have drawn.
+    """
+
+    order: Tensor
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+
+    @classmethod
+    def draw(cls, images: int, seed: int, epoch: int) -> "EpochPlan":
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(images, generator=generator)
+        top, left = torch.randint(0, 2 * PADDING + 1, (2, images), generator=generator)
+        flip = torch.randint(0, 2, (images,), generator=generator).bool()
+        return cls(order, top, left, flip)
+
+    def to(self, device: torch.device) -> "EpochPlan":
+        return EpochPlan(*(t.to(device) for t in (self.order, self.top, self.left, self.flip)))
+
+
+def train_batches(images: Images, plan: EpochPlan, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Augmented, normalised batches (B, 3, 32, 32) with labels (B,); the last one may be smaller."""
+    for start in range(0, len(images), batch_size):
+        chosen = slice(start, start + batch_size)
+        index = plan.order[chosen]
+        pixels = augment(images.pixels[index], plan.top[chosen], plan.left[chosen], plan.flip[chosen])
+        yield normalise(pixels), images.labels[index]
+
+
+def evaluation_batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised batches in file order, without augmentation."""
+    for pixels, labels in zip(images.pixels.split(batch_size), images.labels.split(batch_size), strict=True):
+        yield normalise(pixels), labels
+
+
+def augment(pixels: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+    """Crop (B, 32, 32, 3) at offsets `top`, `left` (B,) of the zero-padded images; mirror where `flip`.
+
+    The same as torchvision's RandomCrop(32, padding=4) and RandomHorizontalFlip for these draws.
+    """
+    padded = F.pad(pixels, (0, 0, PADDING, PADDING, PADDING, PADDING))
+    steps = torch.arange(SIZE, device=pixels.device)
+    image = torch.arange(len(pixels), device=pixels.device)
+    rows = top[:, None] + steps
+    columns = left[:, None] + torch.where(flip[:, None], SIZE - 1 - steps, steps)
+    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """(B, 32, 32, 3) uint8 to (B, 3, 32, 32) float32, (x / 255 - mean) / std, channels_last."""
+    mean = torch.tensor(MEAN, device=pixels.device)
+    std = torch.tensor(STD, device=pixels.device)
+    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)

@@ -1,0 +1,41 @@
+"""The machine and the versions that a measurement was made with."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Device, threads, versions and commit, for a summary; names no host, user or path."""
+    names = ("torch", "torchvision", "numpy")
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+    return {"device": device_name(device), "threads": torch.get_num_threads(), "versions": versions, "commit": commit()}
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The commit of this code, with "+changes" where the library was changed since; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        call = ["git", "-C", str(here), *arguments]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
