@@ -5,6 +5,7 @@
         metrics.csv        a row for each epoch
         gradients.parquet  a row for each epoch, weight tensor and kind of average (see `gradients`)
         summary.json       final and best metrics, speed, machine, versions, checksums
+        weights.safetensors  the network after the last epoch (committed for seed 0 only)
     results/.checkpoints/<suite>/<name>/seed-<n>/
         checkpoint.pt      the last finished epoch of a run under way
         lock               held while a process trains the run
@@ -18,7 +19,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,12 @@ from typing import Any
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
 
 from vggkit.config import ConfigError, RunConfig
 
 RESULTS_VARIABLE = "VGGKIT_RESULTS"
+WEIGHTS = "weights.safetensors"
 
 
 class ArtifactError(Exception):
@@ -86,13 +89,15 @@ def claim(paths: RunPaths) -> Iterator[None]:
         lock.release()
 
 
-def write_run(paths: RunPaths, run: Run) -> Run:
-    """Write a finished run in one step and return it with the checksums in its summary."""
+def write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | None = None) -> Run:
+    """Write a finished run, with the network's weights, in one step; return it with its checksums."""
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.folder.parent))
     try:
         _write_json(partial / "config.json", run.config.to_dict())
         run.metrics.to_csv(partial / "metrics.csv", index=False)
         run.gradients.to_parquet(partial / "gradients.parquet", compression="zstd", index=False)
+        if weights:
+            save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, partial / WEIGHTS)
         files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
         summary = run.summary | {"files": files}
         _write_json(partial / "summary.json", summary)
@@ -115,6 +120,8 @@ def read_run(folder: Path) -> Run:
     try:
         summary = json.loads((folder / "summary.json").read_text())
         for name, sha256 in summary["files"].items():
+            if name == WEIGHTS and not (folder / name).exists():
+                continue  # optional: the numbers stand without it
             if _sha256(folder / name) != sha256:
                 raise ArtifactError(f"results: {folder / name} is damaged; restore it, or delete {folder} to train anew")
         config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
@@ -139,6 +146,17 @@ def read_finished(paths: RunPaths, config: RunConfig) -> Run | None:
     run = read_run(paths.folder)
     check_same(run.config, config, paths.folder)
     return run
+
+
+def read_weights(paths: RunPaths) -> dict[str, torch.Tensor]:
+    """The network after the last epoch of a finished run, for `load_state_dict`.
+
+    Raises:
+        ArtifactError: the run left no weights.
+    """
+    if not (paths.folder / WEIGHTS).exists():
+        raise ArtifactError(f"weights: {paths.folder} holds no {WEIGHTS}; train the run anew in another results folder")
+    return load_file(paths.folder / WEIGHTS)
 
 
 def check_same(found: RunConfig, wanted: RunConfig, place: Path) -> None:

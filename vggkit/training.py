@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vggkit import artifacts, machine
 from vggkit.artifacts import Run, RunPaths
-from vggkit.config import ConfigError, RunConfig
+from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.data import EpochPlan, Images, Splits, evaluation_batches, load, train_batches
 from vggkit.gradients import GradientLog, to_frame
 from vggkit.models import VGG, count_parameters
@@ -140,12 +140,15 @@ def train(
             return finished
         state = artifacts.read_checkpoint(paths, config, device)
         trainer = Trainer(config, load(config, data).to(device), device)
-        run = artifacts.write_run(paths, _train_epochs(trainer, paths, state, progress))
+        run, weights = _train_epochs(trainer, paths, state, progress)
+        run = artifacts.write_run(paths, run, weights)
         paths.checkpoint.unlink(missing_ok=True)
         return run
 
 
-def _train_epochs(trainer: Trainer, paths: RunPaths, state: dict[str, Any] | None, progress: Progress) -> Run:
+def _train_epochs(
+    trainer: Trainer, paths: RunPaths, state: dict[str, Any] | None, progress: Progress
+) -> tuple[Run, dict[str, Tensor]]:
     config = trainer.config
     metrics: list[dict[str, Any]] = []
     gradients: list[Tensor] = []
@@ -169,12 +172,9 @@ def _train_epochs(trainer: Trainer, paths: RunPaths, state: dict[str, Any] | Non
         history = {"metrics": metrics, "gradients": gradients, "best": best}
         artifacts.write_checkpoint(paths, {"config": config.to_dict(), **history, **trainer.state_dict()})
         progress(epoch, len(trainer.data.train), metrics[-1])
-    return Run(
-        config,
-        pd.DataFrame(metrics),
-        to_frame(trainer.gradient_log.names, torch.stack(gradients)),
-        _summary(trainer, metrics, best),
-    )
+    weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    frame = to_frame(trainer.gradient_log.names, torch.stack(gradients))
+    return Run(config, pd.DataFrame(metrics), frame, _summary(trainer, metrics, best)), weights
 
 
 def _diverged(metrics: list[dict[str, Any]]) -> bool:

@@ -1,0 +1,247 @@
+"""The command line: parse, call the library, print. Every mistake is one line and exit status 2."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vggkit import artifacts, bench, tables, training
+from vggkit.artifacts import ArtifactError, Run, RunPaths
+from vggkit.config import CONFIGURATIONS, ConfigError, RunConfig, check_name
+from vggkit.data import DATA_VARIABLE, DataError, load
+from vggkit.models import VGG, count_parameters
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__.split(":")[0])
+console = Console()
+
+Results = Annotated[Path, typer.Option(help="Folder of results.", envvar=artifacts.RESULTS_VARIABLE)]
+Data = Annotated[
+    Path | None,
+    typer.Option(help=f"Folder that holds cifar-100-python; else {DATA_VARIABLE}; else ./data, downloaded once."),
+]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU where there is one.")]
+Name = Annotated[str, typer.Argument(help=f"One of {', '.join(CONFIGURATIONS)}.", metavar="NAME")]
+
+DEFAULT_RESULTS = Path("results")
+
+
+def main() -> None:
+    """Run the command line; a mistake is one line on stderr and exit status 2, Ctrl-C is 130."""
+    try:
+        status = app(standalone_mode=False)
+    except (ConfigError, DataError, ArtifactError) as error:
+        _fail(str(error), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("stopped; the last finished epoch is kept: run the same command again to go on", 130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what every wrong use of an option has
+            raise
+        _fail(error.format_message(), 2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"vggkit: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for every field of RunConfig; it gets those used in `settings`.
+
+    They are taken as text and read by RunConfig, so that a wrong value is told in the same words
+    everywhere.
+    """
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.name != "settings"]
+    added = []
+    for field in fields(RunConfig):
+        kind = getattr(field.type, "__name__", str(field.type))
+        choices = field.metadata["choices"]
+        option = typer.Option(
+            help=f"{field.metadata['help']} [default: {'all' if field.default is None else field.default}]",
+            metavar="|".join(choices) if choices else kind.upper().replace(" | ", "|"),
+            show_default=False,
+        )
+        annotation = Annotated[str | None, option]
+        added.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+
+    def wrapped(**given: Any) -> None:
+        settings = {p.name: RunConfig.from_text(p.name, given.pop(p.name)) for p in added if given[p.name] is not None}
+        for parameter in added:
+            given.pop(parameter.name, None)
+        command(**given, settings=settings)
+
+    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
+    return wrapped
+
+
+@app.command("list")
+def list_(results: Results = DEFAULT_RESULTS) -> None:
+    """Show the named configurations and which runs of them are finished."""
+    runs = artifacts.find_runs(results)
+    table = Table("configuration", "learning rate", "parameters", "finished runs (suite, seed)")
+    for name in CONFIGURATIONS:
+        config = RunConfig.named(name)
+        finished = [f"{run.config.suite} {run.config.seed}" for run in runs if run.config.name == name]
+        parameters = f"{count_parameters(VGG.from_config(config)):,}"
+        table.add_row(name, f"{config.learning_rate:g}", parameters, ", ".join(finished) or "none")
+    console.print(table)
+
+
+@app.command()
+@with_settings
+def train(
+    name: Name,
+    settings: dict[str, Any],
+    results: Results = DEFAULT_RESULTS,
+    data: Data = None,
+    device: Device = None,
+) -> None:
+    """Train a configuration, go on with it where it stopped, or show it where it is finished."""
+    config = RunConfig.named(name, **settings)
+    with progress_bar(config) as progress:
+        run = training.train(config, results=results, data=data, device=device, progress=progress)
+    _print_summary(run, RunPaths.of(results, config).folder)
+
+
+class progress_bar:
+    """Shows images, loss, accuracy, images/s and time left; a line for each epoch off a terminal."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        columns = ["[progress.description]{task.description}", "{task.fields[speed]}", "{task.fields[last]}"]
+        text = [TextColumn(column) for column in columns]
+        self.bar = Progress(text[0], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), *text[1:])
+        self.task: Any = None
+
+    def __enter__(self) -> training.Progress:
+        self.bar.start()
+        return self.update
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def update(self, epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
+        """Take a report of `training.train`."""
+        size = self.config.train_images_per_class or training.DATASETS[self.config.dataset].train
+        per_epoch = size * training.NUM_CLASSES
+        if self.task is None:
+            self.task = self.bar.add_task(self.config.name, total=per_epoch * self.config.epochs, speed="", last="")
+            self.bar.update(self.task, completed=per_epoch * (epoch - 1))
+        speed = self.bar.tasks[0].speed
+        self.bar.update(
+            self.task, completed=per_epoch * (epoch - 1) + images, speed=f"{speed:,.0f} images/s" if speed else ""
+        )
+        if metrics:
+            last = (
+                f"epoch {epoch}: loss {metrics['train_loss']:.3f} / {metrics['validation_loss']:.3f}, accuracy "
+                f"{metrics['train_accuracy']:.1%} / {metrics['validation_accuracy']:.1%} (train / validation)"
+            )
+            self.bar.update(self.task, last=last)
+            if not console.is_terminal:
+                console.print(last, soft_wrap=True)
+
+
+@app.command()
+@with_settings
+def evaluate(
+    name: Name,
+    settings: dict[str, Any],
+    results: Results = DEFAULT_RESULTS,
+    data: Data = None,
+    device: Device = None,
+) -> None:
+    """Evaluate the weights of a finished run anew, beside what it recorded."""
+    config = RunConfig.named(name, **settings)
+    paths = RunPaths.of(results, config)
+    run = artifacts.read_finished(paths, config)
+    if run is None:
+        raise ArtifactError(f"results: no finished run in {paths.folder}; train it first: vggkit train {name}")
+    weights = artifacts.read_weights(paths)
+    chosen = training.choose_device(device)
+    splits = load(config, data).to(chosen)
+    model = VGG.from_config(config)
+    model.load_state_dict(weights)
+    model.to(chosen)
+    table = Table("split", "loss", "accuracy", "recorded loss", "recorded accuracy")
+    for split, images in (("validation", splits.validation), ("test", splits.test)):
+        loss, accuracy = training.evaluate(model, images, config, chosen)
+        recorded = [run.summary["final"][f"{split}_{metric}"] for metric in ("loss", "accuracy")]
+        table.add_row(split, f"{loss:.4f}", f"{accuracy:.2%}", f"{recorded[0]:.4f}", f"{recorded[1]:.2%}")
+    console.print(table)
+
+
+@app.command()
+def table(
+    results: Results = DEFAULT_RESULTS,
+    format: Annotated[str, typer.Option(help="terminal, markdown, csv or latex.")] = "terminal",
+) -> None:
+    """Print Table 1: the report's values and ours."""
+    check_name("format", format, ("terminal", "markdown", "csv", "latex"))
+    frame = tables.table1(tables.representative_runs(results))
+    if format != "terminal":
+        print(tables.as_text(frame, format))
+        return
+    shown = Table(*frame.columns, title="Table 1 (report, ours)")
+    for row in tables.formatted(frame).itertuples(index=False):
+        shown.add_row(*row)
+    console.print(shown)
+
+
+@app.command()
+def notebooks(
+    names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default all of Table 1.")] = None,
+    results: Results = DEFAULT_RESULTS,
+    output: Annotated[Path, typer.Option(help="Folder for the executed notebooks.")] = Path("book/runs"),
+    source: Annotated[Path, typer.Option(help="Folder of the notebooks.")] = Path("notebooks"),
+) -> None:
+    """Execute the notebooks with Papermill: a page for each finished run, and the comparison."""
+    from vggkit import execution  # needs the extra `book`
+
+    for name in names or CONFIGURATIONS:
+        check_name("configuration", name, CONFIGURATIONS)
+    for page in execution.execute(names or list(CONFIGURATIONS), results=results, output=output, source=source):
+        print(page)
+
+
+@app.command("bench")
+def bench_(
+    seconds: Annotated[float, typer.Option(help="How long each way is timed.")] = 10.0,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file too.")] = None,
+    device: Device = None,
+) -> None:
+    """Measure images/s of training for each model and precision beside a plain loop."""
+    if not seconds > 0:
+        raise ConfigError(f"seconds: {seconds!r} is not allowed; allowed: a number above 0")
+    measured = bench.measure(training.choose_device(device), seconds)
+    shown = Table("model", "loop", "images/s", "times the plain loop", title=measured["machine"])
+    for row in measured["rows"]:
+        shown.add_row(row["model"], row["loop"], f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}")
+    console.print(shown)
+    if json:
+        bench.write(json, measured)
+
+
+def _print_summary(run: Run, folder: Path) -> None:
+    table = Table("epoch", "train loss", "train acc", "val loss", "val acc", "test loss", "test acc")
+    for which in ("final", "best"):
+        if values := run.summary[which]:
+            metrics = [
+                values[f"{split}_{metric}"] for split in ("train", "validation", "test") for metric in ("loss", "accuracy")
+            ]
+            cells = ["-" if v is None else f"{v:.2%}" if i % 2 else f"{v:.4f}" for i, v in enumerate(metrics)]
+            table.add_row(f"{values['epoch']} ({which})", *cells)
+    console.print(table)
+    state = "diverged: the loss was not finite" if run.summary["diverged"] else "finished"
+    console.print(f"{state}; {run.summary['images_per_second']:,.0f} images/s; see {folder}", soft_wrap=True)
