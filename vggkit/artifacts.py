@@ -123,7 +123,9 @@ def read_run(folder: Path) -> Run:
             if name == WEIGHTS and not (folder / name).exists():
                 continue  # optional: the numbers stand without it
             if _sha256(folder / name) != sha256:
-                raise ArtifactError(f"results: {folder / name} is damaged; restore it, or delete {folder} to train anew")
+                raise ArtifactError(
+                    f"results: {folder / name} is damaged; restore it, or delete {folder} to train anew"
+                )
         config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
         metrics = pd.read_csv(folder / "metrics.csv")
         gradients = pd.read_parquet(folder / "gradients.parquet")

@@ -70,9 +70,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             show_default=False,
         )
         annotation = Annotated[str | None, option]
-        added.append(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
+        added.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
     def wrapped(**given: Any) -> None:
         settings = {p.name: RunConfig.from_text(p.name, given.pop(p.name)) for p in added if given[p.name] is not None}
@@ -238,7 +236,9 @@ def _print_summary(run: Run, folder: Path) -> None:
     for which in ("final", "best"):
         if values := run.summary[which]:
             metrics = [
-                values[f"{split}_{metric}"] for split in ("train", "validation", "test") for metric in ("loss", "accuracy")
+                values[f"{split}_{metric}"]
+                for split in ("train", "validation", "test")
+                for metric in ("loss", "accuracy")
             ]
             cells = ["-" if v is None else f"{v:.2%}" if i % 2 else f"{v:.4f}" for i, v in enumerate(metrics)]
             table.add_row(f"{values['epoch']} ({which})", *cells)

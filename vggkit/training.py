@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vggkit import artifacts, machine
 from vggkit.artifacts import Run, RunPaths
-from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
+from vggkit.config import ConfigError, RunConfig
 from vggkit.data import EpochPlan, Images, Splits, evaluation_batches, load, train_batches
 from vggkit.gradients import GradientLog, to_frame
 from vggkit.models import VGG, count_parameters

@@ -1,0 +1,42 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # All runs, side by side
+#
+# Table 1 and the runs on common axes, for the finished runs of all seven configurations.
+
+# %% tags=["parameters", "hide-input"]
+seed: int = 0  # which seed's runs
+results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of this project
+
+# %% tags=["remove-cell"]
+from IPython import get_ipython
+from IPython.display import HTML
+
+from vggkit import figures, notebook, tables
+
+notebook.refuse_unknown(globals(), get_ipython(), ("seed", "results"))
+runs = tables.representative_runs(notebook.results_folder(results), seed)
+
+# %% [markdown]
+# ## Table 1
+
+# %% tags=["hide-input"]
+HTML(tables.table1_html(runs))
+
+# %% [markdown]
+# ## Accuracy and gradients
+
+# %% tags=["hide-input"]
+figures.comparison(runs)

@@ -1,0 +1,88 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A run, layer by layer
+#
+# One configuration: its settings, curves, gradient flow and final metrics. Rerun it with other
+# parameters; a finished run is loaded, anything else is trained.
+
+# %% tags=["parameters", "hide-input"]
+configuration: str = "vgg08"  # which row of Table 1 to start from: vgg08, vgg38, vgg38_bn, vgg38_rc, ...
+suite: str = "local"  # group of runs, its folder in results/; "table1" and "preview" hold the report's runs
+depth: int = None  # layers with weights: 8 + 6 x blocks per stage; None here and below: the configuration's own
+batch_norm: bool = None  # batch normalisation in processing and reduction blocks
+residual: bool = None  # identity shortcut around each processing block
+initialisation: str = None  # default or he
+dropout: float = None  # probability of dropping a feature before the linear layer
+dataset: str = None  # cifar100, or synthetic, which needs no files
+train_images_per_class: int = None  # training images of each class
+split_seed: int = None  # draws the validation images
+batch_size: int = None  # images per training step
+epochs: int = None  # passes over the training images
+learning_rate: float = None  # Adam's learning rate in the first epoch
+minimum_learning_rate: float = None  # where cosine annealing ends
+schedule: str = None  # cosine, constant or cosine-per-batch
+weight_decay: float = None  # L2 penalty added to the gradient by Adam
+precision: str = None  # float32, tf32 (GPU) or bfloat16
+seed: int = None  # draws initial weights, batch order, augmentation, dropout
+data: str = None  # folder that holds cifar-100-python; else VGGKIT_DATA; else data/, downloaded once
+results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of this project
+
+# %% tags=["remove-cell"]
+from IPython import get_ipython
+from IPython.display import Markdown
+
+from vggkit import figures, notebook, tables
+
+# %% tags=["hide-input"]
+run = notebook.run(globals(), get_ipython())
+Markdown(notebook.heading(run))
+
+# %% [markdown]
+# ## Configuration
+
+# %% tags=["hide-input"]
+notebook.settings_table(run)
+
+# %% [markdown]
+# ## Curves
+
+# %% tags=["hide-input"]
+figures.curves([run])
+
+# %% [markdown]
+# ## Gradient flow
+
+# %% tags=["hide-input"]
+figures.gradient_flow(run)
+
+# %% tags=["hide-input"]
+figures.gradient_heatmap(run)
+
+# %% tags=["hide-input"]
+figures.gradient_heatmap(run, statistic="update_ratio")
+
+# %% [markdown]
+# ## Final metrics
+#
+# After the last epoch, beside the report's row where it has one.
+
+# %% tags=["hide-input"]
+tables.run_table(run)
+
+# %% [markdown]
+# ## Where the data of this page are
+
+# %% tags=["hide-input"]
+Markdown(notebook.provenance(run))

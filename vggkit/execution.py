@@ -1,0 +1,82 @@
+"""Executes the notebooks with Papermill, once per finished run, into pages free of paths and litter."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+
+from vggkit.artifacts import RESULTS_VARIABLE, ArtifactError
+from vggkit.tables import representative_runs
+
+RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
+
+
+def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Path, source: Path) -> Iterator[Path]:
+    """Execute the run notebook for each configuration and then the comparison; yield each page.
+
+    Raises:
+        ArtifactError: a configuration has no finished run, or the notebooks are not in `source`.
+    """
+    for notebook in (RUN, COMPARISON):
+        if not (source / notebook).is_file():
+            raise ArtifactError(f"source: no {notebook} in {source}; name the folder of the notebooks")
+    runs = representative_runs(results)
+    for name in names:
+        if name not in runs:
+            raise ArtifactError(f"results: no finished run of {name} in {results}; train it first: vggkit train {name}")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        config = runs[name].config
+        parameters = {"configuration": name, "suite": config.suite, "precision": config.precision}
+        yield _page(source / RUN, output / f"{name}.ipynb", results, parameters)
+    yield _page(source / COMPARISON, output / COMPARISON, results, {})
+
+
+def _page(source: Path, page: Path, results: str | os.PathLike[str], parameters: dict[str, Any]) -> Path:
+    before = os.environ.get(RESULTS_VARIABLE)
+    os.environ[RESULTS_VARIABLE] = str(Path(results).resolve())  # the kernel inherits it
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            executed = Path(folder, page.name)
+            papermill.execute_notebook(source, executed, parameters=parameters, progress_bar=False, cwd=source)
+            notebook = nbformat.read(executed, as_version=4)
+    finally:
+        if before is None:
+            del os.environ[RESULTS_VARIABLE]
+        else:
+            os.environ[RESULTS_VARIABLE] = before
+    clean(notebook)
+    partial = page.with_suffix(".partial")
+    nbformat.write(notebook, partial)
+    partial.replace(page)
+    return page
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Take out what differs between machines and calls, and hide the cell that Papermill injected."""
+    kernel = notebook.metadata.get("kernelspec", {})
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
+    for index, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags", [])
+        title = re.search(r"^# (.+)$", cell.source, flags=re.M)
+        if cell.cell_type == "markdown" and title:
+            cell.source = cell.source.replace("{name}", page_name(notebook))
+        hidden = ["remove-cell"] if "injected-parameters" in tags else []
+        cell.metadata = nbformat.from_dict({"tags": [*tags, *hidden]} if tags or hidden else {})
+        cell.id = f"cell-{index}"
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.output_type != "stream"]
+
+
+def page_name(notebook: nbformat.NotebookNode) -> str:
+    """The configuration that Papermill injected, for the page's title."""
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            found = re.search(r'configuration = "(.+)"', cell.source)
+            return found[1] if found else ""
+    return ""

@@ -1,0 +1,234 @@
+"""Figures from finished runs, as SVG inside the page, for light and dark pages alike.
+
+Text and axes are drawn in a placeholder colour that becomes `currentColor`, so they follow the
+page; curves use seaborn's colour-blind palette. A `Figure` carries its caption, computed from the
+run, and a description for those who cannot see it.
+"""
+
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.figure import Figure as Canvas
+
+from vggkit.artifacts import Run
+from vggkit.tables import REPORT, TITLES, is_full, run_settings, turning_epoch, vanishing_ratio
+
+INK = "#010203"  # stands for the page's own text colour
+TRAIN, VALIDATION = sns.color_palette("colorblind").as_hex()[0:2]
+EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
+PALETTE = dict(zip(TITLES, [sns.color_palette("colorblind").as_hex()[i] for i in (7, 0, 1, 2, 3, 1, 3)], strict=True))
+STATISTIC_LABELS = {
+    "mean_abs": "mean |gradient|",
+    "l2_norm": "L2 norm of the gradient",
+    "update_ratio": "|update| / |weight|",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing as SVG with a caption that can be read alone; shown by notebooks and by the book."""
+
+    svg: str
+    caption: str
+    description: str
+
+    def titled(self, label: str) -> "Figure":
+        """The same, its caption preceded by `label`, such as "Figure 1"."""
+        return Figure(self.svg, f"<b>{html.escape(label)}.</b> {self.caption}", self.description)
+
+    def _repr_html_(self) -> str:
+        svg = self.svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.description)}" ', 1)
+        style = "overflow-x:auto;margin:1.5em 0"
+        caption = f'<figcaption style="font-size:0.9em">{self.caption}</figcaption>'
+        return f'<figure class="vggkit-figure" style="{style}">{svg}{caption}</figure>'
+
+
+@contextmanager
+def _drawing(columns: int, height: float = 3.4) -> Iterator[tuple[Canvas, Sequence[Axes]]]:
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "vggkit", "font.family": "sans-serif", "font.size": 11}
+    colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    with mpl.rc_context(sns.axes_style("ticks") | settings | colours):
+        canvas = Canvas(figsize=(4.6 * columns, height), layout="constrained")
+        axes = canvas.subplots(1, columns, squeeze=False)[0]
+        yield canvas, axes
+
+
+def _finish(canvas: Canvas, axes: Sequence[Axes], caption: str, description: str) -> Figure:
+    for ax in axes:
+        sns.despine(ax=ax)
+        ax.grid(visible=True, axis="y", color="#808080", alpha=0.25, linewidth=0.7)
+    buffer = io.StringIO()
+    canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)  # a hundredth of a point is enough
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'style="width:100%;min-width:30rem;height:auto"', svg, count=1)
+    # Ids must differ between figures on one page.
+    unique = f"{abs(hash_text(svg)):x}"
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>v{unique}-", svg)
+    return Figure(re.sub(r"\n\s*", "\n", svg), caption, description)
+
+
+def hash_text(text: str) -> int:
+    """A short number from a text, the same in every process."""
+    import zlib
+
+    return zlib.crc32(text.encode())
+
+
+def curves(runs: Sequence[Run]) -> Figure:
+    """Cross-entropy and accuracy of training and validation over the epochs (the report's Figures 1 and 4)."""
+    with _drawing(2) as (canvas, axes):
+        for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
+            ends = []
+            for run, line in zip(runs, ("-", "--", ":", "-."), strict=False):
+                for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
+                    values = run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1)
+                    ax.plot(run.metrics["epoch"], values, line, color=colour, linewidth=1.8)
+                    name = split if len(runs) == 1 else f"{_title(run)}, {split}"
+                    ends.append((float(values.iloc[-1]), run.metrics["epoch"].iloc[-1], name, colour))
+            _direct_labels(ax, ends)
+            ax.set(xlabel="epoch", ylabel="cross-entropy" if metric == "loss" else "accuracy (%)")
+        sentences = []
+        for run in runs:
+            final, best = run.summary["final"], turning_epoch(run)
+            sentences.append(
+                f"{_title(run)} ends at {_percent(final['train_accuracy'])} training and "
+                f"{_percent(final['validation_accuracy'])} validation accuracy "
+                f"(lowest validation loss in epoch {best} of {run.config.epochs})"
+            )
+        caption = f"{'; '.join(sentences)}. {_origin(runs)}"
+        return _finish(canvas, axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
+
+
+def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> Figure:
+    """A statistic of every layer's gradient, a line for each epoch (the report's Figures 2, 3 and 5)."""
+    chosen = run.gradients[(run.gradients["over"] == over) & (run.gradients["kind"] != "bn")]
+    table = chosen.pivot(index="epoch", columns="layer", values=statistic).sort_index()
+    layers = np.arange(1, table.shape[1] + 1)
+    norm = Normalize(1, max(2, table.index.max()))
+    with _drawing(2) as (canvas, axes):
+        for ax, scale in zip(axes, ("linear", "log"), strict=True):
+            for epoch, values in table.iterrows():
+                shown = values.where(values > 0)  # zero has no logarithm
+                ax.plot(layers, shown if scale == "log" else values, color=EPOCHS(norm(epoch)), linewidth=1)
+            ax.set(xlabel="layer, from input to output", ylabel=STATISTIC_LABELS[statistic], yscale=scale)
+        bar = canvas.colorbar(mpl.cm.ScalarMappable(norm, EPOCHS), ax=list(axes), label="epoch", aspect=30)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        ratio = vanishing_ratio(run)
+        caption = (
+            f"{_title(run)}: {STATISTIC_LABELS[statistic]} of each convolution and the linear layer, "
+            f"{'last batch' if over == 'last' else 'mean over the batches'} of each epoch; linear and logarithmic. "
+            f"In the last epoch the median convolution of the first half gets {_times(ratio)} of the last layer's "
+            f"mean |gradient|. {_origin([run])}"
+        )
+        description = f"Line charts over the layers of {_title(run)}, one line for each epoch; ratio {_times(ratio)}."
+        return _finish(canvas, axes, caption, description)
+
+
+def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") -> Figure:
+    """The same statistic as colour: every weight tensor, BN included, against the epoch."""
+    chosen = run.gradients[run.gradients["over"] == over]
+    table = chosen.pivot(index="layer", columns="epoch", values=statistic).sort_index()
+    values = table.where(table > 0).to_numpy()
+    low, high = np.nanmin(values), np.nanmax(values)
+    with _drawing(1, height=4.2) as (canvas, axes):
+        canvas.set_figwidth(9.2)
+        extent = (0.5, table.shape[1] + 0.5, table.shape[0] + 0.5, 0.5)
+        image = axes[0].imshow(
+            values, aspect="auto", interpolation="nearest", cmap="viridis", norm=LogNorm(low, high), extent=extent
+        )
+        axes[0].set(xlabel="epoch", ylabel="weight tensor, from input to output")
+        canvas.colorbar(image, ax=axes[0], label=STATISTIC_LABELS[statistic])
+        names = chosen.drop_duplicates("layer").set_index("layer")["parameter"]
+        weakest = str(names[table.iloc[:, -1].idxmin()])
+        caption = (
+            f"{_title(run)}: {STATISTIC_LABELS[statistic]} of all {len(table)} weight tensors, averaged over the "
+            f"batches of each epoch, from {low:.1e} to {high:.1e}. In the last epoch it is smallest in "
+            f"<code>{weakest}</code>. {_origin([run])}"
+        )
+        return _finish(canvas, axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {low:.1e} to {high:.1e}.")
+
+
+def comparison(runs: Mapping[str, Run]) -> Figure:
+    """Validation accuracy over the epochs, and the gradient over the layers in the last epoch, of all runs."""
+    with _drawing(2, height=4.0) as (canvas, axes):
+        ends = []
+        for name, run in runs.items():
+            line = "--" if run.config.learning_rate != REFERENCE_LEARNING_RATE else "-"
+            accuracy = 100 * run.metrics["validation_accuracy"]
+            progress = run.metrics["epoch"] / run.config.epochs * 100
+            axes[0].plot(progress, accuracy, line, color=PALETTE[name], linewidth=1.6)
+            ends.append((float(accuracy.iloc[-1]), float(progress.iloc[-1]), _label(run), PALETTE[name]))
+            last = run.gradients.query("over == 'mean' and kind != 'bn'")
+            last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
+            place = np.linspace(0, 1, len(last))
+            axes[1].plot(place, last["mean_abs"], line, color=PALETTE[name], linewidth=1.6)
+        _direct_labels(axes[0], ends)
+        axes[0].set(xlabel="share of the run's epochs (%)", ylabel="validation accuracy (%)")
+        axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
+        order = sorted(runs.values(), key=lambda run: -run.summary["final"]["validation_accuracy"])
+        ranked = ", ".join(f"{_label(run)} {_percent(run.summary['final']['validation_accuracy'])}" for run in order)
+        caption = f"Final validation accuracy: {ranked}. Dashed: learning rate 1e-2. {_origin(list(runs.values()))}"
+        return _finish(canvas, axes, caption, f"Line charts; final validation accuracy: {ranked}.")
+
+
+REFERENCE_LEARNING_RATE = 1e-3
+
+
+def _direct_labels(ax: Axes, ends: list[tuple[float, Any, str, str]]) -> None:
+    """Name each line at its end, moved apart where lines end close together."""
+    low, high = ax.get_ylim()
+    gap = (high - low) * 0.062
+    previous = -np.inf
+    for value, x, name, colour in sorted(ends):
+        place = max(value, previous + gap)
+        previous = place
+        ax.annotate(
+            name, (x, place), xytext=(5, 0), textcoords="offset points", color=colour, va="center", fontsize=9,
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def _title(run: Run) -> str:
+    return TITLES.get(run.config.name, run.config.name)
+
+
+def _label(run: Run) -> str:
+    return _title(run) + ("" if is_full(run) else "*")
+
+
+def _percent(value: float | None) -> str:
+    return "no finite" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2g} times" if ratio >= 0.01 else f"{ratio:.1e} times"
+
+
+def _origin(runs: Sequence[Run]) -> str:
+    """Which results a figure shows; every caption ends with it."""
+    settings = sorted({f"{run.config.suite}: {run_settings(run)}" for run in runs})
+    reduced = [_title(run) for run in runs if not is_full(run)]
+    if not reduced:
+        note = ""
+    elif len(reduced) == len(runs):
+        note = " Not a full run of Table 1."
+    else:
+        note = f" Not full runs of Table 1 (marked *): {', '.join(reduced)}."
+    return f"<i>[{'; '.join(settings)}]</i>{note}"
+
+
+assert set(REPORT["rows"]) == set(TITLES)

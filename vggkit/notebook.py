@@ -1,0 +1,95 @@
+"""What the notebooks call: read their parameters strictly, find or train the run, describe it."""
+
+import ast
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vggkit.artifacts import RESULTS_VARIABLE, Run, RunPaths
+from vggkit.config import ConfigError, RunConfig, check_name
+from vggkit.tables import TITLES, is_full, run_settings
+from vggkit.training import train
+
+SETTINGS = tuple(field.name for field in fields(RunConfig))
+PARAMETERS = ("configuration", *SETTINGS, "data", "results")
+INJECTED = "# Parameters\n"  # how Papermill's injected cell begins
+
+
+def run(variables: Mapping[str, Any], shell: Any) -> Run:
+    """The run that the parameters in the notebook's `variables` name, trained where it is not finished.
+
+    A wrong parameter ends the notebook with a one-line error.
+
+    Raises:
+        ConfigError, data.DataError, artifacts.ArtifactError: as `training.train`.
+    """
+    refuse_unknown(variables, shell, PARAMETERS)
+    settings = {name: variables[name] for name in SETTINGS if variables.get(name) is not None}
+    config = RunConfig.named(variables["configuration"], **settings)
+    return train(config, results=results_folder(variables.get("results")), data=variables.get("data"))
+
+
+def refuse_unknown(variables: Mapping[str, Any], shell: Any, known: Iterable[str]) -> None:
+    """Raise ConfigError for a parameter that Papermill injected and the notebook does not have.
+
+    Papermill only warns about it, and the run would go on with the defaults. From here on the
+    library's errors show as one line instead of a traceback.
+    """
+    from vggkit.artifacts import ArtifactError
+    from vggkit.data import DataError
+
+    def one_line(shell: Any, kind: type, error: BaseException, traceback: Any, **kwargs: Any) -> list[str]:
+        print(f"{kind.__name__}: {error}")
+        return [f"{kind.__name__}: {error}"]
+
+    if shell is not None:
+        shell.set_custom_exc((ConfigError, DataError, ArtifactError), one_line)
+    for cell in variables.get("In", []):
+        if cell.startswith(INJECTED):
+            for statement in ast.parse(cell).body:
+                for target in getattr(statement, "targets", []):
+                    check_name("parameter", target.id, known)
+
+
+def results_folder(given: str | None) -> Path:
+    """The folder named by the parameter, else by VGGKIT_RESULTS, else results/ of the project around."""
+    if given or os.environ.get(RESULTS_VARIABLE):
+        return Path(given or os.environ[RESULTS_VARIABLE])
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "pyproject.toml").is_file() and (folder / "results").is_dir():
+            return folder / "results"
+    return here / "results"
+
+
+def heading(run: Run) -> str:
+    """In a sentence: what the run is, and whether it is one of Table 1's full runs."""
+    kind = "the settings of Table 1" if is_full(run) else "**not a full run of Table 1**"
+    state = " **Diverged: the loss was not finite.**" if run.summary["diverged"] else ""
+    name = TITLES.get(run.config.name, run.config.name)
+    return f"**{name}**, suite `{run.config.suite}`: {run_settings(run)} ({kind}).{state}"
+
+
+def settings_table(run: Run) -> pd.DataFrame:
+    """Every setting with its value and meaning."""
+    rows = [
+        {"setting": f.name, "value": str(getattr(run.config, f.name)), "meaning": f.metadata["help"]}
+        for f in fields(RunConfig)
+    ]
+    return pd.DataFrame(rows).set_index("setting")
+
+
+def provenance(run: Run) -> str:
+    """Where the run's files lie, which code and machine made them, and from which data."""
+    summary, folder = run.summary, RunPaths.of("results", run.config).folder
+    files = "\n".join(f"- `{folder / name}` (SHA-256 `{digest[:12]}…`)" for name, digest in summary["files"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    return (
+        f"{files}\n\nTrained at commit `{(summary['commit'] or 'unknown')[:12]}` on {summary['device']}, "
+        f"{summary['threads']} threads, {versions}, in {summary['wall_seconds'] / 60:.0f} minutes "
+        f"({summary['images_per_second']:,.0f} images/s in training). Images: SHA-256 `{summary['data_sha256'][:12]}…`."
+    )
