@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-import vggkit.compat  # noqa: F401  (before torchvision)
 from vggkit import machine
 from vggkit.config import DATASETS, NUM_CLASSES, RunConfig
 from vggkit.data import MEAN, PADDING, SIZE, STD, EpochPlan, Images, load, train_batches

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from vggkit import artifacts, bench, tables, training
 from vggkit.artifacts import ArtifactError, Run, RunPaths
-from vggkit.config import CONFIGURATIONS, ConfigError, RunConfig, check_name
+from vggkit.config import CONFIGURATIONS, DATASETS, NUM_CLASSES, ConfigError, RunConfig, check_name
 from vggkit.data import DATA_VARIABLE, DataError, load
 from vggkit.models import VGG, count_parameters
 
@@ -132,8 +132,8 @@ class progress_bar:
 
     def update(self, epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
         """Take a report of `training.train`."""
-        size = self.config.train_images_per_class or training.DATASETS[self.config.dataset].train
-        per_epoch = size * training.NUM_CLASSES
+        size = self.config.train_images_per_class or DATASETS[self.config.dataset].train
+        per_epoch = size * NUM_CLASSES
         if self.task is None:
             self.task = self.bar.add_task(self.config.name, total=per_epoch * self.config.epochs, speed="", last="")
             self.bar.update(self.task, completed=per_epoch * (epoch - 1))

@@ -19,7 +19,6 @@ from torch import Tensor
 from torchvision.datasets import CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-import vggkit.compat  # noqa: F401  (before torchvision)
 from vggkit.config import DATASETS, NUM_CLASSES, RunConfig
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, in [0, 1]
