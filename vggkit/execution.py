@@ -43,7 +43,7 @@ def _page(source: Path, page: Path, results: str | os.PathLike[str], parameters:
     try:
         with tempfile.TemporaryDirectory() as folder:
             executed = Path(folder, page.name)
-            papermill.execute_notebook(source, executed, parameters=parameters, progress_bar=False, cwd=source)
+            papermill.execute_notebook(source, executed, parameters=parameters, progress_bar=False, cwd=source.parent)
             notebook = nbformat.read(executed, as_version=4)
     finally:
         if before is None:

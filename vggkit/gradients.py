@@ -11,6 +11,7 @@ gradient, biases included. Nothing here waits for the device before the epoch en
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import torch
@@ -30,8 +31,8 @@ class GradientLog:
     def __init__(self, model: nn.Module) -> None:
         named = list(model.named_parameters())
         self.names = weight_names(model)
-        self._parameters = [p for _, p in named]
-        self._weights = [p for name, p in named if name in self.names]
+        self._parameters: list[Any] = [p for _, p in named]
+        self._weights: list[Any] = [p for name, p in named if name in self.names]
         device = self._weights[0].device
         is_weight = [i for i, (name, _) in enumerate(named) if name in self.names]
         self._is_weight = torch.tensor(is_weight, device=device)

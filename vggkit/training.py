@@ -46,7 +46,7 @@ class Trainer:
         check_precision(config, device)
         self.config, self.data, self.device = config, data, device
         torch.manual_seed(config.seed)
-        self.model = VGG.from_config(config).to(device, memory_format=torch.channels_last)
+        self.model: VGG = VGG.from_config(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -54,7 +54,7 @@ class Trainer:
         self.gradient_log = GradientLog(self.model)
         self.machine = machine.describe(device)  # now: the code on disk may change while the run goes on
 
-    def train_epoch(self, epoch: int, progress: Callable[[int], None]) -> tuple[dict[str, float], Tensor]:
+    def train_epoch(self, epoch: int, progress: Callable[[int], None]) -> tuple[dict[str, Any], Tensor]:
         """Train epoch number `epoch` (from 1); its metrics, and its gradient statistics."""
         config, images = self.config, self.data.train
         torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout, the same after a resume
@@ -159,7 +159,7 @@ def _train_epochs(
     while len(metrics) < config.epochs and not _diverged(metrics):
         epoch = len(metrics) + 1
         start = time.perf_counter()
-        row, values = trainer.train_epoch(epoch, lambda images, epoch=epoch: progress(epoch, images, None))
+        row, values = trainer.train_epoch(epoch, lambda images, epoch=epoch: progress(epoch, images, None))  # type: ignore[misc]
         train_seconds = time.perf_counter() - start
         loss, accuracy = evaluate(trainer.model, trainer.data.validation, config, trainer.device)
         row |= {"validation_loss": loss, "validation_accuracy": accuracy}
@@ -266,7 +266,7 @@ def process_settings(config: RunConfig, device: torch.device) -> Iterator[None]:
     Denormal numbers, which vanishing gradients and their squares in Adam become, are flushed to
     zero: a CPU computes with them many times slower. TF32 is on for `tf32` alone.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.set_flush_denormal(True)
