@@ -148,3 +148,16 @@ def vanishing_ratio(run: Run) -> float:
 def turning_epoch(run: Run) -> int:
     """The epoch with the lowest validation loss."""
     return int(run.metrics.loc[run.metrics["validation_loss"].idxmin(), "epoch"])
+
+
+def status(runs: Mapping[str, Run]) -> str:
+    """In a sentence, as Markdown: which configurations are shown by full runs, which by reduced ones."""
+    full = [TITLES[name] for name, run in runs.items() if is_full(run)]
+    reduced = {TITLES[name]: run for name, run in runs.items() if not is_full(run)}
+    text = f"**Which results these are.** Full runs (`{FULL}`): {'; '.join(full) or 'none'}."
+    if reduced:
+        settings = run_settings(next(iter(reduced.values())))
+        text += (
+            f" Reduced runs (`{REDUCED}`: {settings}), not comparable with the report's values: {'; '.join(reduced)}."
+        )
+    return text
