@@ -98,7 +98,7 @@ class Trainer:
         return loss.detach(), logits.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
         return {name: part.state_dict() for name, part in parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
