@@ -1,0 +1,86 @@
+from typing import Any
+
+import pytest
+
+from vggkit.config import CONFIGURATIONS, ConfigError, RunConfig
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
+    assert RunConfig.named(name).name == name
+    assert RunConfig.named(name, suite="preview").name == name
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("learning_rate", 0, "above 0"),
+        ("learning_rate", -1e-3, "above 0"),
+        ("learning_rate", float("nan"), "finite"),
+        ("learning_rate", float("inf"), "finite"),
+        ("learning_rate", "abc", "finite number"),
+        ("learning_rate", True, "finite number"),
+        ("depth", 9, "8 and 14"),
+        ("depth", 2, "nearest: 8"),
+        ("batch_size", 0, "1 to 47500"),
+        ("batch_size", 47_501, "1 to 47500"),
+        ("epochs", 0, "at least 1"),
+        ("seed", 1.5, "integer"),
+        ("seed", "x", "integer"),
+        ("seed", -1, "0 to 2147483647"),
+        ("dropout", 1.0, "up to, but not including, 1"),
+        ("schedule", "linear", "cosine, constant, cosine-per-batch"),
+        ("suite", "../x", "letters, digits"),
+        ("batch_norm", 1, "true or false"),
+        ("minimum_learning_rate", 0.1, "at most learning_rate"),
+        ("train_images_per_class", 476, "1 to 475"),
+    ],
+)
+def test_impossible_value_is_one_line_naming_field_and_allowed_values(field: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        RunConfig(**{field: value})
+    message = str(error.value)
+    assert message.startswith(f"{field}: ")
+    assert allowed in message
+    assert "\n" not in message
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean vgg38_bn"):
+        RunConfig.named("vgg38_nb")
+    with pytest.raises(ConfigError, match="did you mean learning_rate"):
+        RunConfig.named("vgg08", learning_rat=0.1)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("learning_rate", "1e-2", 0.01),
+        ("epochs", "7", 7),
+        ("batch_norm", "True", True),
+        ("train_images_per_class", "none", None),
+        ("train_images_per_class", "20", 20),
+        ("suite", "mine", "mine"),
+    ],
+)
+def test_text_is_read_by_the_fields_type(field: str, text: str, value: object) -> None:
+    assert RunConfig.from_text(field, text) == value
+
+
+@pytest.mark.parametrize(("field", "text"), [("epochs", "1.5"), ("learning_rate", "nan"), ("batch_norm", "yes")])
+def test_text_of_another_type_is_refused(field: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{field}: "):
+        RunConfig.from_text(field, text)
+
+
+def test_dictionary_gives_the_same_configuration_back() -> None:
+    config = RunConfig.named("vgg38_bn", suite="preview", seed=3)
+    assert RunConfig.from_dict(config.to_dict()) == config
+
+
+def test_name_tells_runs_apart_that_differ_in_what_is_found() -> None:
+    settings: list[dict[str, Any]] = [{}, {"weight_decay": 1e-4}, {"dropout": 0.2}, {"learning_rate": 0.1}]
+    settings += [{"depth": 44}, {"schedule": "constant"}, {"epochs": 3}, {"split_seed": 1}, {"batch_size": 64}]
+    names = {RunConfig.named("vgg38_bn", **s).name for s in settings}
+    assert len(names) == len(settings)
+    assert RunConfig.named("vgg38_bn", seed=1).name == "vgg38_bn"

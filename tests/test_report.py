@@ -1,0 +1,144 @@
+"""What is shown: tables, verdicts, figures, notebooks, the command line."""
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from vggkit import claims, figures, tables
+from vggkit.artifacts import Run, find_runs
+from vggkit.config import CONFIGURATIONS, RunConfig
+
+ROOT = Path(__file__).parent.parent
+
+
+def made_up(name: str, accuracy: float, losses: tuple[float, ...] = (2.0, 1.0)) -> Run:
+    metrics = pd.DataFrame({"epoch": range(1, len(losses) + 1), "validation_loss": losses})
+    config = RunConfig.named(name, suite="table1", epochs=len(losses))
+    return Run(config, metrics, pd.DataFrame(), {"final": {"test_accuracy": accuracy}})
+
+
+def verdict(claim: str, **accuracies: float) -> str:
+    return claims.judge(claim, {name: made_up(name, value) for name, value in accuracies.items()})[0]
+
+
+def test_wilson_interval_is_the_published_one() -> None:
+    low, high = claims.wilson_interval(0.1, 20)  # Newcombe 1998, Statistics in Medicine 17, 2 of 20
+    assert (low, high) == pytest.approx((0.0279, 0.3010), abs=2e-4)
+
+
+def test_verdicts_on_made_up_accuracies() -> None:
+    assert verdict("residual_over_bn", vgg38_rc=0.52, vgg38_bn=0.48) == claims.HOLDS
+    assert verdict("residual_over_bn", vgg38_rc=0.48, vgg38_bn=0.52) == claims.FAILS
+    assert verdict("residual_over_bn", vgg38_rc=0.500, vgg38_bn=0.498) == claims.OPEN
+    assert verdict("residual_over_bn", vgg38_rc=0.52) == claims.OPEN
+    assert verdict("trainable", vgg38=0.01, vgg38_bn=0.5, vgg38_rc=0.5) == claims.HOLDS
+    assert verdict("trainable", vgg38=0.30, vgg38_bn=0.5, vgg38_rc=0.5) == claims.FAILS
+    turned = {"vgg38_bn_rc_lr1e-2": made_up("vgg38_bn_rc_lr1e-2", 0.6, (3.0, 1.0, *[2.0] * 18))}
+    falling = {"vgg38_bn_rc_lr1e-2": made_up("vgg38_bn_rc_lr1e-2", 0.6, (3.0, *[2.0] * 18, 1.0))}
+    assert claims.judge("overfits", turned)[0] == claims.HOLDS
+    assert claims.judge("overfits", falling)[0] == claims.FAILS
+
+
+def test_reduced_runs_decide_no_claim() -> None:
+    runs = tables.representative_runs(ROOT / "results")
+    for row in claims.table(runs).itertuples():
+        claim = next(key for key, text in tables.REPORT["claims"].items() if text == row.claim)
+        if not all(tables.is_full(runs[name]) for name in claims.NEEDED[claim]):
+            assert row.verdict.startswith(claims.OPEN)
+
+
+def test_committed_runs_are_whole_and_of_the_stated_settings() -> None:
+    runs = find_runs(ROOT / "results")
+    assert {run.config.name for run in runs} == set(CONFIGURATIONS)
+    for run in runs:
+        assert len(run.metrics) == run.config.epochs or run.summary["diverged"]
+        assert run.summary["final"]["validation_accuracy"] == run.metrics["validation_accuracy"].iloc[-1]
+
+
+def test_table_has_the_reports_rows_and_ours_from_the_artefacts() -> None:
+    runs = tables.representative_runs(ROOT / "results")
+    frame = tables.table1(runs).set_index("model")
+    assert frame.loc["VGG38 BN+RC, 1e-2", "val acc % (report)"] == 61.44
+    ours = pd.read_csv(ROOT / "results/table1/vgg08/seed-0/metrics.csv")["validation_accuracy"].iloc[-1]
+    assert frame.loc["VGG08", "val acc % (ours)"] == pytest.approx(100 * ours)
+    for format in ("markdown", "csv", "latex"):
+        assert "61.44" in tables.as_text(tables.table1(runs), format)
+
+
+def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
+    runs = tables.representative_runs(ROOT / "results")
+    run = runs["vgg38"]
+    drawn = [figures.curves([run]), figures.gradient_flow(run), figures.gradient_heatmap(run), figures.comparison(runs)]
+    for figure in drawn:
+        page = figure._repr_html_()
+        assert 'role="img"' in page
+        assert "currentColor" in page
+        assert figures.INK not in page
+        ET.fromstring(figure.svg)
+        assert figure.caption
+    assert figures.curves([run]).svg == drawn[0].svg
+
+
+@pytest.mark.parametrize("name", ["run", "comparison"])
+def test_notebook_and_its_text_are_equal(name: str) -> None:
+    jupytext = pytest.importorskip("jupytext", reason="needs the extra `book`")
+    text = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    assert cells == [(cell.cell_type, cell.source) for cell in text.cells]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+
+
+def test_executed_pages_show_their_runs_and_no_paths() -> None:
+    for name in CONFIGURATIONS:
+        text = (ROOT / "book/runs" / f"{name}.ipynb").read_text()
+        assert tables.TITLES[name] in text
+        assert not re.search(r"/(home|root|tmp|usr|work|Users)/", text)
+        assert '"stream"' not in text
+        hidden = [c for c in json.loads(text)["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
+        assert hidden and all("remove-cell" in cell["metadata"]["tags"] for cell in hidden)
+
+
+def test_notebook_refuses_an_unknown_parameter_and_trains_what_is_new(tmp_path: Path) -> None:
+    papermill = pytest.importorskip("papermill", reason="needs the extra `book`")
+    source = str(ROOT / "notebooks/run.ipynb")
+    parameters = {"dataset": "synthetic", "train_images_per_class": 2, "epochs": 2, "results": str(tmp_path)}
+    with pytest.raises(papermill.PapermillExecutionError, match="did you mean learning_rate"):
+        papermill.execute_notebook(source, None, parameters | {"learning_rat": 0.1}, progress_bar=False)
+    assert find_runs(tmp_path) == []
+    papermill.execute_notebook(source, None, parameters, progress_bar=False)
+    assert len(find_runs(tmp_path)[0].metrics) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "vgg8"], "unknown configuration 'vgg8'"),
+        (["train", "vgg08", "--learning-rate", "nan"], "learning_rate: "),
+        (["train", "vgg08", "--seed", "x"], "seed: "),
+        (["train", "vgg08", "--nope", "1"], "No such option"),
+        (["train", "vgg08", "--data", "nowhere"], "data: no folder nowhere"),
+        (["table", "--format", "html"], "unknown format"),
+    ],
+)
+def test_wrong_command_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    call = [sys.executable, "-m", "vggkit", *arguments]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_command_line_trains_evaluates_and_lists(tmp_path: Path) -> None:
+    settings = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--epochs", "1"]
+    for command in (["train", *settings], ["evaluate", *settings], ["list"]):
+        call = [sys.executable, "-m", "vggkit", *command, "--results", str(tmp_path)]
+        done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "vgg08" in done.stdout or "test" in done.stdout

@@ -1,0 +1,240 @@
+"""Training against a plain PyTorch loop, and runs that are killed, stopped and damaged."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vggkit import artifacts
+from vggkit.artifacts import ArtifactError, RunPaths, find_runs, read_run
+from vggkit.config import ConfigError, RunConfig
+from vggkit.data import EpochPlan, load, train_batches
+from vggkit.models import VGG
+from vggkit.training import Trainer, evaluate, make_scheduler, train
+
+CPU = torch.device("cpu")
+TIMES = ["train_seconds", "seconds"]
+
+
+def same(first: artifacts.Run, second: artifacts.Run) -> bool:
+    equal = first.metrics.drop(columns=TIMES).equals(second.metrics.drop(columns=TIMES))
+    return (
+        equal and first.gradients.equals(second.gradients) and first.summary["final"] == second.summary["final"]
+        and first.summary["best"] == second.summary["best"]
+    )  # fmt: skip
+
+
+def test_steps_and_statistics_equal_a_plain_loop(tiny: RunConfig) -> None:
+    config = RunConfig.from_dict(tiny.to_dict() | {"depth": 14, "batch_norm": True, "residual": True})
+    data = load(config)
+    trainer = Trainer(config, data, CPU)
+    model = VGG(14).double()
+    model.load_state_dict(trainer.model.state_dict())
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    metrics, values = trainer.train_epoch(1, lambda images: None)
+    losses, statistics, norms = [], [], []
+    for images, labels in train_batches(data.train, EpochPlan.draw(200, config.seed, 1), 50):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images.double().contiguous()), labels)
+        loss.backward()
+        named = list(model.named_parameters())
+        before = [p.detach().clone() for _, p in named]
+        optimizer.step()
+        rows = [
+            (p.grad.abs().mean(), p.grad.norm(), (p.detach() - old).norm() / old.norm())
+            for (name, p), old in zip(named, before, strict=True)
+            if name.endswith("weight")
+        ]
+        statistics.append(torch.tensor(rows))
+        norms.append(math.sqrt(sum(float((p.grad**2).sum()) for _, p in named)))
+        losses.append(loss.item())
+    assert metrics["train_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
+    assert metrics["gradient_norm_mean"] == pytest.approx(sum(norms) / 4, rel=1e-2)
+    expected = torch.stack(statistics)
+    # Adam divides by the gradient's size, so rounding grows from step to step.
+    torch.testing.assert_close(values[1].T.float(), expected.mean(0).float(), rtol=3e-2, atol=1e-4)
+    torch.testing.assert_close(values[0].T.float(), expected[-1].float(), rtol=0.15, atol=1e-3)
+
+
+def test_vanishing_gradients_do_not_underflow(tiny: RunConfig) -> None:
+    trainer = Trainer(tiny, load(tiny), CPU)
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-30)
+    trainer.gradient_log.before_step()
+    trainer.gradient_log.after_step()
+    values, _ = trainer.gradient_log.end_epoch(1)
+    torch.testing.assert_close(values[0, 0], torch.full_like(values[0, 0], 1e-30), rtol=1e-5, atol=0)
+    assert (values[0, 1] > 0).all()
+
+
+@pytest.mark.parametrize(("schedule", "cycle"), [("cosine", False), ("cosine-per-batch", True), ("constant", False)])
+def test_learning_rate_follows_the_formula(schedule: str, cycle: bool) -> None:
+    config = RunConfig(schedule=schedule, epochs=10, learning_rate=1e-2)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
+    scheduler = make_scheduler(optimizer, config)
+    for step in range(25 if cycle else 11):
+        cosine = 2e-5 + (1e-2 - 2e-5) * (1 + math.cos(math.pi * step / 10)) / 2
+        expected = 1e-2 if schedule == "constant" else cosine
+        assert scheduler.get_last_lr()[0] == pytest.approx(expected, rel=1e-6)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_evaluation_equals_a_direct_one(tiny: RunConfig) -> None:
+    data = load(tiny)
+    model = VGG.from_config(tiny)
+    loss, accuracy = evaluate(model, data.test, tiny, CPU)
+    images = (data.test.pixels.float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])) / torch.tensor(
+        [0.2023, 0.1994, 0.2010]
+    )
+    with torch.no_grad():
+        logits = model.eval()(images.permute(0, 3, 1, 2))
+    assert loss == pytest.approx(F.cross_entropy(logits, data.test.labels).item(), rel=1e-4)
+    assert accuracy == pytest.approx((logits.argmax(1) == data.test.labels).double().mean().item(), abs=2e-3)
+
+
+KILLED = """
+import os, signal
+from vggkit.config import RunConfig
+from vggkit.training import train
+import json, sys
+def progress(epoch, images, metrics):
+    if epoch == 2 and images >= 100 and metrics is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2], progress=progress)
+"""
+
+
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(tiny: RunConfig, tmp_path: Path) -> None:
+    config = RunConfig.from_dict(tiny.to_dict() | {"dropout": 0.3})
+    call = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed")]
+    assert subprocess.run(call, check=False).returncode == -signal.SIGKILL
+    assert find_runs(tmp_path / "killed") == []
+    assert RunPaths.of(tmp_path / "killed", config).checkpoint.exists()
+    epochs: list[int] = []
+    resumed = train(config, results=tmp_path / "killed", progress=lambda epoch, images, metrics: epochs.append(epoch))
+    assert min(epochs) == 2
+    assert same(resumed, train(config, results=tmp_path / "whole"))
+
+
+def test_interrupted_run_goes_on_and_a_finished_one_is_loaded(tiny: RunConfig, tmp_path: Path) -> None:
+    def interrupt(epoch: int, images: int, metrics: dict | None) -> None:
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, results=tmp_path, progress=interrupt)
+    first = train(tiny, results=tmp_path)
+
+    def fail(*report: object) -> None:
+        raise AssertionError("trained again")
+
+    assert same(first, train(tiny, results=tmp_path, progress=fail))
+
+
+def test_run_is_read_back_and_names_no_path(tiny: RunConfig, tmp_path: Path) -> None:
+    run = train(tiny, results=tmp_path)
+    paths = RunPaths.of(tmp_path, tiny)
+    assert same(read_run(paths.folder), run)
+    assert str(tmp_path) not in (paths.folder / "summary.json").read_text()
+    weights = artifacts.read_weights(paths)
+    model = VGG.from_config(tiny)
+    model.load_state_dict(weights)
+    assert evaluate(model, load(tiny).test, tiny, CPU)[1] == run.summary["final"]["test_accuracy"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet"])
+def test_damaged_artefact_is_refused(name: str, tiny: RunConfig, tmp_path: Path) -> None:
+    train(tiny, results=tmp_path)
+    file = RunPaths.of(tmp_path, tiny).folder / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name} is damaged"):
+        train(tiny, results=tmp_path)
+
+
+def test_truncated_checkpoint_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    paths = RunPaths.of(tmp_path, tiny)
+    paths.checkpoint.parent.mkdir(parents=True)
+    torch.save({"config": tiny.to_dict()}, paths.checkpoint)
+    paths.checkpoint.write_bytes(paths.checkpoint.read_bytes()[:-40])
+    with pytest.raises(ArtifactError, match="is damaged"):
+        train(tiny, results=tmp_path)
+
+
+def test_run_of_another_configuration_is_not_overwritten(tiny: RunConfig, tmp_path: Path) -> None:
+    train(tiny, results=tmp_path)
+    other = RunConfig.from_dict(tiny.to_dict() | {"precision": "bfloat16"})
+    with pytest.raises(ArtifactError, match="precision 'float32', not 'bfloat16'"):
+        train(other, results=tmp_path)
+
+
+def test_second_process_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    code = "import json, sys\nfrom vggkit.config import RunConfig\nfrom vggkit.training import train\n"
+    code += "train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2])"
+    with artifacts.claim(RunPaths.of(tmp_path, tiny)):
+        call = [sys.executable, "-c", code, json.dumps(tiny.to_dict()), str(tmp_path)]
+        second = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert "another process is training" in second.stderr
+
+
+def test_unwritable_results_folder_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="cannot write"):
+        train(tiny, results=tmp_path / "file" / "results")
+
+
+def test_crash_while_writing_leaves_no_run(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*arguments: object, **settings: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_parquet", crash)
+        with pytest.raises(OSError, match="disk full"):
+            train(tiny, results=tmp_path)
+    assert find_runs(tmp_path) == []
+    assert len(train(tiny, results=tmp_path).metrics) == 3
+
+
+def test_diverged_run_stops_and_keeps_its_curve(tiny: RunConfig, tmp_path: Path) -> None:
+    config = RunConfig.from_dict(tiny.to_dict() | {"learning_rate": 1e30})
+    run = read_run(RunPaths.of(tmp_path, train(config, results=tmp_path).config).folder)
+    assert run.summary["diverged"]
+    assert 1 <= len(run.metrics) < 3
+
+
+def test_bfloat16_learns_and_impossible_devices_are_refused(tiny: RunConfig, tmp_path: Path) -> None:
+    config = RunConfig.from_dict(tiny.to_dict() | {"precision": "bfloat16", "learning_rate": 1e-2})
+    metrics = train(config, results=tmp_path).metrics
+    assert metrics["train_loss"].iloc[-1] < metrics["train_loss"].iloc[0]
+    with pytest.raises(ConfigError, match="precision"):
+        train(RunConfig.from_dict(tiny.to_dict() | {"precision": "tf32"}), results=tmp_path, device="cpu")
+    with pytest.raises(ConfigError, match="device"):
+        train(tiny, results=tmp_path, device="nonsense")
+
+
+def test_training_leaves_the_process_as_it_was(tiny: RunConfig, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    train(tiny, results=tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.slow
+def test_synthetic_images_can_be_learned(tmp_path: Path) -> None:
+    config = RunConfig.named("vgg08", dataset="synthetic", epochs=8, learning_rate=1e-2)
+    assert train(config, results=tmp_path).summary["final"]["test_accuracy"] > 0.1
+
+
+def test_environment_is_not_needed(monkeypatch: pytest.MonkeyPatch, tiny: RunConfig) -> None:
+    monkeypatch.setitem(os.environ, "VGGKIT_DATA", "/nonexistent")
+    assert len(load(tiny).train) == 200  # synthetic images ask for no folder
