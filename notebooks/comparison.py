@@ -21,12 +21,11 @@ seed: int = 0  # which seed's runs
 results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of this project
 
 # %% tags=["remove-cell"]
-from IPython import get_ipython
 from IPython.display import HTML
 
 from vggkit import figures, notebook, tables
 
-notebook.refuse_unknown(globals(), get_ipython(), ("seed", "results"))
+notebook.refuse_unknown(globals(), ("seed", "results"))
 runs = tables.representative_runs(notebook.results_folder(results), seed)
 
 # %% [markdown]

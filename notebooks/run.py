@@ -40,13 +40,12 @@ data: str = None  # folder that holds cifar-100-python; else VGGKIT_DATA; else d
 results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of this project
 
 # %% tags=["remove-cell"]
-from IPython import get_ipython
 from IPython.display import Markdown
 
 from vggkit import figures, notebook, tables
 
 # %% tags=["hide-input"]
-run = notebook.run(globals(), get_ipython())
+run = notebook.run(globals())
 Markdown(notebook.heading(run))
 
 # %% [markdown]

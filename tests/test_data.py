@@ -93,7 +93,7 @@ def test_changed_files_are_refused_before_they_are_unpickled(tmp_path: Path) -> 
 
 
 def test_missing_and_empty_folders_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folder .* VGGKIT_DATA"):
+    with pytest.raises(DataError, match=r"no folder .* VGGKIT_DATA"):
         load(RunConfig(), tmp_path / "nowhere")
     with pytest.raises(DataError, match="is missing"):
         load(RunConfig(), tmp_path)
@@ -107,7 +107,7 @@ def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(data, "CIFAR100", refuse)
     monkeypatch.delenv("VGGKIT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="could not be downloaded .*no network.*synthetic"):
+    with pytest.raises(DataError, match=r"could not be downloaded .*no network.*synthetic"):
         load(RunConfig())
 
 

@@ -32,8 +32,11 @@ def same(first: artifacts.Run, second: artifacts.Run) -> bool:
     )  # fmt: skip
 
 
-def test_steps_and_statistics_equal_a_plain_loop(tiny: RunConfig) -> None:
-    config = RunConfig.from_dict(tiny.to_dict() | {"depth": 14, "batch_norm": True, "residual": True})
+# Adam divides by the gradient's size, so float32 drifts from float64 with each step: one step is compared tightly.
+@pytest.mark.parametrize(("batch_size", "tolerance"), [(200, 5e-3), (50, 0.2)])
+def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, tolerance: float, tiny: RunConfig) -> None:
+    changes = {"depth": 14, "batch_norm": True, "residual": True, "batch_size": batch_size}
+    config = RunConfig.from_dict(tiny.to_dict() | changes)
     data = load(config)
     trainer = Trainer(config, data, CPU)
     model = VGG(14).double()
@@ -41,7 +44,7 @@ def test_steps_and_statistics_equal_a_plain_loop(tiny: RunConfig) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     metrics, values = trainer.train_epoch(1, lambda images: None)
     losses, statistics, norms = [], [], []
-    for images, labels in train_batches(data.train, EpochPlan.draw(200, config.seed, 1), 50):
+    for images, labels in train_batches(data.train, EpochPlan.draw(200, config.seed, 1), batch_size):
         optimizer.zero_grad()
         loss = F.cross_entropy(model(images.double().contiguous()), labels)
         loss.backward()
@@ -56,12 +59,11 @@ def test_steps_and_statistics_equal_a_plain_loop(tiny: RunConfig) -> None:
         statistics.append(torch.tensor(rows))
         norms.append(math.sqrt(sum(float((p.grad**2).sum()) for _, p in named)))
         losses.append(loss.item())
-    assert metrics["train_loss"] == pytest.approx(sum(losses) / 4, rel=1e-4)
-    assert metrics["gradient_norm_mean"] == pytest.approx(sum(norms) / 4, rel=1e-2)
+    assert metrics["train_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+    assert metrics["gradient_norm_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-2)
     expected = torch.stack(statistics)
-    # Adam divides by the gradient's size, so rounding grows from step to step.
-    torch.testing.assert_close(values[1].T.float(), expected.mean(0).float(), rtol=3e-2, atol=1e-4)
-    torch.testing.assert_close(values[0].T.float(), expected[-1].float(), rtol=0.15, atol=1e-3)
+    torch.testing.assert_close(values[1].T.float(), expected.mean(0).float(), rtol=tolerance, atol=1e-4)
+    torch.testing.assert_close(values[0].T.float(), expected[-1].float(), rtol=tolerance, atol=1e-3)
 
 
 def test_vanishing_gradients_do_not_underflow(tiny: RunConfig) -> None:

@@ -30,13 +30,13 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 
-from vggkit.config import ConfigError, RunConfig
+from vggkit.config import ConfigError, OneLineError, RunConfig
 
 RESULTS_VARIABLE = "VGGKIT_RESULTS"
 WEIGHTS = "weights.safetensors"
 
 
-class ArtifactError(Exception):
+class ArtifactError(OneLineError):
     """A run's files are damaged, in use, of another configuration, or cannot be written."""
 
 

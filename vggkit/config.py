@@ -11,7 +11,14 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 
-class ConfigError(ValueError):
+class OneLineError(Exception):
+    """A mistake of the user's: notebooks show the message instead of a traceback."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ConfigError(OneLineError, ValueError):
     """A setting that cannot be used; its message is one line that names field and allowed values."""
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-from vggkit.config import DATASETS, NUM_CLASSES, RunConfig
+from vggkit.config import DATASETS, NUM_CLASSES, OneLineError, RunConfig
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, in [0, 1]
 STD = (0.2023, 0.1994, 0.2010)
@@ -33,7 +33,7 @@ HELP = (
 )
 
 
-class DataError(Exception):
+class DataError(OneLineError):
     """The data set cannot be had; the message is one line that says what to do."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vggkit.artifacts import RESULTS_VARIABLE, Run, RunPaths
-from vggkit.config import ConfigError, RunConfig, check_name
+from vggkit.config import RunConfig, check_name
 from vggkit.tables import TITLES, is_full, run_settings
 from vggkit.training import train
 
@@ -19,7 +19,7 @@ PARAMETERS = ("configuration", *SETTINGS, "data", "results")
 INJECTED = "# Parameters\n"  # how Papermill's injected cell begins
 
 
-def run(variables: Mapping[str, Any], shell: Any) -> Run:
+def run(variables: Mapping[str, Any]) -> Run:
     """The run that the parameters in the notebook's `variables` name, trained where it is not finished.
 
     A wrong parameter ends the notebook with a one-line error.
@@ -27,27 +27,17 @@ def run(variables: Mapping[str, Any], shell: Any) -> Run:
     Raises:
         ConfigError, data.DataError, artifacts.ArtifactError: as `training.train`.
     """
-    refuse_unknown(variables, shell, PARAMETERS)
+    refuse_unknown(variables, PARAMETERS)
     settings = {name: variables[name] for name in SETTINGS if variables.get(name) is not None}
     config = RunConfig.named(variables["configuration"], **settings)
     return train(config, results=results_folder(variables.get("results")), data=variables.get("data"))
 
 
-def refuse_unknown(variables: Mapping[str, Any], shell: Any, known: Iterable[str]) -> None:
+def refuse_unknown(variables: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raise ConfigError for a parameter that Papermill injected and the notebook does not have.
 
-    Papermill only warns about it, and the run would go on with the defaults. From here on the
-    library's errors show as one line instead of a traceback.
+    Papermill only warns about it, and the run would go on with the defaults.
     """
-    from vggkit.artifacts import ArtifactError
-    from vggkit.data import DataError
-
-    def one_line(shell: Any, kind: type, error: BaseException, traceback: Any, **kwargs: Any) -> list[str]:
-        print(f"{kind.__name__}: {error}")
-        return [f"{kind.__name__}: {error}"]
-
-    if shell is not None:
-        shell.set_custom_exc((ConfigError, DataError, ArtifactError), one_line)
     for cell in variables.get("In", []):
         if cell.startswith(INJECTED):
             for statement in ast.parse(cell).body:
