@@ -19,7 +19,7 @@ def test_crops_and_flips_equal_torchvisions_for_the_same_draws() -> None:
     ours = augment(pixels, plan.top, plan.left, plan.flip)
     for i in range(64):
         padded = reference.pad(pixels[i].permute(2, 0, 1), 4)
-        expected = reference.crop(padded, int(plan.top[i]), int(plan.left[i]), 32)
+        expected = reference.crop(padded, int(plan.top[i]), int(plan.left[i]), 32, 32)
         expected = reference.hflip(expected) if plan.flip[i] else expected
         assert torch.equal(ours[i].permute(2, 0, 1), expected)
 
