@@ -34,6 +34,7 @@ from vggkit.config import ConfigError, OneLineError, RunConfig
 
 RESULTS_VARIABLE = "VGGKIT_RESULTS"
 WEIGHTS = "weights.safetensors"
+REQUIRED = {"config.json", "metrics.csv", "gradients.parquet"}
 
 
 class ArtifactError(OneLineError):
@@ -119,6 +120,8 @@ def read_run(folder: Path) -> Run:
     """
     try:
         summary = json.loads((folder / "summary.json").read_text())
+        if missing := REQUIRED - set(summary["files"]):
+            raise ValueError(f"summary.json knows no {', '.join(sorted(missing))}")
         for name, sha256 in summary["files"].items():
             if name == WEIGHTS and not (folder / name).exists():
                 continue  # optional: the numbers stand without it
@@ -129,7 +132,7 @@ def read_run(folder: Path) -> Run:
         config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
         metrics = pd.read_csv(folder / "metrics.csv")
         gradients = pd.read_parquet(folder / "gradients.parquet")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(
             f"results: {folder} cannot be read ({reason}); restore it, or delete it to train anew"
@@ -154,10 +157,13 @@ def read_weights(paths: RunPaths) -> dict[str, torch.Tensor]:
     """The network after the last epoch of a finished run, for `load_state_dict`.
 
     Raises:
-        ArtifactError: the run left no weights.
+        ArtifactError: the run left no weights, or they are damaged.
     """
     if not (paths.folder / WEIGHTS).exists():
         raise ArtifactError(f"weights: {paths.folder} holds no {WEIGHTS}; train the run anew in another results folder")
+    recorded = read_run(paths.folder).summary["files"].get(WEIGHTS)  # read_run compares the checksum
+    if recorded is None:
+        raise ArtifactError(f"weights: the summary of {paths.folder} knows no {WEIGHTS}; delete it")
     return load_file(paths.folder / WEIGHTS)
 
 

@@ -141,7 +141,7 @@ class RunConfig:
             ConfigError: the configuration or a setting is unknown or unusable.
         """
         check_name("configuration", configuration, CONFIGURATIONS)
-        common = SUITES.get(settings.get("suite", _DEFAULTS["suite"]), {})
+        common = SUITES.get(str(settings.get("suite", _DEFAULTS["suite"])), {})
         return cls.from_dict(common | CONFIGURATIONS[configuration] | settings)
 
     @classmethod
@@ -225,7 +225,10 @@ def _typed(name: str, value: Any, wanted: Any) -> Any:
         return value
     kind = next(k for k in kinds if k is not type(None))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
     right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     if kind is float and right:
         right = math.isfinite(value)

@@ -50,7 +50,7 @@ class Figure:
     def _repr_html_(self) -> str:
         svg = self.svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.description)}" ', 1)
         style = "overflow-x:auto;margin:1.5em 0"
-        caption = f'<figcaption style="font-size:0.9em">{self.caption}</figcaption>'
+        caption = f'<figcaption style="font-size:0.9em;color:inherit">{self.caption}</figcaption>'
         return f'<figure class="vggkit-figure" style="{style}">{svg}{caption}</figure>'
 
 
@@ -73,12 +73,17 @@ def _finish(canvas: Canvas, axes: Sequence[Axes], caption: str, description: str
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)  # a hundredth of a point is enough
+    # Coordinates to a hundredth of a point; numbers between tags are tick labels and stay.
+    svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'style="width:100%;min-width:30rem;height:auto"', svg, count=1)
     # Ids must differ between figures on one page.
     unique = f"{abs(hash_text(svg)):x}"
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>v{unique}-", svg)
     return Figure(re.sub(r"\n\s*", "\n", svg), caption, description)
+
+
+def _rounded(attribute: str) -> str:
+    return re.sub(r"-?\d+\.\d{3,}(?!e)", lambda number: f"{float(number[0]):.2f}", attribute)
 
 
 def hash_text(text: str) -> int:
@@ -97,7 +102,7 @@ def curves(runs: Sequence[Run]) -> Figure:
                 for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
                     values = run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1)
                     ax.plot(run.metrics["epoch"], values, line, color=colour, linewidth=1.8)
-                    name = split if len(runs) == 1 else f"{_title(run)}, {split}"
+                    name = split if len(runs) == 1 else f"{_label(run)}, {split}"
                     ends.append((float(values.iloc[-1]), run.metrics["epoch"].iloc[-1], name, colour))
             _direct_labels(ax, ends)
             ax.set(xlabel="epoch", ylabel="cross-entropy" if metric == "loss" else "accuracy (%)")
@@ -131,7 +136,7 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
         caption = (
             f"{_title(run)}: {STATISTIC_LABELS[statistic]} of each convolution and the linear layer, "
             f"{'last batch' if over == 'last' else 'mean over the batches'} of each epoch; linear and logarithmic. "
-            f"In the last epoch the median convolution of the first half gets {_times(ratio)} of the last layer's "
+            f"In the last epoch the median convolution of the first half gets {_times(ratio)} the last layer's "
             f"mean |gradient|. {_origin([run])}"
         )
         description = f"Line charts over the layers of {_title(run)}, one line for each epoch; ratio {_times(ratio)}."

@@ -244,6 +244,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
+        if chosen.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{chosen.type} is not supported")
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device: {device!r} cannot be used; allowed: cpu, or cuda where there is a GPU") from error
     return chosen
@@ -264,7 +266,8 @@ def process_settings(config: RunConfig, device: torch.device) -> Iterator[None]:
     """Settings of the whole process while a run trains, as they were before when it ends.
 
     Denormal numbers, which vanishing gradients and their squares in Adam become, are flushed to
-    zero: a CPU computes with them many times slower. TF32 is on for `tf32` alone.
+    zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
+    worker threads keep the one they were started with.) TF32 is on for `tf32` alone.
     """
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
