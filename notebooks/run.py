@@ -40,7 +40,7 @@ data: str = None  # folder that holds cifar-100-python; else VGGKIT_DATA; else d
 results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of this project
 
 # %% tags=["remove-cell"]
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from vggkit import figures, notebook, tables
 
@@ -52,7 +52,7 @@ Markdown(notebook.heading(run))
 # ## Configuration
 
 # %% tags=["hide-input"]
-notebook.settings_table(run)
+HTML(notebook.settings_table(run))
 
 # %% [markdown]
 # ## Curves

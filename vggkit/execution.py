@@ -11,7 +11,7 @@ import nbformat
 import papermill
 
 from vggkit.artifacts import RESULTS_VARIABLE, ArtifactError
-from vggkit.tables import representative_runs
+from vggkit.tables import TITLES, representative_runs
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
 
@@ -63,9 +63,8 @@ def clean(notebook: nbformat.NotebookNode) -> None:
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     for index, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
-        title = re.search(r"^# (.+)$", cell.source, flags=re.M)
-        if cell.cell_type == "markdown" and title:
-            cell.source = cell.source.replace("{name}", page_name(notebook))
+        if cell.cell_type == "markdown" and (name := page_name(notebook)):
+            cell.source = re.sub(r"^# .+$", f"# {TITLES[name]}", cell.source, count=1, flags=re.M)
         hidden = ["remove-cell"] if "injected-parameters" in tags else []
         cell.metadata = nbformat.from_dict({"tags": [*tags, *hidden]} if tags or hidden else {})
         cell.id = f"cell-{index}"

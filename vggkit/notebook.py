@@ -64,13 +64,14 @@ def heading(run: Run) -> str:
     return f"**{name}**, suite `{run.config.suite}`: {run_settings(run)} ({kind}).{state}"
 
 
-def settings_table(run: Run) -> pd.DataFrame:
-    """Every setting with its value and meaning."""
+def settings_table(run: Run) -> str:
+    """Every setting with its value and meaning, as HTML."""
     rows = [
         {"setting": f.name, "value": str(getattr(run.config, f.name)), "meaning": f.metadata["help"]}
         for f in fields(RunConfig)
     ]
-    return pd.DataFrame(rows).set_index("setting")
+    with pd.option_context("display.max_colwidth", None):  # pandas would cut the meanings short
+        return pd.DataFrame(rows).to_html(index=False, border=0, justify="left")
 
 
 def provenance(run: Run) -> str:
