@@ -124,7 +124,8 @@ def test_interrupted_writing_leaves_nothing_behind(
 
     paths = RunPaths.of(tmp_path, tiny)
     monkeypatch.setattr(pd.DataFrame, "to_parquet", interrupt)
-    with claim(paths), pytest.raises(type(error)):
+    told = ArtifactError if isinstance(error, OSError) else KeyboardInterrupt
+    with claim(paths), pytest.raises(told):
         write_run(paths, a_run(tiny))
     assert read_finished(paths, tiny) is None
     assert find_runs(tmp_path) == []
@@ -199,6 +200,22 @@ def test_checkpoint_of_another_configuration_is_refused_by_field(tiny: RunConfig
         write_checkpoint(paths, {"config": tiny.to_dict() | {"precision": "bfloat16"}})
     with pytest.raises(ArtifactError, match="precision 'bfloat16', not 'float32'"):
         read_checkpoint(paths, tiny, CPU)
+
+
+def test_full_disk_is_told_in_one_line_and_the_checkpoint_kept(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(state: object, file: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    paths = RunPaths.of(tmp_path, tiny)
+    with claim(paths):
+        write_checkpoint(paths, {"config": tiny.to_dict()})
+        monkeypatch.setattr(torch, "save", fail)
+        with pytest.raises(ArtifactError, match="No space left") as error:
+            write_checkpoint(paths, {})
+    assert "\n" not in str(error.value)
+    assert read_checkpoint(paths, tiny, CPU) == {"config": tiny.to_dict()}
 
 
 class Trap:

@@ -1,3 +1,4 @@
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
@@ -71,6 +72,18 @@ def test_text_is_read_by_the_fields_type(field: str, text: str, value: object) -
 def test_text_of_another_type_is_refused(field: str, text: str) -> None:
     with pytest.raises(ConfigError, match=f"^{field}: "):
         RunConfig.from_text(field, text)
+
+
+def test_configuration_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(FrozenInstanceError):
+        RunConfig().epochs = 3  # type: ignore[misc]
+
+
+def test_rates_that_differ_in_the_last_digit_have_different_names() -> None:
+    rates = (0.01, 0.0100000001, 0.01000000000000001, 10.0, 12.0)
+    names = [RunConfig.named("vgg08", learning_rate=rate).name for rate in rates]
+    assert names[0] == "vgg08_lr1e-2"
+    assert len(set(names)) == len(rates)
 
 
 def test_dictionary_gives_the_same_configuration_back() -> None:

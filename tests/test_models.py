@@ -108,6 +108,14 @@ def test_gradients_equal_numerical_ones(block: nn.Module) -> None:
     assert torch.autograd.gradcheck(lambda x: block(x.clone()), (x,), fast_mode=True)
 
 
+def test_default_initialisation_is_uniform_within_one_over_the_root_of_fan_in() -> None:
+    torch.manual_seed(0)
+    weight = VGG(38).stages.stage1.block1.conv1.weight
+    bound = (32 * 9) ** -0.5  # PyTorch's documentation of Conv2d, "Variables"
+    assert 0.99 * bound < weight.abs().max().item() <= bound
+    assert weight.var().item() == pytest.approx(bound**2 / 3, rel=0.05)
+
+
 def test_he_initialisation_has_the_variance_of_equation_15() -> None:
     torch.manual_seed(0)
     weight = VGG(38, initialisation="he").stages.stage1.block1.conv1.weight

@@ -32,10 +32,12 @@ def same(first: artifacts.Run, second: artifacts.Run) -> bool:
     )  # fmt: skip
 
 
-# Adam divides by the gradient's size, so float32 drifts from float64 with each step: one step is compared tightly.
-@pytest.mark.parametrize(("batch_size", "tolerance"), [(200, 5e-3), (50, 0.2)])
-def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, tolerance: float, tiny: RunConfig) -> None:
+def test_steps_and_statistics_equal_a_plain_loop(tiny: RunConfig) -> None:
+    # Adam divides by the gradient's size, which magnifies rounding: steps are small, so that float32 and
+    # float64 stay on one path over the four of them.
+    batch_size = 50
     changes = {"depth": 14, "batch_norm": True, "residual": True, "batch_size": batch_size}
+    changes |= {"learning_rate": 1e-5, "minimum_learning_rate": 0.0}
     config = RunConfig.from_dict(tiny.to_dict() | changes)
     data = load(config)
     trainer = Trainer(config, data, CPU)
@@ -60,10 +62,10 @@ def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, tolerance: flo
         norms.append(math.sqrt(sum(float((p.grad**2).sum()) for _, p in named)))
         losses.append(loss.item())
     assert metrics["train_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
-    assert metrics["gradient_norm_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-2)
+    assert metrics["gradient_norm_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-3)
     expected = torch.stack(statistics)
-    torch.testing.assert_close(values[1].T.float(), expected.mean(0).float(), rtol=tolerance, atol=1e-4)
-    torch.testing.assert_close(values[0].T.float(), expected[-1].float(), rtol=tolerance, atol=1e-3)
+    torch.testing.assert_close(values[1].T.float(), expected.mean(0).float(), rtol=0.03, atol=1e-9)
+    torch.testing.assert_close(values[0].T.float(), expected[-1].float(), rtol=0.03, atol=1e-9)
 
 
 def test_vanishing_gradients_do_not_underflow(tiny: RunConfig) -> None:
@@ -90,17 +92,26 @@ def test_learning_rate_follows_the_formula(schedule: str, cycle: bool) -> None:
         scheduler.step()
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "cosine-per-batch", "constant"])
+def test_trainer_steps_the_schedule_by_epoch_or_by_batch(schedule: str, tiny: RunConfig) -> None:
+    config = RunConfig.from_dict(tiny.to_dict() | {"schedule": schedule})
+    trainer = Trainer(config, load(config), CPU)
+    rates = [trainer.train_epoch(epoch, lambda images: None)[0]["learning_rate"] for epoch in (1, 2, 3)]
+    steps = {"cosine": (0, 1, 2), "cosine-per-batch": (0, 4, 8), "constant": (0, 0, 0)}[schedule]  # 4 batches an epoch
+    assert rates == pytest.approx([2e-5 + (1e-3 - 2e-5) * (1 + math.cos(math.pi * step / 3)) / 2 for step in steps])
+
+
 def test_evaluation_equals_a_direct_one(tiny: RunConfig) -> None:
-    data = load(tiny)
+    test = load(tiny).test[torch.arange(730)]  # the last batch is smaller
     model = VGG.from_config(tiny)
-    loss, accuracy = evaluate(model, data.test, tiny, CPU)
-    images = (data.test.pixels.float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])) / torch.tensor(
+    loss, accuracy = evaluate(model, test, tiny, CPU)
+    images = (test.pixels.float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])) / torch.tensor(
         [0.2023, 0.1994, 0.2010]
     )
     with torch.no_grad():
         logits = model.eval()(images.permute(0, 3, 1, 2))
-    assert loss == pytest.approx(F.cross_entropy(logits, data.test.labels).item(), rel=1e-4)
-    assert accuracy == pytest.approx((logits.argmax(1) == data.test.labels).double().mean().item(), abs=2e-3)
+    assert loss == pytest.approx(F.cross_entropy(logits, test.labels).item(), rel=1e-4)
+    assert accuracy == pytest.approx((logits.argmax(1) == test.labels).double().mean().item(), abs=2e-3)
 
 
 KILLED = """
@@ -153,26 +164,6 @@ def test_run_is_read_back_and_names_no_path(tiny: RunConfig, tmp_path: Path) -> 
     assert evaluate(model, load(tiny).test, tiny, CPU)[1] == run.summary["final"]["test_accuracy"]
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet"])
-def test_damaged_artefact_is_refused(name: str, tiny: RunConfig, tmp_path: Path) -> None:
-    train(tiny, results=tmp_path)
-    file = RunPaths.of(tmp_path, tiny).folder / name
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(ArtifactError, match=f"{name} is damaged"):
-        train(tiny, results=tmp_path)
-
-
-def test_truncated_checkpoint_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
-    paths = RunPaths.of(tmp_path, tiny)
-    paths.checkpoint.parent.mkdir(parents=True)
-    torch.save({"config": tiny.to_dict()}, paths.checkpoint)
-    paths.checkpoint.write_bytes(paths.checkpoint.read_bytes()[:-40])
-    with pytest.raises(ArtifactError, match="is damaged"):
-        train(tiny, results=tmp_path)
-
-
 def test_run_of_another_configuration_is_not_overwritten(tiny: RunConfig, tmp_path: Path) -> None:
     train(tiny, results=tmp_path)
     other = RunConfig.from_dict(tiny.to_dict() | {"precision": "bfloat16"})
@@ -189,20 +180,15 @@ def test_second_process_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
     assert "another process is training" in second.stderr
 
 
-def test_unwritable_results_folder_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="cannot write"):
-        train(tiny, results=tmp_path / "file" / "results")
-
-
 def test_crash_while_writing_leaves_no_run(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*arguments: object, **settings: object) -> None:
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
         patch.setattr(pd.DataFrame, "to_parquet", crash)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(ArtifactError, match="disk full"):
             train(tiny, results=tmp_path)
+    assert RunPaths.of(tmp_path, tiny).checkpoint.exists()
     assert find_runs(tmp_path) == []
     assert len(train(tiny, results=tmp_path).metrics) == 3
 

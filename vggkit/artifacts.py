@@ -91,7 +91,19 @@ def claim(paths: RunPaths) -> Iterator[None]:
 
 
 def write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | None = None) -> Run:
-    """Write a finished run, with the network's weights, in one step; return it with its checksums."""
+    """Write a finished run, with the network's weights, in one step; return it with its checksums.
+
+    Raises:
+        ArtifactError: the files cannot be written; the run's checkpoint is untouched.
+    """
+    try:
+        return _write_run(paths, run, weights)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ArtifactError(f"results: cannot write {paths.folder} ({reason}); mend it and call again") from error
+
+
+def _write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | None) -> Run:
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.folder.parent))
     try:
         _write_json(partial / "config.json", run.config.to_dict())
@@ -103,8 +115,9 @@ def write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | N
         summary = run.summary | {"files": files}
         _write_json(partial / "summary.json", summary)
         for path in partial.iterdir():
+            path.chmod(0o644)
             _sync(path)
-        partial.chmod(0o755)  # mkdtemp makes it private
+        partial.chmod(0o755)  # mkdtemp makes it private, safetensors its file
         partial.rename(paths.folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -189,11 +202,21 @@ def find_runs(results: str | os.PathLike[str], suite: str | None = None) -> list
 
 
 def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
-    """Replace the checkpoint in one step: a killed process leaves the old one or the new one."""
+    """Replace the checkpoint in one step: a killed process leaves the old one or the new one.
+
+    Raises:
+        ArtifactError: it cannot be written; the old one is still there.
+    """
     partial = paths.checkpoint.with_suffix(".partial")
-    torch.save(state, partial)
-    _sync(partial)
-    partial.replace(paths.checkpoint)
+    try:
+        torch.save(state, partial)
+        _sync(partial)
+        partial.replace(paths.checkpoint)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError where the disk is full
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(
+            f"checkpoint: cannot write {paths.checkpoint} ({reason}); mend it and call again"
+        ) from error
 
 
 def read_checkpoint(paths: RunPaths, config: RunConfig, device: torch.device) -> dict[str, Any] | None:

@@ -52,15 +52,24 @@ def _fail(message: str, status: int) -> None:
     sys.exit(status)
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for every field of RunConfig; it gets those used in `settings`.
+RunCommand = Callable[[RunConfig, Path, Path | None, str | None], None]
 
-    They are taken as text and read by RunConfig, so that a wrong value is told in the same words
-    everywhere.
+
+def run_command(command: RunCommand) -> RunCommand:
+    """Add a command on one run: NAME, an option for every field of RunConfig, and where things are.
+
+    Settings are taken as text and read by RunConfig, so that a wrong value is told in the same
+    words everywhere.
     """
-    signature = inspect.signature(command)
-    own = [p for p in signature.parameters.values() if p.name != "settings"]
-    added = []
+
+    def call(
+        name: Name, results: Results = DEFAULT_RESULTS, data: Data = None, device: Device = None, **given: Any
+    ) -> None:
+        settings = {field: RunConfig.from_text(field, text) for field, text in given.items() if text is not None}
+        command(RunConfig.named(name, **settings), results, data, device)
+
+    own = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = []
     for field in fields(RunConfig):
         kind = getattr(field.type, "__name__", str(field.type))
         choices = field.metadata["choices"]
@@ -70,18 +79,13 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             show_default=False,
         )
         annotation = Annotated[str | None, option]
-        added.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-
-    def wrapped(**given: Any) -> None:
-        settings = {p.name: RunConfig.from_text(p.name, given.pop(p.name)) for p in added if given[p.name] is not None}
-        for parameter in added:
-            given.pop(parameter.name, None)
-        command(**given, settings=settings)
-
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-    wrapped.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
-    return wrapped
+        options.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    call.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+    app.command(command.__name__, help=command.__doc__)(call)
+    return command
 
 
 @app.command("list")
@@ -97,17 +101,9 @@ def list_(results: Results = DEFAULT_RESULTS) -> None:
     console.print(table)
 
 
-@app.command()
-@with_settings
-def train(
-    name: Name,
-    settings: dict[str, Any],
-    results: Results = DEFAULT_RESULTS,
-    data: Data = None,
-    device: Device = None,
-) -> None:
+@run_command
+def train(config: RunConfig, results: Path, data: Path | None, device: str | None) -> None:
     """Train a configuration, go on with it where it stopped, or show it where it is finished."""
-    config = RunConfig.named(name, **settings)
     with progress_bar(config) as progress:
         run = training.train(config, results=results, data=data, device=device, progress=progress)
     _print_summary(run, RunPaths.of(results, config).folder)
@@ -151,21 +147,13 @@ class progress_bar:
                 console.print(last, soft_wrap=True)
 
 
-@app.command()
-@with_settings
-def evaluate(
-    name: Name,
-    settings: dict[str, Any],
-    results: Results = DEFAULT_RESULTS,
-    data: Data = None,
-    device: Device = None,
-) -> None:
+@run_command
+def evaluate(config: RunConfig, results: Path, data: Path | None, device: str | None) -> None:
     """Evaluate the weights of a finished run anew, beside what it recorded."""
-    config = RunConfig.named(name, **settings)
     paths = RunPaths.of(results, config)
     run = artifacts.read_finished(paths, config)
     if run is None:
-        raise ArtifactError(f"results: no finished run in {paths.folder}; train it first: vggkit train {name}")
+        raise ArtifactError(f"results: no finished run in {paths.folder}; train it first: vggkit train {config.name}")
     weights = artifacts.read_weights(paths)
     chosen = training.choose_device(device)
     splits = load(config, data).to(chosen)

@@ -8,6 +8,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from decimal import Decimal
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 
@@ -237,8 +238,6 @@ def _typed(name: str, value: Any, wanted: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, float):  # 0.01 -> 1e-2, as Table 1 writes it
-        mantissa, exponent = f"{value:e}".split("e")
-        mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"{mantissa}e{int(exponent)}" if value else "0"
-    return str(value)
+    if isinstance(value, float) and value:  # 0.01 -> 1e-2, as Table 1 writes it, with every digit
+        return f"{Decimal(repr(value)).normalize():e}".replace("e+", "e")
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -8,6 +8,7 @@ run, and a description for those who cannot see it.
 import html
 import io
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ INK = "#010203"  # stands for the page's own text colour
 TRAIN, VALIDATION = sns.color_palette("colorblind").as_hex()[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
 PALETTE = dict(zip(TITLES, [sns.color_palette("colorblind").as_hex()[i] for i in (7, 0, 1, 2, 3, 1, 3)], strict=True))
+REFERENCE_LEARNING_RATE = 1e-3  # solid lines; others are dashed
 STATISTIC_LABELS = {
     "mean_abs": "mean |gradient|",
     "l2_norm": "L2 norm of the gradient",
@@ -77,20 +79,13 @@ def _finish(canvas: Canvas, axes: Sequence[Axes], caption: str, description: str
     svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'style="width:100%;min-width:30rem;height:auto"', svg, count=1)
     # Ids must differ between figures on one page.
-    unique = f"{abs(hash_text(svg)):x}"
+    unique = f"{zlib.crc32(svg.encode()):x}"
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>v{unique}-", svg)
     return Figure(re.sub(r"\n\s*", "\n", svg), caption, description)
 
 
 def _rounded(attribute: str) -> str:
     return re.sub(r"-?\d+\.\d{3,}(?!e)", lambda number: f"{float(number[0]):.2f}", attribute)
-
-
-def hash_text(text: str) -> int:
-    """A short number from a text, the same in every process."""
-    import zlib
-
-    return zlib.crc32(text.encode())
 
 
 def curves(runs: Sequence[Run]) -> Figure:
@@ -188,9 +183,6 @@ def comparison(runs: Mapping[str, Run]) -> Figure:
         ranked = ", ".join(f"{_label(run)} {_percent(run.summary['final']['validation_accuracy'])}" for run in order)
         caption = f"Final validation accuracy: {ranked}. Dashed: learning rate 1e-2. {_origin(list(runs.values()))}"
         return _finish(canvas, axes, caption, f"Line charts; final validation accuracy: {ranked}.")
-
-
-REFERENCE_LEARNING_RATE = 1e-3
 
 
 def _direct_labels(ax: Axes, ends: list[tuple[float, Any, str, str]]) -> None:
