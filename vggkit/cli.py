@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -179,8 +180,11 @@ def table(
     if format != "terminal":
         print(tables.as_text(frame, format))
         return
-    shown = Table(*frame.columns, title="Table 1 (report, ours)")
-    for row in tables.formatted(frame).itertuples(index=False):
+    stacked = tables.stacked(frame.assign(**{"our runs": frame["our runs"].str.split(",").str[0]}))
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0), title="Table 1: the report's value over ours")
+    for title in stacked.columns:
+        shown.add_column(title, justify="left" if title in ("model", "ours") else "right")
+    for row in stacked.itertuples(index=False):
         shown.add_row(*row)
     console.print(shown)
 

@@ -188,7 +188,7 @@ SUITES: dict[str, dict[str, Any]] = {
     "preview": {"epochs": 10, "train_images_per_class": 158},
 }
 
-_ABBREVIATIONS = {"learning_rate": "lr", "weight_decay": "wd"}
+_ABBREVIATIONS = {"learning_rate": "lr", "weight_decay": "wd", "dataset": "", "schedule": "", "initialisation": "init-"}
 _TYPES = get_type_hints(RunConfig)
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}
 

@@ -103,22 +103,33 @@ def as_text(frame: pd.DataFrame, format: str) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def stacked(frame: pd.DataFrame) -> pd.DataFrame:
+    """`table1` as text for narrow places: in each cell the report's value over ours, parted by a newline."""
+    text = formatted(frame)
+    pairs = {title: text[f"{title} (report)"] + "\n" + text[f"{title} (ours)"] for title in METRICS.values()}
+    pairs["test acc %"] = "\n" + text["test acc % (ours)"]
+    return pd.DataFrame({"model": text["model"], "parameters": text["parameters"], **pairs, "ours": text["our runs"]})
+
+
 def table1_html(runs: Mapping[str, Run]) -> str:
     """`table1` as a table that can be read on a narrow screen: ours under the report's value."""
-    head = "".join(f"<th scope='col'>{title}</th>" for title in ["parameters", *METRICS.values(), "test acc %", "ours"])
+    frame = stacked(table1(runs))
+    head = "".join(f"<th scope='col'>{title}</th>" for title in frame.columns[1:])
     body = []
-    for row, (_, text) in zip(REPORT["rows"], formatted(table1(runs)).iterrows(), strict=True):
-        cells = [text["parameters"]]
-        cells += [f"{text[f'{t} (report)']}<br><b>{text[f'{t} (ours)']}</b>" for t in METRICS.values()]
-        cells += [f"<b>{text['test acc % (ours)']}</b>", text["our runs"]]
+    for row, (model, *cells) in zip(REPORT["rows"], frame.itertuples(index=False), strict=True):
         mark = " (*)" if "printed" in REPORT["rows"][row] else ""
-        joined = "".join(f"<td>{cell}</td>" for cell in cells)
-        body.append(f"<tr><th scope='row'>{text['model']}{mark}</th>{joined}</tr>")
+        joined = "".join(f"<td>{_emphasised(cell)}</td>" for cell in cells)
+        body.append(f"<tr><th scope='row'>{model}{mark}</th>{joined}</tr>")
     return (
         "<div class='vggkit-table'><table><caption>The report's value above, <b>ours below in bold</b>. "
         "Final epoch, seed 0. “preview” is a reduced run and no measure of the report's value.</caption>"
         f"<thead><tr><th scope='col'>model</th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _emphasised(cell: str) -> str:
+    report, newline, ours = cell.partition("\n")
+    return f"{report}<br><b>{ours}</b>" if newline else cell
 
 
 def run_table(run: Run) -> pd.DataFrame:
