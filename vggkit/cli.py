@@ -31,6 +31,7 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU 
 Name = Annotated[str, typer.Argument(help=f"One of {', '.join(CONFIGURATIONS)}.", metavar="NAME")]
 
 DEFAULT_RESULTS = Path("results")
+INTERRUPTED = 130  # a shell's status of a command ended by Ctrl-C
 
 
 def main() -> None:
@@ -40,11 +41,13 @@ def main() -> None:
     except (ConfigError, DataError, ArtifactError) as error:
         _fail(str(error), 2)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("stopped; the last finished epoch is kept: run the same command again to go on", 130)
+        status = INTERRUPTED
     except Exception as error:
         if not hasattr(error, "format_message"):  # what every wrong use of an option has
             raise
         _fail(error.format_message(), 2)
+    if status == INTERRUPTED:  # some versions of typer return it instead of raising
+        _fail("stopped; the last finished epoch is kept: run the same command again to go on", INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
