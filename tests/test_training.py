@@ -13,12 +13,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vggkit import artifacts
+from vggkit import artifacts, fused
 from vggkit.artifacts import ArtifactError, RunPaths, find_runs, read_run
 from vggkit.config import ConfigError, RunConfig
-from vggkit.data import EpochPlan, load, train_batches
+from vggkit.data import EpochPlan, load, train_batch
 from vggkit.models import VGG
-from vggkit.training import Trainer, evaluate, make_scheduler, train
+from vggkit.trainer import Trainer, make_scheduler, one_step, restore, train_epoch
+from vggkit.training import evaluate, train, train_together
 
 CPU = torch.device("cpu")
 TIMES = ["train_seconds", "seconds"]
@@ -32,21 +33,30 @@ def same(first: artifacts.Run, second: artifacts.Run) -> bool:
     )  # fmt: skip
 
 
-def test_steps_and_statistics_equal_a_plain_loop(tiny: RunConfig) -> None:
+def an_epoch(trainer: Trainer, epoch: int) -> tuple[dict, torch.Tensor]:
+    return train_epoch([trainer], epoch, one_step([trainer]), lambda images: None)[0]
+
+
+# At batch size 60 the last batch has 20 images.
+@pytest.mark.parametrize(("batch_size", "fuse"), [(50, False), (60, False), (50, True)])
+def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, fuse: bool, tiny: RunConfig) -> None:
     # Adam divides by the gradient's size, which magnifies rounding: steps are small, so that float32 and
     # float64 stay on one path over the four of them.
-    batch_size = 50
+    if fuse and not fused.available(CPU):
+        pytest.skip("torch.compile does not work here: no C++ compiler")
     changes = {"depth": 14, "batch_norm": True, "residual": True, "batch_size": batch_size}
     changes |= {"learning_rate": 1e-5, "minimum_learning_rate": 0.0}
     config = RunConfig.from_dict(tiny.to_dict() | changes)
     data = load(config)
-    trainer = Trainer(config, data, CPU)
+    trainer = Trainer(config, data, CPU, fuse=fuse)
     model = VGG(14).double()
     model.load_state_dict(trainer.model.state_dict())
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    metrics, values = trainer.train_epoch(1, lambda images: None)
+    metrics, values = an_epoch(trainer, 1)
     losses, statistics, norms = [], [], []
-    for images, labels in train_batches(data.train, EpochPlan.draw(200, config.seed, 1), batch_size):
+    plan = EpochPlan.draw(200, config.seed, 1)
+    for places in torch.arange(200).split(batch_size):
+        images, labels = train_batch(data.train, plan.take(places))
         optimizer.zero_grad()
         loss = F.cross_entropy(model(images.double().contiguous()), labels)
         loss.backward()
@@ -60,12 +70,48 @@ def test_steps_and_statistics_equal_a_plain_loop(tiny: RunConfig) -> None:
         ]
         statistics.append(torch.tensor(rows))
         norms.append(math.sqrt(sum(float((p.grad**2).sum()) for _, p in named)))
-        losses.append(loss.item())
-    assert metrics["train_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+        losses.append(loss.item() * len(labels) / 200)
+    assert metrics["train_loss"] == pytest.approx(sum(losses), rel=1e-4)
     assert metrics["gradient_norm_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-3)
     expected = torch.stack(statistics)
     torch.testing.assert_close(values[1].T.float(), expected.mean(0).float(), rtol=0.03, atol=1e-9)
     torch.testing.assert_close(values[0].T.float(), expected[-1].float(), rtol=0.03, atol=1e-9)
+
+
+def test_warm_up_of_a_capture_leaves_no_trace(tiny: RunConfig) -> None:
+    # What `capture` does around its warm-up, which needs no GPU: steps, then everything as it was.
+    config = RunConfig.from_dict(tiny.to_dict() | {"depth": 14})
+    data = load(config)
+    for epochs_before in (0, 1):
+        touched, untouched = Trainer(config, data, CPU), Trainer(config, data, CPU)
+        for epoch in range(1, epochs_before + 1):
+            an_epoch(touched, epoch), an_epoch(untouched, epoch)
+        fresh, before = not touched.optimizer.state, [t.clone() for t in touched.tensors()]
+        touched.model.train()
+        touched.batch.zero_()
+        touched.step()
+        assert any(not torch.equal(t, old) for t, old in zip(touched.model.parameters(), before, strict=False))
+        restore([touched], [before], [fresh])
+        (metrics, values), (expected, expected_values) = (an_epoch(t, epochs_before + 1) for t in (touched, untouched))
+        assert metrics == expected
+        assert torch.equal(values, expected_values)
+
+
+def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_path: Path) -> None:
+    configs = [RunConfig.from_dict(tiny.to_dict() | {"seed": seed}) for seed in (0, 1)]
+
+    def interrupt(epoch: int, images: int, metrics: dict | None) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # seed 1 is an epoch ahead when both go on
+        train(configs[1], results=tmp_path / "together", progress=interrupt)
+    together = train_together(configs, results=tmp_path / "together")
+    alone = [train(config, results=tmp_path / "alone") for config in configs]
+    assert all(same(first, second) for first, second in zip(together, alone, strict=True))
+    assert not same(*alone)
+    with pytest.raises(ConfigError, match="seeds"):
+        train_together([tiny, RunConfig.from_dict(tiny.to_dict() | {"epochs": 4})], results=tmp_path)
 
 
 def test_vanishing_gradients_do_not_underflow(tiny: RunConfig) -> None:
@@ -96,7 +142,7 @@ def test_learning_rate_follows_the_formula(schedule: str, cycle: bool) -> None:
 def test_trainer_steps_the_schedule_by_epoch_or_by_batch(schedule: str, tiny: RunConfig) -> None:
     config = RunConfig.from_dict(tiny.to_dict() | {"schedule": schedule})
     trainer = Trainer(config, load(config), CPU)
-    rates = [trainer.train_epoch(epoch, lambda images: None)[0]["learning_rate"] for epoch in (1, 2, 3)]
+    rates = [an_epoch(trainer, epoch)[0]["learning_rate"] for epoch in (1, 2, 3)]
     steps = {"cosine": (0, 1, 2), "cosine-per-batch": (0, 4, 8), "constant": (0, 0, 0)}[schedule]  # 4 batches an epoch
     assert rates == pytest.approx([2e-5 + (1e-3 - 2e-5) * (1 + math.cos(math.pi * step / 3)) / 2 for step in steps])
 

@@ -210,17 +210,21 @@ def notebooks(
 
 @app.command("bench")
 def bench_(
-    seconds: Annotated[float, typer.Option(help="How long each way is timed.")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="How long each way is timed in each round.")] = 5.0,
+    rounds: Annotated[int, typer.Option(help="How often each way is timed, in turn.")] = 3,
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file too.")] = None,
     device: Device = None,
 ) -> None:
     """Measure images/s of training for each model and precision beside a plain loop."""
     if not seconds > 0:
         raise ConfigError(f"seconds: {seconds!r} is not allowed; allowed: a number above 0")
-    measured = bench.measure(training.choose_device(device), seconds)
-    shown = Table("model", "loop", "images/s", "times the plain loop", title=measured["machine"])
+    if rounds < 1:
+        raise ConfigError(f"rounds: {rounds!r} is not allowed; allowed: an integer of at least 1")
+    measured = bench.measure(training.choose_device(device), seconds, rounds)
+    shown = Table("model", "loop", "images/s", "× plain", "of the floor", title=measured["machine"])
     for row in measured["rows"]:
-        shown.add_row(row["model"], row["loop"], f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}")
+        numbers = f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}", f"{row['floor_share']:.0%}"
+        shown.add_row(row["model"], row["loop"], *numbers)
     console.print(shown)
     if json:
         bench.write(json, measured)

@@ -32,6 +32,7 @@ class DatasetSize(NamedTuple):
 
 
 NUM_CLASSES = 100
+NEGATIVE_SLOPE = 0.01  # of LeakyReLU
 DATASETS = {"cifar100": DatasetSize(475, 25, 100), "synthetic": DatasetSize(50, 5, 10)}
 SCHEDULES = ("cosine", "constant", "cosine-per-batch")
 PRECISIONS = ("float32", "tf32", "bfloat16")

@@ -180,14 +180,22 @@ class EpochPlan:
     def to(self, device: torch.device) -> "EpochPlan":
         return EpochPlan(*(t.to(device) for t in (self.order, self.top, self.left, self.flip)))
 
+    def take(self, places: Tensor) -> "EpochPlan":
+        """The draws at `places` (B,) of the order."""
+        return EpochPlan(*(t[places] for t in (self.order, self.top, self.left, self.flip)))
 
-def train_batches(images: Images, plan: EpochPlan, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented, normalised batches (B, 3, 32, 32) with labels (B,); the last one may be smaller."""
-    for start in range(0, len(images), batch_size):
-        chosen = slice(start, start + batch_size)
-        index = plan.order[chosen]
-        pixels = augment(images.pixels[index], plan.top[chosen], plan.left[chosen], plan.flip[chosen])
-        yield normalise(pixels), images.labels[index]
+    def copy_(self, other: "EpochPlan") -> None:
+        """Take over another epoch's draws in place: a CUDA graph reads them where they were."""
+        self.order.copy_(other.order)
+        self.top.copy_(other.top)
+        self.left.copy_(other.left)
+        self.flip.copy_(other.flip)
+
+
+def train_batch(images: Images, draws: EpochPlan) -> tuple[Tensor, Tensor]:
+    """Augmented, normalised images (B, 3, 32, 32) with labels (B,), those that `draws` names."""
+    pixels = augment(images.pixels[draws.order], draws.top, draws.left, draws.flip)
+    return normalise(pixels), images.labels[draws.order]
 
 
 def evaluation_batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -202,11 +210,14 @@ def augment(pixels: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
     The same as torchvision's RandomCrop(32, padding=4) and RandomHorizontalFlip for these draws.
     """
     padded = F.pad(pixels, (0, 0, PADDING, PADDING, PADDING, PADDING))
+    count, height, width, channels = padded.shape
     steps = torch.arange(SIZE, device=pixels.device)
-    image = torch.arange(len(pixels), device=pixels.device)
-    rows = top[:, None] + steps
+    image = torch.arange(count, device=pixels.device)
+    rows = image[:, None] * height + top[:, None] + steps
     columns = left[:, None] + torch.where(flip[:, None], SIZE - 1 - steps, steps)
-    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+    # One list of whole pixels to copy, which is several times faster than indexing by image, row and column.
+    places = rows[:, :, None] * width + columns[:, None, :]
+    return padded.view(-1, channels)[places.flatten()].view(count, SIZE, SIZE, channels)
 
 
 def normalise(pixels: Tensor) -> Tensor:

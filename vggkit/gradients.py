@@ -38,20 +38,20 @@ class GradientLog:
         self._is_weight = torch.tensor(is_weight, device=device)
         self._elements = torch.tensor([w.numel() for w in self._weights], device=device, dtype=torch.float64)
         self._before = [torch.empty_like(w) for w in self._weights]
-        self._values = torch.zeros(len(OVER), len(STATISTICS), len(self.names), device=device, dtype=torch.float64)
-        self._norms = torch.zeros(len(OVER), device=device, dtype=torch.float64)
+        self.values = torch.zeros(len(OVER), len(STATISTICS), len(self.names), device=device, dtype=torch.float64)
+        self.norms = torch.zeros(len(OVER), device=device, dtype=torch.float64)
 
     @torch.no_grad()
     def before_step(self) -> None:
         gradients = [p.grad for p in self._parameters]
         l2 = torch.stack(torch._foreach_norm(gradients, 2, dtype=torch.float64))
         l1 = torch.stack(torch._foreach_norm([w.grad for w in self._weights], 1, dtype=torch.float64))
-        last, total = self._values
+        last, total = self.values
         last[0] = l1 / self._elements
         last[1] = l2[self._is_weight]
         total[:2] += last[:2]
-        self._norms[0] = torch.linalg.vector_norm(l2)
-        self._norms[1] += self._norms[0]
+        self.norms[0] = torch.linalg.vector_norm(l2)
+        self.norms[1] += self.norms[0]
         torch._foreach_copy_(self._before, self._weights)
 
     @torch.no_grad()
@@ -59,17 +59,17 @@ class GradientLog:
         size = torch.stack(torch._foreach_norm(self._before, 2, dtype=torch.float64))
         torch._foreach_sub_(self._before, self._weights)
         change = torch.stack(torch._foreach_norm(self._before, 2, dtype=torch.float64))
-        last, total = self._values
+        last, total = self.values
         last[2] = change / size
         total[2] += last[2]
 
     def end_epoch(self, batches: int) -> tuple[Tensor, tuple[float, float]]:
         """Values (2 of OVER, 3 of STATISTICS, tensors), and the whole gradient's norm for each of OVER."""
-        values, norms = self._values.cpu().clone(), self._norms.cpu().clone()
+        values, norms = self.values.cpu().clone(), self.norms.cpu().clone()
         values[1] /= batches
         norms[1] /= batches
-        self._values.zero_()
-        self._norms.zero_()
+        self.values.zero_()
+        self.norms.zero_()
         return values, (norms[0].item(), norms[1].item())
 
 

@@ -13,14 +13,15 @@ from input to output.
 
 from collections import OrderedDict
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vggkit.config import INITIALISATIONS, NUM_CLASSES, ConfigError, RunConfig, check_depth
+from vggkit import fused
+from vggkit.config import INITIALISATIONS, NEGATIVE_SLOPE, NUM_CLASSES, ConfigError, RunConfig, check_depth
 
 NUM_FILTERS = 32
 NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
-NEGATIVE_SLOPE = 0.01
 
 
 def conv3x3(in_channels: int, bias: bool) -> nn.Conv2d:
@@ -31,12 +32,24 @@ def norm2d(batch_norm: bool) -> nn.Module:
     return nn.BatchNorm2d(NUM_FILTERS) if batch_norm else nn.Identity()
 
 
-def activation(x: Tensor) -> Tensor:
-    # In place: neither convolution, BN nor addition needs its own output in the backward pass.
-    return F.leaky_relu(x, NEGATIVE_SLOPE, inplace=True)
+class Block(nn.Module):
+    """What every block ends its convolutions with: act([BN](x) [+ shortcut])."""
+
+    fused = False  # see `VGG.fuse`
+
+    def norm_act(self, x: Tensor, norm: nn.Module, shortcut: Tensor | None = None) -> Tensor:
+        if self.fused and self.training:
+            if isinstance(norm, nn.BatchNorm2d):
+                return fused.norm_act(x, norm, shortcut)
+            if x.is_cuda or x.dtype == torch.bfloat16:  # in float32 on a CPU the lines below are as fast
+                return fused.act(x, shortcut)
+        # In place: neither convolution, BN nor addition needs its own output in the backward pass.
+        out = norm(x)
+        out = out if shortcut is None else out.add_(shortcut)
+        return F.leaky_relu(out, NEGATIVE_SLOPE, inplace=True)
 
 
-class EntryBlock(nn.Module):
+class EntryBlock(Block):
     """act(BN(conv(x))); its BN is there in every variant, the plain ones too."""
 
     def __init__(self) -> None:
@@ -45,10 +58,10 @@ class EntryBlock(nn.Module):
         self.bn = norm2d(True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return activation(self.bn(self.conv(x)))
+        return self.norm_act(self.conv(x), self.bn)
 
 
-class ProcessingBlock(nn.Module):
+class ProcessingBlock(Block):
     """act([x +] f(x)), f = conv, [BN], act, conv, [BN]; He et al. (2016), Figure 2."""
 
     def __init__(self, batch_norm: bool, residual: bool) -> None:
@@ -60,12 +73,11 @@ class ProcessingBlock(nn.Module):
         self.bn2 = norm2d(batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = activation(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return activation(out + x if self.residual else out)
+        out = self.norm_act(self.conv1(x), self.bn1)
+        return self.norm_act(self.conv2(out), self.bn2, shortcut=x if self.residual else None)
 
 
-class ReductionBlock(nn.Module):
+class ReductionBlock(Block):
     """act([BN](conv(pool(act([BN](conv(x))))))); halves height and width, without a shortcut."""
 
     def __init__(self, batch_norm: bool) -> None:
@@ -76,9 +88,9 @@ class ReductionBlock(nn.Module):
         self.bn2 = norm2d(batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = activation(self.bn1(self.conv1(x)))
-        out = F.avg_pool2d(out, 2)
-        return activation(self.bn2(self.conv2(out)))
+        out = self.norm_act(self.conv1(x), self.bn1)
+        out = fused.average_pool(out) if self.fused and self.training else F.avg_pool2d(out, 2)
+        return self.norm_act(self.conv2(out), self.bn2)
 
 
 class VGG(nn.Module):
@@ -129,6 +141,13 @@ class VGG(nn.Module):
     @classmethod
     def from_config(cls, config: RunConfig) -> "VGG":
         return cls(config.depth, config.batch_norm, config.residual, config.dropout, config.initialisation)
+
+    def fuse(self) -> "VGG":
+        """Compute BN, shortcut and activation of each block in one compiled pass when training, see `fused`."""
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.fused = True
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.stages(self.entry(images))

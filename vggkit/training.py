@@ -1,4 +1,4 @@
-"""Training: one function, `train`, from a configuration to a finished run.
+"""Training: one function, `train`, from a configuration to a finished run; `train_together` for several seeds.
 
 It can be stopped at any moment and called again: it goes on after the last finished epoch, and on
 the CPU ends with the same numbers, bit for bit, as a run that was never stopped.
@@ -7,8 +7,10 @@ the CPU ends with the same numbers, bit for bit, as a run that was never stopped
 import contextlib
 import math
 import os
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -16,95 +18,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vggkit import artifacts, machine
+from vggkit import artifacts, fused
 from vggkit.artifacts import Run, RunPaths
-from vggkit.config import ConfigError, RunConfig
-from vggkit.data import EpochPlan, Images, Splits, evaluation_batches, load, train_batches
-from vggkit.gradients import GradientLog, to_frame
+from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
+from vggkit.data import Images, evaluation_batches, load
+from vggkit.gradients import to_frame
 from vggkit.models import VGG, count_parameters
+from vggkit.trainer import Trainer, arithmetic, check_precision, make_scheduler, one_step, process_settings, train_epoch
+
+__all__ = ["Trainer", "evaluate", "make_scheduler", "train", "train_together"]
 
 EVALUATION_BATCH_SIZE = 500
+# Images x layers from which compiling, some ten seconds on a CPU, is earned back.
+WORTH_FUSING = 5_000_000
 
 Progress = Callable[[int, int, dict[str, Any] | None], None]
 """Called as progress(epoch, images, metrics): after each batch with the images of the epoch so far
 and None, and after each epoch with its row of metrics."""
-
-
-class Trainer:
-    """Network, optimiser, schedule and gradient log of one run; trains it epoch by epoch.
-
-    Args:
-        config: the run.
-        data: its images, on `device`.
-        device: where to train.
-
-    Raises:
-        ConfigError: this device cannot compute in config.precision.
-    """
-
-    def __init__(self, config: RunConfig, data: Splits, device: torch.device) -> None:
-        check_precision(config, device)
-        self.config, self.data, self.device = config, data, device
-        torch.manual_seed(config.seed)
-        self.model: VGG = VGG.from_config(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self.scheduler = make_scheduler(self.optimizer, config)
-        self.gradient_log = GradientLog(self.model)
-        self.machine = machine.describe(device)  # now: the code on disk may change while the run goes on
-
-    def train_epoch(self, epoch: int, progress: Callable[[int], None]) -> tuple[dict[str, Any], Tensor]:
-        """Train epoch number `epoch` (from 1); its metrics, and its gradient statistics."""
-        config, images = self.config, self.data.train
-        torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout, the same after a resume
-        plan = EpochPlan.draw(len(images), config.seed, epoch).to(self.device)
-        loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
-        correct = torch.zeros((), device=self.device, dtype=torch.int64)
-        learning_rate = self.scheduler.get_last_lr()[0]
-        self.model.train()
-        seen = batches = 0
-        for batch, labels in train_batches(images, plan, config.batch_size):
-            loss, logits = self.train_step(batch, labels)
-            loss_sum += loss * len(labels)
-            correct += (logits.argmax(dim=1) == labels).sum()
-            if config.schedule == "cosine-per-batch":
-                self.scheduler.step()
-            seen += len(labels)
-            batches += 1
-            progress(seen)
-        if config.schedule != "cosine-per-batch":
-            self.scheduler.step()
-        values, (norm_last, norm_mean) = self.gradient_log.end_epoch(batches)
-        metrics = {
-            "learning_rate": learning_rate,
-            "train_loss": loss_sum.item() / seen,
-            "train_accuracy": correct.item() / seen,
-            "gradient_norm_last": norm_last,
-            "gradient_norm_mean": norm_mean,
-        }
-        return metrics, values
-
-    def train_step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of Adam on (B, 3, 32, 32) and (B,); the mean loss () and the logits (B, 100)."""
-        with arithmetic(self.config, self.device):
-            logits = self.model(batch).float()
-            loss = F.cross_entropy(logits, labels)
-            loss.backward()
-        self.gradient_log.before_step()
-        self.optimizer.step()
-        self.gradient_log.after_step()
-        self.optimizer.zero_grad()
-        return loss.detach(), logits.detach()
-
-    def state_dict(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
-        return {name: part.state_dict() for name, part in parts.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
 
 
 def train(
@@ -113,6 +43,7 @@ def train(
     results: str | os.PathLike[str] = "results",
     data: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
+    fuse: bool | None = None,
     progress: Progress = lambda epoch, images, metrics: None,
 ) -> Run:
     """Train `config`, or take up where it stopped, or load it where it is finished.
@@ -122,59 +53,131 @@ def train(
         results: folder under which the run is left, see `artifacts`.
         data: folder of the data set, see `data.load`.
         device: where to train; by default a CUDA GPU where there is one, else the CPU.
+        fuse: compile BN, shortcut and activation into one pass, see `fused`; the numbers differ by
+            rounding. By default where torch.compile works and the run is long enough to gain by it.
         progress: told of every batch and epoch.
 
     Returns:
         The finished run. A run whose loss is not finite stops there and says so in its summary.
 
     Raises:
-        ConfigError, data.DataError, artifacts.ArtifactError: before any work is done.
+        ConfigError, data.DataError, artifacts.ArtifactError: before any work is done; ArtifactError
+            also where a checkpoint or the run cannot be written (the last checkpoint stays).
     """
+    return train_together([config], results=results, data=data, device=device, fuse=fuse, progress=progress)[0]
+
+
+def train_together(
+    configs: Sequence[RunConfig],
+    *,
+    results: str | os.PathLike[str] = "results",
+    data: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    fuse: bool | None = None,
+    progress: Progress = lambda epoch, images, metrics: None,
+) -> list[Run]:
+    """`train` several seeds of one configuration side by side, which on a GPU takes less time than in turn.
+
+    Each run is the one that `train` would make, but for rounding on a GPU. `progress` is told of the first.
+
+    Raises:
+        ConfigError: the configurations differ in more than the seed; and as `train`.
+    """
+    if len({replace(config, seed=0) for config in configs}) != 1 or len(set(configs)) != len(configs):
+        raise ConfigError("configs: runs trained together must differ in their seeds and in nothing else")
     device = choose_device(device)
-    check_precision(config, device)
-    paths = RunPaths.of(results, config)
-    if finished := artifacts.read_finished(paths, config):
-        return finished
-    with artifacts.claim(paths), process_settings(config, device):
-        if finished := artifacts.read_finished(paths, config):  # by another process, meanwhile
-            return finished
-        state = artifacts.read_checkpoint(paths, config, device)
-        trainer = Trainer(config, load(config, data).to(device), device)
-        run, weights = _train_epochs(trainer, paths, state, progress)
-        run = artifacts.write_run(paths, run, weights)
-        paths.checkpoint.unlink(missing_ok=True)
+    check_precision(configs[0], device)
+    finished: dict[RunConfig, Run] = {}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(process_settings(configs[0], device))
+        for config in configs:
+            paths = RunPaths.of(results, config)
+            if (run := artifacts.read_finished(paths, config)) is None:
+                stack.enter_context(artifacts.claim(paths))
+                run = artifacts.read_finished(paths, config)  # by another process, meanwhile
+            if run:
+                finished[config] = run
+        waiting = [config for config in configs if config not in finished]
+        if waiting:
+            fuse = worth_fusing(configs[0], device) if fuse is None else fuse
+            states = [artifacts.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
+            splits = load(configs[0], data).to(device)
+            under_way = [Attempt(Trainer(c, splits, device, fuse=fuse), RunPaths.of(results, c)) for c in waiting]
+            for attempt, state in zip(under_way, states, strict=True):
+                attempt.load(state)
+            finished |= _train_epochs(under_way, progress)
+    return [finished[config] for config in configs]
+
+
+@dataclass
+class Attempt:
+    """A run under way: its trainer, where it is kept, and its history."""
+
+    trainer: Trainer
+    paths: RunPaths
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "validation_accuracy": -1.0, "model": None})
+
+    @property
+    def over(self) -> bool:
+        return len(self.metrics) >= self.trainer.config.epochs or _diverged(self.metrics)
+
+    def load(self, state: dict[str, Any] | None) -> None:
+        """Go on from a checkpoint, where there is one."""
+        if state:
+            self.trainer.load_state_dict(state)
+            self.metrics, self.gradients, self.best = state["metrics"], state["gradients"], state["best"]
+
+    def record(self, row: dict[str, Any], values: Tensor) -> None:
+        """Take an epoch's metrics and gradient statistics into the history and write the checkpoint."""
+        self.metrics.append(row)
+        self.gradients.append(values)
+        if not _diverged(self.metrics) and row["validation_accuracy"] > self.best["validation_accuracy"]:
+            weights = {k: v.clone() for k, v in self.trainer.model.state_dict().items()}
+            self.best = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"], "model": weights}
+        history = {"metrics": self.metrics, "gradients": self.gradients, "best": self.best}
+        state = {"config": self.trainer.config.to_dict(), **history, **self.trainer.state_dict()}
+        artifacts.write_checkpoint(self.paths, state)
+
+    def finish(self) -> Run:
+        """Measure on the test images and write the run."""
+        trainer = self.trainer
+        weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+        frame = to_frame(trainer.gradient_log.names, torch.stack(self.gradients))
+        run = Run(trainer.config, pd.DataFrame(self.metrics), frame, _summary(trainer, self.metrics, self.best))
+        run = artifacts.write_run(self.paths, run, weights)
+        self.paths.checkpoint.unlink(missing_ok=True)
         return run
 
 
-def _train_epochs(
-    trainer: Trainer, paths: RunPaths, state: dict[str, Any] | None, progress: Progress
-) -> tuple[Run, dict[str, Tensor]]:
-    config = trainer.config
-    metrics: list[dict[str, Any]] = []
-    gradients: list[Tensor] = []
-    best: dict[str, Any] = {"epoch": 0, "validation_accuracy": -1.0, "model": None}
-    if state:
-        trainer.load_state_dict(state)
-        metrics, gradients, best = state["metrics"], state["gradients"], state["best"]
-    while len(metrics) < config.epochs and not _diverged(metrics):
-        epoch = len(metrics) + 1
+def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig, Run]:
+    finished: dict[RunConfig, Run] = {}
+    trainers: list[Trainer] = []
+    steps: Callable[[], Any] = list
+    while True:
+        for attempt in [a for a in attempts if a.over]:
+            finished[attempt.trainer.config] = attempt.finish()
+            attempts.remove(attempt)
+        if not attempts:
+            return finished
+        # Those furthest behind go first, until all stand at the same epoch.
+        epoch = 1 + min(len(attempt.metrics) for attempt in attempts)
+        group = [attempt for attempt in attempts if len(attempt.metrics) == epoch - 1]
+        if [attempt.trainer for attempt in group] != trainers:
+            trainers = [attempt.trainer for attempt in group]
+            steps = one_step(trainers)
         start = time.perf_counter()
-        row, values = trainer.train_epoch(epoch, lambda images, epoch=epoch: progress(epoch, images, None))  # type: ignore[misc]
+        trained = train_epoch(trainers, epoch, steps, lambda images, epoch=epoch: progress(epoch, images, None))  # type: ignore[misc]
         train_seconds = time.perf_counter() - start
-        loss, accuracy = evaluate(trainer.model, trainer.data.validation, config, trainer.device)
-        row |= {"validation_loss": loss, "validation_accuracy": accuracy}
-        row |= {"train_seconds": train_seconds, "seconds": time.perf_counter() - start}
-        metrics.append({"epoch": epoch} | row)
-        gradients.append(values)
-        if not _diverged(metrics) and accuracy > best["validation_accuracy"]:
-            weights = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-            best = {"epoch": epoch, "validation_accuracy": accuracy, "model": weights}
-        history = {"metrics": metrics, "gradients": gradients, "best": best}
-        artifacts.write_checkpoint(paths, {"config": config.to_dict(), **history, **trainer.state_dict()})
-        progress(epoch, len(trainer.data.train), metrics[-1])
-    weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-    frame = to_frame(trainer.gradient_log.names, torch.stack(gradients))
-    return Run(config, pd.DataFrame(metrics), frame, _summary(trainer, metrics, best)), weights
+        for attempt, (row, values) in zip(group, trained, strict=True):
+            trainer, start = attempt.trainer, time.perf_counter()
+            loss, accuracy = evaluate(trainer.model, trainer.data.validation, trainer.config, trainer.device)
+            row |= {"validation_loss": loss, "validation_accuracy": accuracy}
+            seconds = train_seconds / len(group)  # each one's share
+            row |= {"train_seconds": seconds, "seconds": seconds + time.perf_counter() - start}
+            attempt.record({"epoch": epoch} | row, values)
+        progress(epoch, len(trainers[0].data.train), group[0].metrics[-1])
 
 
 def _diverged(metrics: list[dict[str, Any]]) -> bool:
@@ -192,7 +195,8 @@ def _summary(trainer: Trainer, metrics: list[dict[str, Any]], best: dict[str, An
     final = measured(metrics[-1])
     if best["model"] is not None:
         trainer.model.load_state_dict(best["model"])
-    train_seconds = sum(row["train_seconds"] for row in metrics)
+    # The median epoch's: a run may share its machine for a while, or be put to sleep.
+    train_seconds = statistics.median(row["train_seconds"] for row in metrics)
     return {
         "diverged": _diverged(metrics),
         "final": final,
@@ -200,7 +204,8 @@ def _summary(trainer: Trainer, metrics: list[dict[str, Any]], best: dict[str, An
         "parameters": count_parameters(trainer.model),
         "train_images": len(trainer.data.train),
         "wall_seconds": sum(row["seconds"] for row in metrics),
-        "images_per_second": len(metrics) * len(trainer.data.train) / train_seconds,
+        "images_per_second": len(trainer.data.train) / train_seconds,
+        "fused": trainer.fused,
         "data_sha256": trainer.data.checksum,
         **trainer.machine,
     }
@@ -218,19 +223,6 @@ def evaluate(model: VGG, images: Images, config: RunConfig, device: torch.device
         loss_sum += F.cross_entropy(logits, labels, reduction="sum")
         correct += (logits.argmax(dim=1) == labels).sum()
     return loss_sum.item() / len(images), correct.item() / len(images)
-
-
-def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig) -> torch.optim.lr_scheduler.LRScheduler:
-    """Cosine annealing (Loshchilov & Hutter 2017, eq. 5, without restarts) or a constant rate.
-
-    The period is counted in epochs. `cosine` steps once per epoch and so ends at the minimum;
-    `cosine-per-batch` steps after every batch and so cycles, 2 x epochs batches a cycle.
-    """
-    if config.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    return torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, T_max=config.epochs, eta_min=config.minimum_learning_rate
-    )
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -251,33 +243,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def check_precision(config: RunConfig, device: torch.device) -> None:
-    """Raise ConfigError where the device cannot compute in the run's precision."""
-    if config.precision == "tf32" and device.type != "cuda":
-        raise ConfigError("precision: 'tf32' is not allowed on the CPU; allowed: float32, bfloat16")
-
-
-def arithmetic(config: RunConfig, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
-
-
-@contextlib.contextmanager
-def process_settings(config: RunConfig, device: torch.device) -> Iterator[None]:
-    """Settings of the whole process while a run trains, as they were before when it ends.
-
-    Denormal numbers, which vanishing gradients and their squares in Adam become, are flushed to
-    zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
-    worker threads keep the one they were started with.) TF32 is on for `tf32` alone.
-    """
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.set_flush_denormal(True)
-        for backend in backends:
-            backend.fp32_precision = "tf32" if config.precision == "tf32" else "ieee"
-        try:
-            yield
-        finally:
-            torch.set_flush_denormal(False)
-            for backend, precision in zip(backends, before, strict=True):
-                backend.fp32_precision = precision
+def worth_fusing(config: RunConfig, device: torch.device) -> bool:
+    """Whether the run is long enough for compiling to pay, and torch.compile works here."""
+    images = (config.train_images_per_class or DATASETS[config.dataset].train) * NUM_CLASSES
+    return images * config.epochs * config.depth >= WORTH_FUSING and fused.available(device)
