@@ -18,6 +18,8 @@ from vggkit.artifacts import ArtifactError, Run, RunPaths
 from vggkit.config import CONFIGURATIONS, DATASETS, NUM_CLASSES, ConfigError, RunConfig, check_name
 from vggkit.data import DATA_VARIABLE, DataError, load
 from vggkit.models import VGG, count_parameters
+from vggkit.sweep import TimeUp, order
+from vggkit.sweep import sweep as train_all
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__.split(":")[0])
 console = Console()
@@ -31,6 +33,7 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU 
 Name = Annotated[str, typer.Argument(help=f"One of {', '.join(CONFIGURATIONS)}.", metavar="NAME")]
 
 DEFAULT_RESULTS = Path("results")
+TIME_UP = 75  # sysexits' "temporary failure": the same command goes on
 INTERRUPTED = 130  # a shell's status of a command ended by Ctrl-C
 
 
@@ -40,6 +43,8 @@ def main() -> None:
         status = app(standalone_mode=False)
     except (ConfigError, DataError, ArtifactError) as error:
         _fail(str(error), 2)
+    except TimeUp as error:
+        _fail(str(error), TIME_UP)
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     except Exception as error:
@@ -142,13 +147,17 @@ class progress_bar:
             self.task, completed=per_epoch * (epoch - 1) + images, speed=f"{speed:,.0f} images/s" if speed else ""
         )
         if metrics:
-            last = (
-                f"epoch {epoch}: loss {metrics['train_loss']:.3f} / {metrics['validation_loss']:.3f}, accuracy "
-                f"{metrics['train_accuracy']:.1%} / {metrics['validation_accuracy']:.1%} (train / validation)"
-            )
+            last = _epoch_line(epoch, metrics)
             self.bar.update(self.task, last=last)
             if not console.is_terminal:
                 console.print(last, soft_wrap=True)
+
+
+def _epoch_line(epoch: int, metrics: dict[str, Any]) -> str:
+    return (
+        f"epoch {epoch}: loss {metrics['train_loss']:.3f} / {metrics['validation_loss']:.3f}, accuracy "
+        f"{metrics['train_accuracy']:.1%} / {metrics['validation_accuracy']:.1%} (train / validation)"
+    )
 
 
 @run_command
@@ -190,6 +199,54 @@ def table(
     for row in stacked.itertuples(index=False):
         shown.add_row(*row)
     console.print(shown)
+
+
+@app.command()
+def sweep(
+    names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default all of Table 1.")] = None,
+    suite: Annotated[str, typer.Option(help="Suite of the runs.")] = tables.FULL,
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-4.")] = "0",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of every run; repeatable.")] = None,
+    together: Annotated[int, typer.Option(help="Seeds of a configuration trained side by side.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Stop after the epoch in which these are over.")] = None,
+    archives: Annotated[Path | None, typer.Option(help="Folder for each finished run as one small archive.")] = None,
+    results: Results = DEFAULT_RESULTS,
+    data: Data = None,
+    device: Device = None,
+) -> None:
+    """Train many runs: the first seed of each configuration, then the next; the same command goes on."""
+    settings = {"suite": suite}
+    for item in set_ or []:
+        field, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"set: {item!r} is not allowed; allowed: FIELD=VALUE, as in --set precision=bfloat16")
+        settings[field] = RunConfig.from_text(field, text)
+    groups = order(names or list(CONFIGURATIONS), _seeds(seeds), together, **settings)
+
+    def tell(config: RunConfig) -> training.Progress:
+        def after_epochs(epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
+            if metrics:
+                print(f"{config.name} seed {config.seed} {_epoch_line(epoch, metrics)}", flush=True)
+
+        return after_epochs
+
+    for run in train_all(
+        groups, results=results, archives=archives, minutes=minutes, progress=tell, data=data, device=device
+    ):
+        accuracy = run.summary["final"]["test_accuracy"]
+        shown = "diverged" if run.summary["diverged"] else f"test accuracy {accuracy:.2%}"
+        print(f"finished: {run.config.suite} {run.config.name} seed {run.config.seed}, {shown}", flush=True)
+
+
+def _seeds(text: str) -> list[int]:
+    """Read "0,1,2" or "0-4"."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ConfigError(f"seeds: {text!r} is not allowed; allowed: integers as in 0,1,2 or 0-4")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
 
 
 @app.command()

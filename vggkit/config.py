@@ -186,6 +186,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 # The settings that all runs of a suite share. Any other name is a suite with the defaults.
 SUITES: dict[str, dict[str, Any]] = {
     "table1": {},
+    "short": {"epochs": 15},
+    "schedule": {"schedule": "cosine-per-batch"},
     "preview": {"epochs": 10, "train_images_per_class": 158},
 }
 
