@@ -183,12 +183,15 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "vgg38_bn_rc_lr1e-2": _plain(38, batch_norm=True, residual=True, learning_rate=1e-2),
 }
 
+PREVIEW: dict[str, Any] = {"epochs": 10, "train_images_per_class": 158}
+
 # The settings that all runs of a suite share. Any other name is a suite with the defaults.
 SUITES: dict[str, dict[str, Any]] = {
     "table1": {},
     "short": {"epochs": 15},
     "schedule": {"schedule": "cosine-per-batch"},
-    "preview": {"epochs": 10, "train_images_per_class": 158},
+    "preview": PREVIEW,
+    "preview-float32": PREVIEW | {"precision": "float32"},  # beside preview in bfloat16: does precision show?
 }
 
 _ABBREVIATIONS = {"learning_rate": "lr", "weight_decay": "wd", "dataset": "", "schedule": "", "initialisation": "init-"}
