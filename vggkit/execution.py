@@ -11,7 +11,7 @@ import nbformat
 import papermill
 
 from vggkit.artifacts import RESULTS_VARIABLE, ArtifactError
-from vggkit.tables import TITLES, representative_runs
+from vggkit.tables import FULL, TITLES, representative_runs
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
 
@@ -28,7 +28,8 @@ def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Pa
     runs = representative_runs(results)
     for name in names:
         if name not in runs:
-            raise ArtifactError(f"results: no finished run of {name} in {results}; train it first: vggkit train {name}")
+            how = f"vggkit train {name} --suite {FULL}"
+            raise ArtifactError(f"results: no finished run of {name} in {results}; train it first: {how}")
     output.mkdir(parents=True, exist_ok=True)
     for name in names:
         config = runs[name].config
