@@ -1,5 +1,6 @@
 """Training against a plain PyTorch loop, and runs that are killed, stopped and damaged."""
 
+import contextlib
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from vggkit.artifacts import ArtifactError, RunPaths, find_runs, read_run
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import EpochPlan, load, train_batch
 from vggkit.models import VGG
-from vggkit.trainer import Trainer, make_scheduler, one_step, restore, train_epoch
+from vggkit.trainer import Trainer, capture, make_scheduler, one_step, restore, train_epoch
 from vggkit.training import evaluate, train, train_together
 
 CPU = torch.device("cpu")
@@ -97,6 +98,35 @@ def test_warm_up_of_a_capture_leaves_no_trace(tiny: RunConfig) -> None:
         assert torch.equal(values, expected_values)
 
 
+def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
+    tiny: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Stand-ins for CUDA's streams and graph: what is captured runs once, which a real capture would only record.
+    events: list[str] = []
+
+    class Stream:
+        def wait_stream(self, other: object) -> None:
+            events.append("wait")
+
+    for name, value in {
+        "Stream": Stream, "current_stream": Stream, "CUDAGraph": lambda: "graph",
+        "stream": lambda stream: contextlib.nullcontext(), "graph": lambda graph: contextlib.nullcontext(),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    data = load(tiny)
+    configs = [RunConfig.from_dict(tiny.to_dict() | {"seed": seed}) for seed in (0, 1)]
+    captured, stepped = ([Trainer(config, data, CPU) for config in configs] for _ in range(2))
+    for trainer in (*captured, *stepped):
+        trainer.begin_epoch(1)
+    assert capture(captured) == "graph"
+    for trainer in stepped:
+        trainer.step()
+    for first, second in zip(captured, stepped, strict=True):
+        for mine, theirs in zip(first.tensors(), second.tensors(), strict=True):
+            assert torch.equal(mine, theirs)
+    assert len(events) == 2 + 2 * len(captured)  # both ends of the warm-up; each branch forks and joins
+
+
 def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_path: Path) -> None:
     configs = [RunConfig.from_dict(tiny.to_dict() | {"seed": seed}) for seed in (0, 1)]
 
@@ -168,20 +198,26 @@ import json, sys
 def progress(epoch, images, metrics):
     if epoch == 2 and images >= 100 and metrics is None:
         os.kill(os.getpid(), signal.SIGKILL)
-train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2], progress=progress)
+train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2], fuse=sys.argv[3] == "True", progress=progress)
 """
 
 
-def test_killed_and_resumed_run_equals_an_uninterrupted_one(tiny: RunConfig, tmp_path: Path) -> None:
-    config = RunConfig.from_dict(tiny.to_dict() | {"dropout": 0.3})
-    call = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed")]
+@pytest.mark.parametrize("fuse", [False, True])
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(fuse: bool, tiny: RunConfig, tmp_path: Path) -> None:
+    if fuse and not fused.available(CPU):
+        pytest.skip("torch.compile does not work here: no C++ compiler")
+    config = RunConfig.from_dict(tiny.to_dict() | {"dropout": 0.3, "batch_norm": True})
+    call = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed"), str(fuse)]
     assert subprocess.run(call, check=False).returncode == -signal.SIGKILL
     assert find_runs(tmp_path / "killed") == []
     assert RunPaths.of(tmp_path / "killed", config).checkpoint.exists()
     epochs: list[int] = []
-    resumed = train(config, results=tmp_path / "killed", progress=lambda epoch, images, metrics: epochs.append(epoch))
+    resumed = train(
+        config, results=tmp_path / "killed", fuse=fuse, progress=lambda epoch, images, metrics: epochs.append(epoch)
+    )
     assert min(epochs) == 2
-    assert same(resumed, train(config, results=tmp_path / "whole"))
+    assert same(resumed, train(config, results=tmp_path / "whole", fuse=fuse))
+    assert resumed.summary["fused"] is fuse
 
 
 def test_interrupted_run_goes_on_and_a_finished_one_is_loaded(tiny: RunConfig, tmp_path: Path) -> None:
