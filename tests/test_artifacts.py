@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vggkit.artifacts import (
+    SUMMARY,
     ArtifactError,
     Run,
     RunPaths,
@@ -36,7 +37,10 @@ def a_run(config: RunConfig) -> Run:
     losses = torch.randn(2, 1000, generator=generator, dtype=torch.float64).exp() ** 5
     metrics = pd.DataFrame({"epoch": range(1, 1001), "train_loss": losses[0], "validation_loss": losses[1]})
     history = torch.rand(3, 2, 3, 2, generator=generator, dtype=torch.float64)
-    return Run(config, metrics, to_frame(["entry.conv.weight", "entry.bn.weight"], history), {"diverged": False})
+    row = metrics.iloc[-1].to_dict() | {"epoch": 1000, "train_accuracy": 0.5, "validation_accuracy": 0.25}
+    final = row | {"test_loss": 0.1, "test_accuracy": 0.125}
+    summary = dict.fromkeys(SUMMARY - {"files"}) | {"diverged": False, "final": final, "parameters": 59716}
+    return Run(config, metrics, to_frame(["entry.conv.weight", "entry.bn.weight"], history), summary)
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def test_run_is_read_back_exactly(paths: RunPaths, tiny: RunConfig) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 0.3, 0.7, 1])
-@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet", "weights.safetensors"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet"])
 def test_one_changed_bit_anywhere_is_refused(name: str, place: float, paths: RunPaths, tiny: RunConfig) -> None:
     content = bytearray((paths.folder / name).read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
@@ -81,6 +85,57 @@ def test_truncated_summary_is_refused_in_one_line(keep: float, paths: RunPaths, 
     (paths.folder / "summary.json").write_bytes(content[: int(keep * len(content))])
     with pytest.raises(ArtifactError, match="cannot be read") as error:
         read_finished(paths, tiny)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sealed"),
+    [
+        (("parameters",), 59717, True),
+        (("diverged",), True, True),
+        (("final", "test_accuracy"), 0.126, True),
+        # Runs written before the summary held its own checksum: their metrics tell.
+        (("final", "validation_loss"), 1.5, False),
+        (("final", "epoch"), 999, False),
+        (("best",), {}, False),
+    ],
+)
+def test_changed_summary_is_refused_in_one_line(
+    path: tuple[str, ...], value: Any, sealed: bool, paths: RunPaths, tiny: RunConfig
+) -> None:
+    file = paths.folder / "summary.json"
+    summary = json.loads(file.read_text())
+    if not sealed:
+        del summary["summary_sha256"]
+    file.write_text(json.dumps(summary))
+    assert read_finished(paths, tiny) is not None
+    *outer, last = path
+    (summary[outer[0]] if outer else summary)[last] = value
+    file.write_text(json.dumps(summary))
+    with pytest.raises(ArtifactError, match=r"summary\.json") as error:
+        read_finished(paths, tiny)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", [("diverged",), ("data_sha256",), ("files", "metrics.csv"), ("final", "test_loss")])
+def test_summary_without_a_key_is_refused_by_its_name(path: tuple[str, ...], paths: RunPaths, tiny: RunConfig) -> None:
+    summary = json.loads((paths.folder / "summary.json").read_text())
+    del summary["summary_sha256"]
+    *outer, last = path
+    del (summary[outer[0]] if outer else summary)[last]
+    (paths.folder / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ArtifactError, match=f"summary.json knows no {last}") as error:
+        read_finished(paths, tiny)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_damaged_weights_stop_only_who_wants_them(keep: float, paths: RunPaths, tiny: RunConfig) -> None:
+    file = paths.folder / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
+    assert read_finished(paths, tiny) is not None
+    with pytest.raises(ArtifactError, match=rf"weights: {file} is damaged.* delete this file alone") as error:
+        read_weights(paths)
     assert "\n" not in str(error.value)
 
 
@@ -113,6 +168,14 @@ def test_runs_are_found_by_suite_and_seed_but_not_unfinished_ones(paths: RunPath
     found = [(run.config.suite, run.config.seed) for run in find_runs(tmp_path)]
     assert found == [("local", 0), ("local", 1), ("other", 0)]
     assert [run.config.suite for run in find_runs(tmp_path, "other")] == ["other"]
+
+
+def test_run_that_lost_its_summary_is_not_passed_over(paths: RunPaths, tmp_path: Path) -> None:
+    (paths.folder.parent / "seed-9").write_text("a file beside the runs")
+    assert len(find_runs(tmp_path)) == 1
+    (paths.folder / "summary.json").unlink()
+    with pytest.raises(ArtifactError, match=r"seed-0 cannot be read .*summary\.json"):
+        find_runs(tmp_path)
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])

@@ -11,11 +11,13 @@
         lock               held while a process trains the run
 
 A finished run's folder appears in one step, by renaming, and `summary.json` holds the checksum of
-every other file: a half-written or damaged run is never taken for a finished one.
+every other file and, but for the oldest runs, of its own content: a half-written or damaged run is
+never taken for a finished one.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -35,6 +37,12 @@ from vggkit.config import ConfigError, OneLineError, RunConfig
 RESULTS_VARIABLE = "VGGKIT_RESULTS"
 WEIGHTS = "weights.safetensors"
 REQUIRED = {"config.json", "metrics.csv", "gradients.parquet"}
+MEASURED = [f"{split}_{metric}" for split in ("train", "validation", "test") for metric in ("loss", "accuracy")]
+SUMMARY = {
+    "diverged", "final", "best", "parameters", "train_images", "wall_seconds", "images_per_second",
+    "data_sha256", "device", "threads", "versions", "commit", "files",
+}  # fmt: skip
+OWN_SUM = "summary_sha256"
 
 
 class ArtifactError(OneLineError):
@@ -113,6 +121,7 @@ def _write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | 
             save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, partial / WEIGHTS)
         files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
         summary = run.summary | {"files": files}
+        summary[OWN_SUM] = _summary_sha256(summary)
         _write_json(partial / "summary.json", summary)
         for path in partial.iterdir():
             path.chmod(0o644)
@@ -129,28 +138,47 @@ def read_run(folder: Path) -> Run:
     """Read a finished run.
 
     Raises:
-        ArtifactError: a file is missing, damaged, or not what the summary's checksum says.
+        ArtifactError: a file other than the weights is missing, damaged, or not what the summary says.
     """
     try:
         summary = json.loads((folder / "summary.json").read_text())
-        if missing := REQUIRED - set(summary["files"]):
+        if missing := (SUMMARY - set(summary)) | (REQUIRED - set(summary.get("files", REQUIRED))):
             raise ValueError(f"summary.json knows no {', '.join(sorted(missing))}")
         for name, sha256 in summary["files"].items():
-            if name == WEIGHTS and not (folder / name).exists():
-                continue  # optional: the numbers stand without it
-            if _sha256(folder / name) != sha256:
+            if name != WEIGHTS and _sha256(folder / name) != sha256:  # the numbers stand without the weights
                 raise ArtifactError(
                     f"results: {folder / name} is damaged; restore it, or delete {folder} to train anew"
                 )
         config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
         metrics = pd.read_csv(folder / "metrics.csv")
         gradients = pd.read_parquet(folder / "gradients.parquet")
+        _check_summary(summary, metrics)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArtifactError(
             f"results: {folder} cannot be read ({reason}); restore it, or delete it to train anew"
         ) from error
     return Run(config, metrics, gradients, summary)
+
+
+def _check_summary(summary: dict[str, Any], metrics: pd.DataFrame) -> None:
+    """Raise ValueError unless the summary is as it was written and repeats its epochs' rows of metrics.csv."""
+    if OWN_SUM in summary and summary[OWN_SUM] != _summary_sha256(summary):
+        raise ValueError("summary.json is damaged")
+    rows = metrics.set_index("epoch")
+    for which in ("final", "best"):
+        values = summary[which]
+        if values is None and which == "best":  # a run that diverged in its first epoch has none
+            continue
+        if missing := {"epoch", *MEASURED} - set(values):
+            raise ValueError(f"summary.json knows no {', '.join(sorted(missing))} of its {which} epoch")
+        epoch = values["epoch"]
+        if epoch not in rows.index or (which == "final" and epoch != rows.index[-1]):
+            raise ValueError(f"summary.json has epoch {epoch} as {which}, unlike metrics.csv")
+        for name in rows.columns.intersection(MEASURED):
+            recorded = float(rows.loc[epoch, name])
+            if values[name] != (recorded if math.isfinite(recorded) else None):
+                raise ValueError(f"summary.json has {which} {name} {values[name]}, metrics.csv {recorded}")
 
 
 def read_finished(paths: RunPaths, config: RunConfig) -> Run | None:
@@ -172,12 +200,14 @@ def read_weights(paths: RunPaths) -> dict[str, torch.Tensor]:
     Raises:
         ArtifactError: the run left no weights, or they are damaged.
     """
-    if not (paths.folder / WEIGHTS).exists():
+    file = paths.folder / WEIGHTS
+    if not file.exists():
         raise ArtifactError(f"weights: {paths.folder} holds no {WEIGHTS}; train the run anew in another results folder")
-    recorded = read_run(paths.folder).summary["files"].get(WEIGHTS)  # read_run compares the checksum
-    if recorded is None:
-        raise ArtifactError(f"weights: the summary of {paths.folder} knows no {WEIGHTS}; delete it")
-    return load_file(paths.folder / WEIGHTS)
+    if _sha256(file) != read_run(paths.folder).summary["files"].get(WEIGHTS):
+        raise ArtifactError(
+            f"weights: {file} is damaged; restore it, or delete this file alone: the run's numbers stand without it"
+        )
+    return load_file(file)
 
 
 def check_same(found: RunConfig, wanted: RunConfig, place: Path) -> None:
@@ -195,10 +225,10 @@ def find_runs(results: str | os.PathLike[str], suite: str | None = None) -> list
     """All finished runs, of one suite or of all, by suite, name and seed.
 
     Raises:
-        ArtifactError: as `read_run`.
+        ArtifactError: as `read_run`, also for a run's folder that lost its summary.
     """
-    pattern = f"{suite or '*'}/*/seed-*/summary.json"
-    return [read_run(path.parent) for path in sorted(Path(results).glob(pattern)) if path.parts[-4][0] != "."]
+    folders = sorted(path for path in Path(results).glob(f"{suite or '*'}/*/seed-*") if path.is_dir())
+    return [read_run(folder) for folder in folders if not any(part.startswith(".") for part in folder.parts[-3:])]
 
 
 def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
@@ -240,6 +270,12 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: torch.device) ->
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _summary_sha256(summary: dict[str, Any]) -> str:
+    """Checksum of a summary's content without the checksum itself, whatever the file's layout."""
+    content = {name: value for name, value in summary.items() if name != OWN_SUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
