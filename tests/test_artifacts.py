@@ -3,6 +3,8 @@
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,28 @@ def test_run_that_lost_its_summary_is_not_passed_over(paths: RunPaths, tmp_path:
     (paths.folder / "summary.json").unlink()
     with pytest.raises(ArtifactError, match=r"seed-0 cannot be read .*summary\.json"):
         find_runs(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["list", "table"])
+def test_command_shows_an_empty_folder_and_refuses_what_is_none(command: str, tmp_path: Path) -> None:
+    def call(results: Path) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "vggkit", command, "--results", str(results)]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert call(tmp_path).returncode == 0
+    (tmp_path / "file").write_text("")
+    for wrong in (tmp_path / "missing", tmp_path / "file"):
+        done = call(wrong)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"vggkit: results: no folder {wrong}; name one that exists by --results\n"
+
+
+def test_refused_training_prints_one_line_alone_and_names_the_options(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "vggkit", "train", "vgg08", "--results", str(tmp_path), "--data", str(tmp_path)]
+    for wrong, told in (([], "cifar-100-python"), (["--lr", "1"], "--learning-rate"), (["--epoch", "1"], "--epochs")):
+        done = subprocess.run([*words, *wrong], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert told in done.stderr
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])

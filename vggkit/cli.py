@@ -1,6 +1,7 @@
 """The command line: parse, call the library, print. Every mistake is one line and exit status 2."""
 
 import inspect
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -50,10 +51,18 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what every wrong use of an option has
             raise
-        _fail(error.format_message(), 2)
+        _fail(_wrong_use(error), 2)
     if status == INTERRUPTED:  # some versions of typer return it instead of raising
         _fail("stopped; the last finished epoch is kept: run the same command again to go on", INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _wrong_use(error: Any) -> str:
+    """What typer says; for an option that is like none but --help, what the command allows."""
+    if not hasattr(error, "option_name") or set(error.possibilities or ()) - {"--help"}:
+        return error.format_message()
+    options = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
+    return f"{error.message}; allowed: {', '.join([*options, '--help'])}"
 
 
 def _fail(message: str, status: int) -> None:
@@ -97,10 +106,17 @@ def run_command(command: RunCommand) -> RunCommand:
     return command
 
 
+def _existing(results: Path) -> Path:
+    """The folder, which may lack only where nobody named it: then no run is finished yet."""
+    if not results.is_dir() and (results.exists() or results != DEFAULT_RESULTS):
+        raise ArtifactError(f"results: no folder {results}; name one that exists by --results")
+    return results
+
+
 @app.command("list")
 def list_(results: Results = DEFAULT_RESULTS) -> None:
     """Show the named configurations and which runs of them are finished."""
-    runs = artifacts.find_runs(results)
+    runs = artifacts.find_runs(_existing(results))
     table = Table("configuration", "learning rate", "parameters", "finished runs (suite, seed)")
     for name in CONFIGURATIONS:
         config = RunConfig.named(name)
@@ -129,17 +145,18 @@ class progress_bar:
         self.task: Any = None
 
     def __enter__(self) -> training.Progress:
-        self.bar.start()
         return self.update
 
     def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+        if self.task is not None:
+            self.bar.stop()
 
     def update(self, epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
         """Take a report of `training.train`."""
         size = self.config.train_images_per_class or DATASETS[self.config.dataset].train
         per_epoch = size * NUM_CLASSES
         if self.task is None:
+            self.bar.start()  # not sooner: a bar without a task leaves an empty line above an error
             self.task = self.bar.add_task(self.config.name, total=per_epoch * self.config.epochs, speed="", last="")
             self.bar.update(self.task, completed=per_epoch * (epoch - 1))
         speed = self.bar.tasks[0].speed
@@ -177,7 +194,7 @@ def evaluate(config: RunConfig, results: Path, data: Path | None, device: str | 
     for split, images in (("validation", splits.validation), ("test", splits.test)):
         loss, accuracy = training.evaluate(model, images, config, chosen)
         recorded = [run.summary["final"][f"{split}_{metric}"] for metric in ("loss", "accuracy")]
-        table.add_row(split, f"{loss:.4f}", f"{accuracy:.2%}", f"{recorded[0]:.4f}", f"{recorded[1]:.2%}")
+        table.add_row(split, *_cells([loss, accuracy, *recorded]))
     console.print(table)
 
 
@@ -188,7 +205,7 @@ def table(
 ) -> None:
     """Print Table 1: the report's values and ours."""
     check_name("format", format, ("terminal", "markdown", "csv", "latex"))
-    frame = tables.table1(tables.representative_runs(results))
+    frame = tables.table1(tables.representative_runs(_existing(results)))
     if format != "terminal":
         print(tables.as_text(frame, format))
         return
@@ -287,6 +304,12 @@ def bench_(
         bench.write(json, measured)
 
 
+def _cells(metrics: list[float | None]) -> list[str]:
+    """Losses and accuracies, in turn; a diverged run has no finite loss."""
+    finite = [value if value is not None and math.isfinite(value) else None for value in metrics]
+    return ["-" if v is None else f"{v:.2%}" if i % 2 else f"{v:.4f}" for i, v in enumerate(finite)]
+
+
 def _print_summary(run: Run, folder: Path) -> None:
     table = Table("epoch", "train loss", "train acc", "val loss", "val acc", "test loss", "test acc")
     for which in ("final", "best"):
@@ -296,8 +319,7 @@ def _print_summary(run: Run, folder: Path) -> None:
                 for split in ("train", "validation", "test")
                 for metric in ("loss", "accuracy")
             ]
-            cells = ["-" if v is None else f"{v:.2%}" if i % 2 else f"{v:.4f}" for i, v in enumerate(metrics)]
-            table.add_row(f"{values['epoch']} ({which})", *cells)
+            table.add_row(f"{values['epoch']} ({which})", *_cells(metrics))
     console.print(table)
     state = "diverged: the loss was not finite" if run.summary["diverged"] else "finished"
     console.print(f"{state}; {run.summary['images_per_second']:,.0f} images/s; see {folder}", soft_wrap=True)
