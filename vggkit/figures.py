@@ -29,6 +29,8 @@ INK = "#010203"  # stands for the page's own text colour
 TRAIN, VALIDATION = sns.color_palette("colorblind").as_hex()[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
 PALETTE = dict(zip(TITLES, [sns.color_palette("colorblind").as_hex()[i] for i in (7, 0, 1, 2, 3, 1, 3)], strict=True))
+NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
+LEAST_SPAN = {"loss": 0.2, "accuracy": 5.0}  # of the curves' axes
 REFERENCE_LEARNING_RATE = 1e-3  # solid lines; others are dashed
 STATISTIC_LABELS = {
     "mean_abs": "mean |gradient|",
@@ -95,19 +97,24 @@ def curves(runs: Sequence[Run]) -> Figure:
             ends = []
             for run, line in zip(runs, ("-", "--", ":", "-."), strict=False):
                 for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
-                    values = run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1)
+                    values = _finite(run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1))
                     ax.plot(run.metrics["epoch"], values, line, color=colour, linewidth=1.8)
                     name = split if len(runs) == 1 else f"{_label(run)}, {split}"
-                    ends.append((float(values.iloc[-1]), run.metrics["epoch"].iloc[-1], name, colour))
+                    ends.append((run.metrics["epoch"], values, name, colour))
+            _widen(ax, LEAST_SPAN[metric])
             _direct_labels(ax, ends)
             ax.set(xlabel="epoch", ylabel="cross-entropy" if metric == "loss" else "accuracy (%)")
         sentences = []
         for run in runs:
             final, best = run.summary["final"], turning_epoch(run)
+            lowest = (
+                "no finite validation loss"
+                if best is None
+                else f"lowest validation loss in epoch {best} of {run.config.epochs}"
+            )
             sentences.append(
                 f"{_title(run)} ends at {_percent(final['train_accuracy'])} training and "
-                f"{_percent(final['validation_accuracy'])} validation accuracy "
-                f"(lowest validation loss in epoch {best} of {run.config.epochs})"
+                f"{_percent(final['validation_accuracy'])} validation accuracy ({lowest})"
             )
         caption = f"{'; '.join(sentences)}. {_origin(runs)}"
         return _finish(canvas, axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
@@ -116,7 +123,7 @@ def curves(runs: Sequence[Run]) -> Figure:
 def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> Figure:
     """A statistic of every layer's gradient, a line for each epoch (the report's Figures 2, 3 and 5)."""
     chosen = run.gradients[(run.gradients["over"] == over) & (run.gradients["kind"] != "bn")]
-    table = chosen.pivot(index="epoch", columns="layer", values=statistic).sort_index()
+    table = _finite(chosen.pivot(index="epoch", columns="layer", values=statistic).sort_index())
     layers = np.arange(1, table.shape[1] + 1)
     norm = Normalize(1, max(2, table.index.max()))
     with _drawing(2) as (canvas, axes):
@@ -128,13 +135,18 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
         bar = canvas.colorbar(mpl.cm.ScalarMappable(norm, EPOCHS), ax=list(axes), label="epoch", aspect=30)
         bar.outline.set_visible(False)  # type: ignore[operator]
         ratio = vanishing_ratio(run)
+        reached = (
+            f"In the last epoch the median convolution of the first half gets {_times(ratio)} the last layer's "
+            "mean |gradient|."
+            if np.isfinite(ratio)
+            else "In the last epoch the gradients are not finite."
+        )
         caption = (
             f"{_title(run)}: {STATISTIC_LABELS[statistic]} of each convolution and the linear layer, "
             f"{'last batch' if over == 'last' else 'mean over the batches'} of each epoch; linear and logarithmic. "
-            f"In the last epoch the median convolution of the first half gets {_times(ratio)} the last layer's "
-            f"mean |gradient|. {_origin([run])}"
+            f"{reached} {_origin([run])}"
         )
-        description = f"Line charts over the layers of {_title(run)}, one line for each epoch; ratio {_times(ratio)}."
+        description = f"Line charts over the layers of {_title(run)}, one line for each epoch. {reached}"
         return _finish(canvas, axes, caption, description)
 
 
@@ -142,24 +154,31 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
     """The same statistic as colour: every weight tensor, BN included, against the epoch."""
     chosen = run.gradients[run.gradients["over"] == over]
     table = chosen.pivot(index="layer", columns="epoch", values=statistic).sort_index()
-    values = table.where(table > 0).to_numpy()
-    low, high = np.nanmin(values), np.nanmax(values)
+    shown = _finite(table).where(table > 0).to_numpy()
+    measured = shown[~np.isnan(shown)]
+    low, high = (measured.min(), measured.max()) if measured.size else (0.1, 1.0)
+    span = f"from {low:.1e} to {high:.1e}" if measured.size else "nowhere positive and finite"
+    # What a logarithmic scale has no colour for, and where.
+    marked = {"exactly zero": table == 0, "not finite": ~np.isfinite(table)}
+    grey = [what for what, where in marked.items() if where.any(axis=None)]
+    counts = {what: int(where.iloc[:, -1].sum()) for what, where in marked.items()}
+    names = chosen.drop_duplicates("layer").set_index("layer")["parameter"]
+    last = " and ".join(f"{what} in {count} of {len(table)} tensors" for what, count in counts.items() if count)
+    last = last or f"smallest in <code>{names[table.iloc[:, -1].idxmin()]}</code>"
     with _drawing(1, height=4.2) as (canvas, axes):
         canvas.set_figwidth(9.2)
         extent = (0.5, table.shape[1] + 0.5, table.shape[0] + 0.5, 0.5)
-        image = axes[0].imshow(
-            values, aspect="auto", interpolation="nearest", cmap="viridis", norm=LogNorm(low, high), extent=extent
-        )
+        colours = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
+        norm = LogNorm(low, high)
+        image = axes[0].imshow(shown, aspect="auto", interpolation="nearest", cmap=colours, norm=norm, extent=extent)
         axes[0].set(xlabel="epoch", ylabel="weight tensor, from input to output")
         canvas.colorbar(image, ax=axes[0], label=STATISTIC_LABELS[statistic])
-        names = chosen.drop_duplicates("layer").set_index("layer")["parameter"]
-        weakest = str(names[table.iloc[:, -1].idxmin()])
+        note = f" Grey: {' or '.join(grey)}." if grey else ""
         caption = (
             f"{_title(run)}: {STATISTIC_LABELS[statistic]} of all {len(table)} weight tensors, averaged over the "
-            f"batches of each epoch, from {low:.1e} to {high:.1e}. In the last epoch it is smallest in "
-            f"<code>{weakest}</code>. {_origin([run])}"
+            f"batches of each epoch, {span}. In the last epoch it is {last}.{note} {_origin([run])}"
         )
-        return _finish(canvas, axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {low:.1e} to {high:.1e}.")
+        return _finish(canvas, axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {span}.")
 
 
 def comparison(runs: Mapping[str, Run]) -> Figure:
@@ -168,14 +187,15 @@ def comparison(runs: Mapping[str, Run]) -> Figure:
         ends = []
         for name, run in runs.items():
             line = "--" if run.config.learning_rate != REFERENCE_LEARNING_RATE else "-"
-            accuracy = 100 * run.metrics["validation_accuracy"]
+            accuracy = _finite(100 * run.metrics["validation_accuracy"])
             progress = run.metrics["epoch"] / run.config.epochs * 100
             axes[0].plot(progress, accuracy, line, color=PALETTE[name], linewidth=1.6)
-            ends.append((float(accuracy.iloc[-1]), float(progress.iloc[-1]), _label(run), PALETTE[name]))
+            ends.append((progress, accuracy, _label(run), PALETTE[name]))
             last = run.gradients.query("over == 'mean' and kind != 'bn'")
             last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
             place = np.linspace(0, 1, len(last))
-            axes[1].plot(place, last["mean_abs"], line, color=PALETTE[name], linewidth=1.6)
+            axes[1].plot(place, _finite(last["mean_abs"]), line, color=PALETTE[name], linewidth=1.6)
+        _widen(axes[0], LEAST_SPAN["accuracy"])
         _direct_labels(axes[0], ends)
         axes[0].set(xlabel="share of the run's epochs (%)", ylabel="validation accuracy (%)")
         axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
@@ -185,8 +205,24 @@ def comparison(runs: Mapping[str, Run]) -> Figure:
         return _finish(canvas, axes, caption, f"Line charts; final validation accuracy: {ranked}.")
 
 
-def _direct_labels(ax: Axes, ends: list[tuple[float, Any, str, str]]) -> None:
-    """Name each line at its end, moved apart where lines end close together."""
+def _finite(values: Any) -> Any:
+    """A pandas object without the infinities of a diverged run, which would stretch the axes."""
+    return values.where(np.isfinite(values))
+
+
+def _widen(ax: Axes, least: float) -> None:
+    """Let the axis span at least `least`, so that noise does not look like dynamics."""
+    low, high = ax.get_ylim()
+    if high - low < least:
+        bottom = max(0.0, (low + high - least) / 2)
+        ax.set_ylim(bottom, bottom + least)
+
+
+def _direct_labels(ax: Axes, lines: list[tuple[pd.Series, pd.Series, str, str]]) -> None:
+    """Name each line at its last finite value, moved apart where lines end close together."""
+    ends = [
+        (float(y[y.last_valid_index()]), x[y.last_valid_index()], *rest) for x, y, *rest in lines if y.notna().any()
+    ]
     low, high = ax.get_ylim()
     gap = (high - low) * 0.062
     previous = -np.inf

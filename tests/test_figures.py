@@ -1,0 +1,84 @@
+"""Figures of runs that went wrong, and what their axes and captions say."""
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vggkit import figures, tables
+from vggkit.artifacts import Run
+from vggkit.config import RunConfig
+from vggkit.training import train
+
+ROOT = Path(__file__).parent.parent
+DIVERGING = {"learning_rate": 1e30, "schedule": "constant"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def diverged(results: Path) -> Run:
+    config = RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=2, epochs=3, **DIVERGING)
+    run = train(config, results=results)
+    assert run.summary["diverged"] and run.summary["final"]["validation_loss"] is None
+    return run
+
+
+def drawn(run: Run) -> list[figures.Figure]:
+    heatmaps = [figures.gradient_heatmap(run, statistic) for statistic in ("mean_abs", "update_ratio")]
+    return [figures.curves([run]), figures.gradient_flow(run), *heatmaps, figures.comparison({"vgg08": run})]
+
+
+def test_diverged_run_is_drawn_and_told(diverged: Run) -> None:
+    for figure in drawn(diverged):
+        ET.fromstring(figure.svg)
+        assert "nan" not in re.sub(r'"data:[^"]*"', "", figure.svg)
+    assert "no finite validation loss" in figures.curves([diverged]).caption
+
+
+def test_infinities_after_good_epochs_do_not_stretch_the_axes() -> None:
+    run = tables.representative_runs(ROOT / "results")["vgg08"]
+    metrics, gradients = run.metrics.copy(), run.gradients.copy()
+    last = metrics.index[-1]
+    metrics.loc[last, ["train_loss", "validation_loss"]] = np.inf
+    gradients.loc[gradients["epoch"] == metrics["epoch"].max(), list(figures.STATISTIC_LABELS)] = np.inf
+    broken = replace(run, metrics=metrics, gradients=gradients)
+    for figure in drawn(broken):
+        ET.fromstring(figure.svg)
+        assert "inf<" not in figure.svg
+    tensors = gradients["layer"].nunique()
+    assert f"not finite in {tensors} of {tensors} tensors" in figures.gradient_heatmap(broken).caption
+
+
+def test_diverged_run_is_evaluated(diverged: Run, results: Path) -> None:
+    call = [sys.executable, "-m", "vggkit", "evaluate", "vgg08", "--dataset", "synthetic", "--epochs", "3"]
+    call += ["--train-images-per-class", "2", "--results", str(results)]
+    call += [part for name, value in DIVERGING.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"validation\W+-\W+1\.00%\W+-\W+1\.00%", done.stdout)
+
+
+def test_zero_updates_are_counted_and_no_tensor_called_the_smallest() -> None:
+    run = tables.representative_runs(ROOT / "results")["vgg38"]
+    last = run.gradients.query("over == 'mean' and epoch == epoch.max()")
+    zero = sum(value == 0 for value in last["update_ratio"])
+    assert zero > 1
+    caption = figures.gradient_heatmap(run, "update_ratio").caption
+    assert f"exactly zero in {zero} of 39 tensors" in caption
+    assert "Grey: exactly zero." in caption
+    assert "smallest" not in caption
+    assert "smallest in <code>" in figures.gradient_heatmap(run).caption
+
+
+def test_chance_does_not_look_like_dynamics() -> None:
+    ticks = re.findall(r">(\d+)</text>", figures.curves([tables.representative_runs(ROOT / "results")["vgg38"]]).svg)
+    assert {"0", "1", "5"} <= set(ticks)  # the accuracy axis, per cent
