@@ -1,4 +1,4 @@
-"""Figures of runs that went wrong, and what their axes and captions say."""
+"""Figures of runs that went wrong and of untrained networks: what is measured, axes and captions."""
 
 import re
 import subprocess
@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from vggkit import figures, tables
 from vggkit.artifacts import Run
 from vggkit.config import RunConfig
+from vggkit.models import VGG
 from vggkit.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -82,3 +85,35 @@ def test_zero_updates_are_counted_and_no_tensor_called_the_smallest() -> None:
 def test_chance_does_not_look_like_dynamics() -> None:
     ticks = re.findall(r">(\d+)</text>", figures.curves([tables.representative_runs(ROOT / "results")["vgg38"]]).svg)
     assert {"0", "1", "5"} <= set(ticks)  # the accuracy axis, per cent
+
+
+def test_propagation_equals_a_forward_pass_written_out() -> None:
+    torch.manual_seed(3)
+    model, images, labels = (
+        VGG(8, batch_norm=False).double(),
+        torch.randn(6, 3, 32, 32, dtype=torch.float64),
+        torch.arange(6),
+    )
+    variation, error, spread = figures.propagation(model, images, labels)
+    outputs = [model.entry.conv(images)]
+    x = F.leaky_relu(F.batch_norm(outputs[0], None, None, training=True), 0.01)
+    for stage in model.stages:
+        outputs.append(stage.reduction.conv1(x))
+        x = F.avg_pool2d(F.leaky_relu(outputs[-1], 0.01), 2)
+        outputs.append(stage.reduction.conv2(x))
+        x = F.leaky_relu(outputs[-1], 0.01)
+    logits = model.classifier(x.mean((2, 3)))
+    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), outputs)
+    assert error == pytest.approx([float((g**2).sum() ** 0.5) for g in gradients])
+    assert variation == pytest.approx([float(((o - o.mean(0)) ** 2).sum(0).div(5).mean() ** 0.5) for o in outputs])
+    assert spread == pytest.approx(float(max(logits.max(0).values - logits.min(0).values) / abs(logits).max()))
+
+
+def test_signal_vanishes_in_the_plain_deep_network_alone() -> None:
+    before = torch.get_rng_state()
+    caption = figures.signal_propagation(images=2).caption
+    assert torch.equal(torch.get_rng_state(), before)
+    spread = float(re.search(r"at most (\S+) of their size", caption)[1])
+    assert spread < 1e-12
+    kept = [float(number) for number in re.findall(r"VGG38 (?:BN|RC|BN\+RC) (\S+?)[,.] ", caption)]
+    assert len(kept) == 3 and min(kept) > 1e-5
