@@ -107,7 +107,7 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """The run's name: the network, then every setting in which it differs from its suite.
+        """The run's name, made of the network and of every setting in which the run differs from its suite.
 
         `seed` and `precision` are left out: they should not change what is found.
         """

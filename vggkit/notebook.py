@@ -70,6 +70,21 @@ def settings_table(run: Run) -> str:
         {"setting": f.name, "value": str(getattr(run.config, f.name)), "meaning": f.metadata["help"]}
         for f in fields(RunConfig)
     ]
+    return _html_table(rows)
+
+
+def settings_reference() -> str:
+    """Every setting of a run with its type, default and meaning, as HTML."""
+    rows = []
+    for field in fields(RunConfig):
+        choices = field.metadata["choices"]
+        meaning = field.metadata["help"] + (f"; one of {', '.join(choices)}" if choices else "")
+        kind = getattr(field.type, "__name__", str(field.type))
+        rows.append({"setting": field.name, "type": kind, "default": str(field.default), "meaning": meaning})
+    return _html_table(rows)
+
+
+def _html_table(rows: list[dict[str, str]]) -> str:
     with pd.option_context("display.max_colwidth", None):  # pandas would cut the meanings short
         return pd.DataFrame(rows).to_html(index=False, border=0, justify="left")
 
