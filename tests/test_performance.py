@@ -1,0 +1,42 @@
+"""The page on performance: its numbers are those measured, and its interval covers what it says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vggkit import performance
+from vggkit.artifacts import ArtifactError, Run
+from vggkit.config import RunConfig
+
+ROOT = Path(__file__).parent.parent
+
+
+def made_up(losses: np.ndarray) -> Run:
+    return Run(RunConfig(), pd.DataFrame({"train_loss": losses}), pd.DataFrame(), {})
+
+
+def test_runs_that_differ_by_noise_alone_lie_within_it_as_often_as_stated() -> None:
+    rng = np.random.default_rng(0)
+    fast = [made_up(losses) for losses in rng.normal(size=(3, 20_000))]
+    share = performance.within_noise(fast, made_up(rng.normal(size=20_000)), "train_loss")
+    assert share == pytest.approx(0.95, abs=0.005)
+    assert performance.within_noise(fast, made_up(np.full(20_000, 1e3)), "train_loss") < 0.01
+
+
+def test_page_shows_what_was_measured() -> None:
+    measured = performance.read_bench(ROOT / "results/bench/cpu.json")
+    page = performance.bench_html(measured)
+    for row in json.loads((ROOT / "results/bench/cpu.json").read_text())["rows"]:
+        assert f"<td>{row['images_per_second']:,.0f}</td><td>{row['ratio']:.2f}</td>" in page
+    assert measured["machine"] in performance.bench_method(measured)
+
+
+def test_missing_or_damaged_measurement_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text('{"rows"')
+    for name in ("nothing.json", "bench.json"):
+        with pytest.raises(ArtifactError, match="vggkit bench --json") as error:
+            performance.read_bench(tmp_path / name)
+        assert "\n" not in str(error.value)

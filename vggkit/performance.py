@@ -1,0 +1,117 @@
+"""What the page on performance shows: measured speeds, and whether a faster precision changes the curves."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from vggkit.artifacts import ArtifactError, Run, find_runs
+from vggkit.tables import TITLES
+
+PRECISION_SUITES = "preview", "preview-float32"
+SPLITS = ("train", "validation")
+
+
+def read_bench(path: Path) -> dict[str, Any]:
+    """What `vggkit bench --json` wrote.
+
+    Raises:
+        ArtifactError: there is no such file, or it cannot be read.
+    """
+    try:
+        measured: dict[str, Any] = json.loads(path.read_text())
+        measured["rows"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"bench: {path} cannot be read; make it anew: vggkit bench --json {path}") from error
+    return measured
+
+
+def bench_html(measured: dict[str, Any]) -> str:
+    """Images/s of every way, beside the plain loop and the floor, for a page."""
+    body = []
+    for row in measured["rows"]:
+        cells = f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}", f"{row['floor_share']:.0%}"
+        numbers = "".join(f"<td>{cell}</td>" for cell in cells)
+        body.append(f"<tr><th scope='row'>{TITLES[row['model']]}</th><td class='text'>{row['loop']}</td>{numbers}</tr>")
+    head = "".join(f"<th scope='col'>{title}</th>" for title in ("loop", "images/s", "× plain loop", "of the floor"))
+    return (
+        f"<div class='vggkit-table'><table><thead><tr><th scope='col'>model</th>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def bench_method(measured: dict[str, Any]) -> str:
+    """In sentences: machine, settings, and the counts and rates behind the floor."""
+    rows = measured["rows"]
+    rounds = len(rows[0]["rounds"])
+    floors = {row["way"]["precision"]: row["floor"] for row in rows}
+    counts = {TITLES[row["model"]]: row["floor"] for row in rows if row["way"]["precision"] == "float32"}
+    rates = "; ".join(
+        f"{precision}: {floor['operations_per_second'] / 1e9:,.0f} GFLOP/s" for precision, floor in floors.items()
+    )
+    needs = "; ".join(
+        f"{title}: {floor['operations'] / 1e6:,.0f} MFLOP and {floor['bytes'] / 1e6:,.1f} MB in float32"
+        for title, floor in counts.items()
+    )
+    copy = max(row["floor"]["bytes_per_second"] for row in rows) / 1e9
+    return (
+        f"Training steps at batch size {measured['batch_size']} on {measured['machine']}; medians over {rounds} rounds of "
+        f"{measured['seconds']:g} seconds; commit `{(measured['commit'] or 'unknown')[:12]}`. One image needs, in a step, "
+        f"at least: {needs}. Measured rates: matrix product {rates}; copy up to {copy:,.0f} GB/s."
+    )
+
+
+def precision_runs(results: str | os.PathLike[str]) -> dict[str, tuple[list[Run], list[Run]]]:
+    """For each configuration that has them: at least two bfloat16 runs, and the float32 runs of equal settings."""
+    fast, reference = (find_runs(results, suite) for suite in PRECISION_SUITES)
+    pairs = {
+        name: (
+            [run for run in fast if run.config.name == name and run.config.precision == "bfloat16"],
+            [run for run in reference if run.config.name == name],
+        )
+        for name in TITLES
+    }
+    return {name: (some, others) for name, (some, others) in pairs.items() if len(some) > 1 and others}
+
+
+def within_noise(fast: Sequence[Run], reference: Run, metric: str, level: float = 0.95) -> float:
+    """Share of the epochs in which the reference lies in the prediction interval of one more run like `fast`.
+
+    The interval is mean ± t s sqrt(1 + 1/n) with n - 1 degrees of freedom; runs that differ by nothing
+    but their seed lie in it in a share of `level` of the cases.
+    """
+    curves = np.array([run.metrics[metric] for run in fast])
+    count = len(curves)
+    reach = stats.t.ppf((1 + level) / 2, count - 1) * curves.std(axis=0, ddof=1) * np.sqrt(1 + 1 / count)
+    return float(np.mean(np.abs(reference.metrics[metric] - curves.mean(axis=0)) <= reach))
+
+
+def precision_html(results: str | os.PathLike[str]) -> str:
+    """`precision_table` for a page."""
+    table = precision_table(results).to_html(index=False, border=0, justify="left")
+    return f"<div class='vggkit-table'>{table}</div>"
+
+
+def precision_table(results: str | os.PathLike[str]) -> pd.DataFrame:
+    """A row for each configuration and metric: bfloat16 over seeds, float32, and how often it lies within noise."""
+    rows = []
+    for name, (fast, (reference, *_)) in precision_runs(results).items():
+        for split in SPLITS:
+            for kind, scale in (("loss", 1), ("accuracy", 100)):
+                metric = f"{split}_{kind}"
+                last = scale * np.array([run.metrics[metric].iloc[-1] for run in fast])
+                rows.append(
+                    {
+                        "model": TITLES[name],
+                        "metric": f"{split} {kind}" + (" (%)" if kind == "accuracy" else ""),
+                        f"bfloat16, {len(fast)} seeds": f"{last.mean():.2f} ± {last.std(ddof=1):.2f}",
+                        "float32, one seed": f"{scale * reference.metrics[metric].iloc[-1]:.2f}",
+                        "epochs within seed noise": f"{within_noise(fast, reference, metric):.0%}",
+                    }
+                )
+    return pd.DataFrame(rows)
