@@ -59,10 +59,11 @@ def bench_method(measured: dict[str, Any]) -> str:
         for title, floor in counts.items()
     )
     copy = max(row["floor"]["bytes_per_second"] for row in rows) / 1e9
+    commit = (measured["commit"] or "unknown")[:12]
     return (
-        f"Training steps at batch size {measured['batch_size']} on {measured['machine']}; medians over {rounds} rounds of "
-        f"{measured['seconds']:g} seconds; commit `{(measured['commit'] or 'unknown')[:12]}`. One image needs, in a step, "
-        f"at least: {needs}. Measured rates: matrix product {rates}; copy up to {copy:,.0f} GB/s."
+        f"Training steps at batch size {measured['batch_size']} on {measured['machine']}; medians over {rounds} rounds "
+        f"of {measured['seconds']:g} seconds; commit `{commit}`. One image needs, in a step, at least: {needs}. "
+        f"Measured rates: matrix product {rates}; copy up to {copy:,.0f} GB/s."
     )
 
 

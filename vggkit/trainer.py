@@ -124,6 +124,9 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):  # Adam moves its state to the weights' device, but not this
+                group["lr"] = group["lr"].to(self.device)
         self.scheduler.load_state_dict(state["scheduler"])
 
     def tensors(self) -> list[Tensor]:
