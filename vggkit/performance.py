@@ -33,11 +33,15 @@ def read_bench(path: Path) -> dict[str, Any]:
 
 def bench_html(measured: dict[str, Any]) -> str:
     """Images/s of every way, beside the plain loop and the floor, for a page."""
-    body = []
-    for row in measured["rows"]:
+    body, models = [], [row["model"] for row in measured["rows"]]
+    for place, row in enumerate(measured["rows"]):
         cells = f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}", f"{row['floor_share']:.0%}"
         numbers = "".join(f"<td>{cell}</td>" for cell in cells)
-        body.append(f"<tr><th scope='row'>{TITLES[row['model']]}</th><td class='text'>{row['loop']}</td>{numbers}</tr>")
+        first = models.index(row["model"]) == place
+        span = (
+            f"<th scope='rowgroup' rowspan='{models.count(row['model'])}'>{TITLES[row['model']]}</th>" if first else ""
+        )
+        body.append(f"<tr>{span}<td class='text'>{row['loop']}</td>{numbers}</tr>")
     head = "".join(f"<th scope='col'>{title}</th>" for title in ("loop", "images/s", "× plain loop", "of the floor"))
     return (
         f"<div class='vggkit-table'><table><thead><tr><th scope='col'>model</th>{head}</tr></thead>"
