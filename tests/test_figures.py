@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -87,6 +88,23 @@ def test_chance_does_not_look_like_dynamics() -> None:
     assert {"0", "1", "5"} <= set(ticks)  # the accuracy axis, per cent
 
 
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_labels_stay_apart_and_inside(scale: str) -> None:
+    epochs = pd.Series([1, 2, 3])
+    for last in (100.0, 98.0, 50.0, 1.0):
+        lines = [(epochs, pd.Series([2.0, last, np.nan]), name, "#000000") for name in "abcd"]
+        lines.append((epochs, pd.Series([np.nan] * 3), "never finite", "#000000"))
+        with figures._drawing(figures.PANEL) as (ax,):
+            ax.set(ylim=(1, 100), yscale=scale)
+            figures._direct_labels(ax, lines)
+        points = [text.xy for text in ax.texts]
+        heights = ax.transAxes.inverted().transform(ax.transData.transform(points))[:, 1]
+        assert [text.get_text() for text in ax.texts] == list("abcd")
+        assert {x for x, _ in points} == {2}
+        assert (np.diff(heights) > 0.06).all()
+        assert heights.min() > -1e-6 and heights.max() < 1 + 1e-6
+
+
 def test_propagation_equals_a_forward_pass_written_out() -> None:
     torch.manual_seed(3)
     model, images, labels = (
@@ -104,9 +122,10 @@ def test_propagation_equals_a_forward_pass_written_out() -> None:
         x = F.leaky_relu(outputs[-1], 0.01)
     logits = model.classifier(x.mean((2, 3)))
     gradients = torch.autograd.grad(F.cross_entropy(logits, labels), outputs)
+    outputs, logits = [output.detach() for output in outputs], logits.detach()
     assert error == pytest.approx([float((g**2).sum() ** 0.5) for g in gradients])
     assert variation == pytest.approx([float(((o - o.mean(0)) ** 2).sum(0).div(5).mean() ** 0.5) for o in outputs])
-    assert spread == pytest.approx(float(max(logits.max(0).values - logits.min(0).values) / abs(logits).max()))
+    assert spread == pytest.approx(float((logits.max(0).values - logits.min(0).values).max() / logits.abs().max()))
 
 
 def test_signal_vanishes_in_the_plain_deep_network_alone() -> None:

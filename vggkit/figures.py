@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -37,6 +37,7 @@ EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # 
 PALETTE = dict(zip(TITLES, [sns.color_palette("colorblind").as_hex()[i] for i in (7, 0, 1, 2, 3, 1, 3)], strict=True))
 NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
 LEAST_SPAN = {"loss": 0.2, "accuracy": 5.0}  # of the curves' axes
+PANEL = 4.6  # width of one of two panels, in inches
 REFERENCE_LEARNING_RATE = 1e-3  # solid lines; others are dashed
 STATISTIC_LABELS = {
     "mean_abs": "mean |gradient|",
@@ -47,7 +48,7 @@ STATISTIC_LABELS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing as SVG with a caption that can be read alone; shown by notebooks and by the book."""
+    """An SVG for each panel, with a caption that can be read alone; shown by notebooks and by the book."""
 
     svg: str
     caption: str
@@ -58,26 +59,31 @@ class Figure:
         return Figure(self.svg, f"<b>{html.escape(label)}.</b> {self.caption}", self.description)
 
     def _repr_html_(self) -> str:
-        svg = self.svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.description)}" ', 1)
-        style = "overflow-x:auto;margin:1.5em 0"
+        drawing = f'<div role="img" aria-label="{html.escape(self.description)}" {self.svg.removeprefix("<div ")}'
         caption = f'<figcaption style="font-size:0.9em;color:inherit">{self.caption}</figcaption>'
-        return f'<figure class="vggkit-figure" style="{style}">{svg}{caption}</figure>'
+        return f'<figure class="vggkit-figure" style="margin:1.5em 0">{drawing}{caption}</figure>'
 
 
 @contextmanager
-def _drawing(columns: int, height: float = 3.4) -> Iterator[tuple[Canvas, Sequence[Axes]]]:
+def _drawing(*widths: float, height: float = 3.4) -> Iterator[list[Axes]]:
+    """Axes side by side, in inches, each a drawing of its own, so that a narrow page can stack them."""
     settings = {"svg.fonttype": "none", "svg.hashsalt": "vggkit", "font.family": "sans-serif", "font.size": 11}
     colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     with mpl.rc_context(sns.axes_style("ticks") | settings | colours):
-        canvas = Canvas(figsize=(4.6 * columns, height), layout="constrained")
-        axes = canvas.subplots(1, columns, squeeze=False)[0]
-        yield canvas, axes
+        yield [Canvas(figsize=(width, height), layout="constrained").subplots() for width in widths]
 
 
-def _finish(canvas: Canvas, axes: Sequence[Axes], caption: str, description: str) -> Figure:
-    for ax in axes:
-        sns.despine(ax=ax)
-        ax.grid(visible=True, axis="y", color="#808080", alpha=0.25, linewidth=0.7)
+def _finish(axes: Sequence[Axes], caption: str, description: str) -> Figure:
+    panels = "".join(_panel(ax) for ax in axes)
+    return Figure(
+        f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start">{panels}</div>', caption, description
+    )
+
+
+def _panel(ax: Axes) -> str:
+    sns.despine(ax=ax)
+    ax.grid(visible=True, axis="y", color="#808080", alpha=0.25, linewidth=0.7)
+    canvas = _canvas(ax)
     buffer = io.StringIO()
     canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -85,11 +91,16 @@ def _finish(canvas: Canvas, axes: Sequence[Axes], caption: str, description: str
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     # Coordinates to a hundredth of a point; numbers between tags are tick labels and stay.
     svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
-    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'style="width:100%;min-width:30rem;height:auto"', svg, count=1)
+    style = f"flex:{canvas.get_figwidth():.1f} 1 18rem;min-width:0;height:auto"
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'style="{style}"', svg, count=1)
     # Ids must differ between figures on one page.
     unique = f"{zlib.crc32(svg.encode()):x}"
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>v{unique}-", svg)
-    return Figure(re.sub(r"\n\s*", "\n", svg), caption, description)
+    return re.sub(r"\n\s*", "\n", svg)
+
+
+def _canvas(ax: Axes) -> Canvas:
+    return cast(Canvas, ax.figure)
 
 
 def _rounded(attribute: str) -> str:
@@ -98,7 +109,7 @@ def _rounded(attribute: str) -> str:
 
 def curves(runs: Sequence[Run]) -> Figure:
     """Cross-entropy and accuracy of training and validation over the epochs (the report's Figures 1 and 4)."""
-    with _drawing(2) as (canvas, axes):
+    with _drawing(PANEL, PANEL) as axes:
         for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
             ends = []
             for run, line in zip(runs, ("-", "--", ":", "-."), strict=False):
@@ -123,7 +134,7 @@ def curves(runs: Sequence[Run]) -> Figure:
                 f"{_percent(final['validation_accuracy'])} validation accuracy ({lowest})"
             )
         caption = f"{'; '.join(sentences)}. {_origin(runs)}"
-        return _finish(canvas, axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
+        return _finish(axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
 
 
 def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> Figure:
@@ -132,13 +143,13 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
     table = _finite(chosen.pivot(index="epoch", columns="layer", values=statistic).sort_index())
     layers = np.arange(1, table.shape[1] + 1)
     norm = Normalize(1, max(2, table.index.max()))
-    with _drawing(2) as (canvas, axes):
+    with _drawing(PANEL, PANEL) as axes:
         for ax, scale in zip(axes, ("linear", "log"), strict=True):
             for epoch, values in table.iterrows():
                 shown = values.where(values > 0)  # zero has no logarithm
                 ax.plot(layers, shown if scale == "log" else values, color=EPOCHS(norm(epoch)), linewidth=1)
             ax.set(xlabel="layer, from input to output", ylabel=STATISTIC_LABELS[statistic], yscale=scale)
-        bar = canvas.colorbar(mpl.cm.ScalarMappable(norm, EPOCHS), ax=list(axes), label="epoch", aspect=30)
+        bar = _canvas(axes[-1]).colorbar(mpl.cm.ScalarMappable(norm, EPOCHS), ax=axes[-1], label="epoch", aspect=30)
         bar.outline.set_visible(False)  # type: ignore[operator]
         ratio = vanishing_ratio(run)
         reached = (
@@ -153,7 +164,7 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
             f"{reached} {_origin([run])}"
         )
         description = f"Line charts over the layers of {_title(run)}, one line for each epoch. {reached}"
-        return _finish(canvas, axes, caption, description)
+        return _finish(axes, caption, description)
 
 
 def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") -> Figure:
@@ -171,25 +182,24 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
     names = chosen.drop_duplicates("layer").set_index("layer")["parameter"]
     last = " and ".join(f"{what} in {count} of {len(table)} tensors" for what, count in counts.items() if count)
     last = last or f"smallest in <code>{names[table.iloc[:, -1].idxmin()]}</code>"
-    with _drawing(1, height=4.2) as (canvas, axes):
-        canvas.set_figwidth(9.2)
+    with _drawing(7.0, height=3.6) as axes:
         extent = (0.5, table.shape[1] + 0.5, table.shape[0] + 0.5, 0.5)
         colours = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
         norm = LogNorm(low, high)
         image = axes[0].imshow(shown, aspect="auto", interpolation="nearest", cmap=colours, norm=norm, extent=extent)
         axes[0].set(xlabel="epoch", ylabel="weight tensor, from input to output")
-        canvas.colorbar(image, ax=axes[0], label=STATISTIC_LABELS[statistic])
+        _canvas(axes[0]).colorbar(image, ax=axes[0], label=STATISTIC_LABELS[statistic])
         note = f" Grey: {' or '.join(grey)}." if grey else ""
         caption = (
             f"{_title(run)}: {STATISTIC_LABELS[statistic]} of all {len(table)} weight tensors, averaged over the "
             f"batches of each epoch, {span}. In the last epoch it is {last}.{note} {_origin([run])}"
         )
-        return _finish(canvas, axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {span}.")
+        return _finish(axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {span}.")
 
 
 def comparison(runs: Mapping[str, Run]) -> Figure:
     """Validation accuracy over the epochs, and the gradient over the layers in the last epoch, of all runs."""
-    with _drawing(2, height=4.0) as (canvas, axes):
+    with _drawing(PANEL, PANEL, height=4.0) as axes:
         ends = []
         for name, run in runs.items():
             line = "--" if run.config.learning_rate != REFERENCE_LEARNING_RATE else "-"
@@ -208,7 +218,7 @@ def comparison(runs: Mapping[str, Run]) -> Figure:
         order = sorted(runs.values(), key=lambda run: -run.summary["final"]["validation_accuracy"])
         ranked = ", ".join(f"{_label(run)} {_percent(run.summary['final']['validation_accuracy'])}" for run in order)
         caption = f"Final validation accuracy: {ranked}. Dashed: learning rate 1e-2. {_origin(list(runs.values()))}"
-        return _finish(canvas, axes, caption, f"Line charts; final validation accuracy: {ranked}.")
+        return _finish(axes, caption, f"Line charts; final validation accuracy: {ranked}.")
 
 
 def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
@@ -224,7 +234,7 @@ def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
             torch.manual_seed(seed)
             model = VGG.from_config(RunConfig.named(name))
         measured[name] = propagation(model.double(), batch.double(), labels)
-    with _drawing(2, height=4.0) as (canvas, axes):
+    with _drawing(PANEL, PANEL, height=4.0) as axes:
         ends = []
         for name, (variation, error, _) in measured.items():
             place = pd.Series(np.linspace(0, 1, len(variation)))
@@ -248,7 +258,7 @@ def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
             f"has steps of {torch.finfo(torch.float32).eps:.1e}: all images look the same to it. At the last "
             f"convolution the others keep: {others}. <i>[seed {seed}, float64]</i>"
         )
-        return _finish(canvas, axes, caption, f"Line charts over the depth of five untrained networks. {finding}.")
+        return _finish(axes, caption, f"Line charts over the depth of five untrained networks. {finding}.")
 
 
 def propagation(model: VGG, images: Tensor, labels: Tensor) -> tuple[list[float], list[float], float]:
@@ -303,10 +313,14 @@ def _direct_labels(ax: Axes, lines: list[tuple[pd.Series, pd.Series, str, str]])
     scale = ax.yaxis.get_transform()
     low, high = scale.transform(ax.get_ylim())
     gap = (high - low) * 0.062
-    previous = -np.inf
-    for value, x, name, colour in sorted(ends):
-        previous = max(float(scale.transform(value)), previous + gap)
-        place = float(scale.inverted().transform(previous))
+    ends.sort()
+    places = [float(scale.transform(value)) for value, *_ in ends]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    for i in reversed(range(len(places))):  # what was pushed out at the top comes down again
+        places[i] = min(places[i], high - gap * (len(places) - 1 - i))
+    for (_, x, name, colour), transformed in zip(ends, places, strict=True):
+        place = float(scale.inverted().transform(transformed))
         ax.annotate(
             name, (x, place), xytext=(5, 0), textcoords="offset points", color=colour, va="center", fontsize=9,
             annotation_clip=False,
