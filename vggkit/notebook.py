@@ -74,13 +74,12 @@ def settings_table(run: Run) -> str:
 
 
 def settings_reference() -> str:
-    """Every setting of a run with its type, default and meaning, as HTML."""
+    """Every setting of a run with its default and meaning, as HTML."""
     rows = []
     for field in fields(RunConfig):
         choices = field.metadata["choices"]
         meaning = field.metadata["help"] + (f"; one of {', '.join(choices)}" if choices else "")
-        kind = getattr(field.type, "__name__", str(field.type))
-        rows.append({"setting": field.name, "type": kind, "default": str(field.default), "meaning": meaning})
+        rows.append({"setting": field.name, "default": str(field.default), "meaning": meaning})
     return _html_table(rows)
 
 
