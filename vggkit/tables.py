@@ -1,18 +1,22 @@
 """Table 1 and the report's claims, beside what our runs say. Reads finished runs; trains nothing."""
 
+import html
 import os
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vggkit.artifacts import Run, find_runs
 from vggkit.config import CONFIGURATIONS
 
 REPORT: dict[str, Any] = tomllib.loads(resources.files("vggkit").joinpath("report.toml").read_text())
-FULL, REDUCED = "table1", "preview"
+FULL = "table1"
+SHOWN = (FULL, "short", "preview")  # suites that the book shows, the fullest first
 TITLES = {
     "vgg08": "VGG08",
     "vgg38": "VGG38",
@@ -28,23 +32,64 @@ METRICS = {
     "validation_loss": "val loss",
     "validation_accuracy": "val acc %",
 }
+OURS = METRICS | {"test_accuracy": "test acc %"}
+DIFFERENCE = "difference (points)"
+NEWLINE = "\n"
+LATEX = str.maketrans({"%": r"\%", "±": r"$\pm$", "–": "--", "†": r"$\dagger$", "−": "$-$"})
 CHANCE = 0.01  # accuracy of guessing one of 100 balanced classes
 MISSING = "–"
+REDUCED_MARK = "†"
+NOTE = f"{REDUCED_MARK} not a full run of Table 1: no measure of the report's value"
+
+Runs = Mapping[str, Run | Sequence[Run]]
+"""Runs by configuration: one, or several of different seeds and suites."""
+
+
+def all_runs(results: str | os.PathLike[str]) -> dict[str, list[Run]]:
+    """For each configuration its finished runs of every suite of `SHOWN`, fullest suite first, by seed."""
+    found = [run for suite in SHOWN for run in find_runs(results, suite)]
+    runs = {name: [run for run in found if run.config.name == name] for name in CONFIGURATIONS}
+    return {
+        name: sorted(runs[name], key=lambda run: (SHOWN.index(run.config.suite), run.config.seed))
+        for name in CONFIGURATIONS
+        if runs[name]
+    }
+
+
+def seeds(runs: Runs) -> dict[str, list[Run]]:
+    """For each configuration the runs of its fullest suite alone, one for each seed."""
+    fullest = {name: min((run.config.suite for run in group), key=_rank) for name, group in _listed(runs).items()}
+    return {name: of_suite(runs, suite)[name] for name, suite in fullest.items()}
+
+
+def of_suite(runs: Runs, suite: str) -> dict[str, list[Run]]:
+    """For each configuration that has any, its runs of one suite: all of one length, on the same images."""
+    groups = {name: [run for run in group if run.config.suite == suite] for name, group in _listed(runs).items()}
+    return {name: group for name, group in groups.items() if group}
+
+
+def _listed(runs: Runs) -> dict[str, list[Run]]:
+    return {name: [run] if isinstance(run, Run) else list(run) for name, run in runs.items() if run}
+
+
+def runs_by_seed(results: str | os.PathLike[str]) -> dict[str, list[Run]]:
+    """For each configuration all runs of its fullest suite: over the full data, else shorter, else reduced."""
+    return seeds(all_runs(results))
 
 
 def representative_runs(results: str | os.PathLike[str], seed: int = 0) -> dict[str, Run]:
-    """For each configuration its run over the full data, else its reduced one; none is left out."""
-    runs: dict[str, Run] = {}
-    for suite in (REDUCED, FULL):
-        for run in find_runs(results, suite):
-            if run.config.seed == seed and run.config.name in CONFIGURATIONS:
-                runs[run.config.name] = run
-    return {name: runs[name] for name in CONFIGURATIONS if name in runs}
+    """For each configuration the run of one seed in the fullest suite that has it."""
+    firsts = {name: [r for r in group if r.config.seed == seed] for name, group in all_runs(results).items()}
+    return {name: group[0] for name, group in firsts.items() if group}
 
 
 def is_full(run: Run) -> bool:
-    """Whether the run is of Table 1's own suite: all images, 100 epochs."""
-    return run.config.suite == FULL
+    """Whether the run is one of Table 1's: its suite, and a configuration with no setting changed."""
+    return run.config.suite == FULL and run.config.name in CONFIGURATIONS
+
+
+def _rank(suite: str) -> int:
+    return SHOWN.index(suite) if suite in SHOWN else len(SHOWN)
 
 
 def run_settings(run: Run) -> str:
@@ -53,83 +98,130 @@ def run_settings(run: Run) -> str:
     return f"{config.epochs} epochs, {run.summary['train_images']:,} images, {config.precision}, seed {config.seed}"
 
 
-def table1(runs: Mapping[str, Run]) -> pd.DataFrame:
+def finals(runs: Sequence[Run], metric: str) -> pd.Series:
+    """A metric after the last epoch, for each seed; accuracies in per cent. A diverged run's may be missing."""
+    values = pd.Series([run.summary["final"][metric] for run in runs], dtype=float)
+    return values if "loss" in metric else 100 * values
+
+
+def table1(runs: Runs) -> pd.DataFrame:
     """A row for each configuration: the report's four values, ours, our test accuracy, and from which suite.
 
-    Accuracies are per cent; values of a configuration without a run are missing.
+    Ours are means over the seeds of the fullest suite, "sd" their sample standard deviation (missing
+    with one seed). Accuracies are per cent, the difference ours - report is in percentage points of
+    validation accuracy and given for full runs only; what a configuration has no run for is missing.
     """
+    chosen = seeds(runs)
     rows = []
     for name, report in REPORT["rows"].items():
-        run = runs.get(name)
-        row: dict[str, Any] = {"model": TITLES[name], "parameters": run.summary["parameters"] if run else None}
-        final = run.summary["final"] if run else {}
-        for metric, title in METRICS.items():
-            ours = final.get(metric)
-            row[f"{title} (report)"] = report[metric]
-            row[f"{title} (ours)"] = ours if ours is None or "loss" in metric else 100 * ours
-        test = final.get("test_accuracy")
-        row["test acc % (ours)"] = None if test is None else 100 * test
-        row["our runs"] = "none yet" if run is None else f"{run.config.suite}, {run.config.epochs} epochs"
+        group = chosen.get(name, [])
+        row: dict[str, Any] = {"model": TITLES[name], "parameters": group[0].summary["parameters"] if group else None}
+        for metric, title in OURS.items():
+            values = finals(group, metric)
+            if metric in METRICS:
+                row[f"{title} (report)"] = report[metric]
+            row[f"{title} (ours)"], row[f"{title} (sd)"] = values.mean(), values.std(ddof=1)
+        full = bool(group) and all(map(is_full, group))
+        row[DIFFERENCE] = row["val acc % (ours)"] - report["validation_accuracy"] if full else None
+        row["seeds"] = len(group)
+        row["our runs"] = _origin(group)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def _origin(group: Sequence[Run]) -> str:
+    if not group:
+        return "none yet"
+    diverged = sum(run.summary["diverged"] for run in group)
+    count = "1 seed" if len(group) == 1 else f"{len(group)} seeds"
+    return f"{group[0].config.suite}, {count}" + (f" ({diverged} diverged)" if diverged else "")
+
+
+def _reduced(frame: pd.DataFrame) -> pd.Series:
+    """Which rows stand for reduced runs."""
+    return (frame["seeds"] > 0) & (frame["our runs"].str.split(",").str[0] != FULL)
+
+
 def formatted(frame: pd.DataFrame) -> pd.DataFrame:
-    """`table1` as text, two decimals."""
+    """`table1` as text, two decimals, mean ± standard deviation; reduced runs are marked."""
 
-    def cell(value: Any) -> str:
-        if pd.isna(value):
-            return MISSING
-        return value if isinstance(value, str) else f"{value:.2f}"
+    def cell(value: float, sign: str = "") -> str:
+        return MISSING if pd.isna(value) else f"{value:{sign}.2f}".replace("-", "−")
 
-    text = frame.drop(columns="parameters").map(cell)
-    parameters = frame["parameters"].map(lambda count: MISSING if pd.isna(count) else f"{int(count):,}")
-    text.insert(1, "parameters", parameters)
+    text = pd.DataFrame({"model": frame["model"] + _reduced(frame).map({True: f" {REDUCED_MARK}", False: ""})})
+    text["parameters"] = frame["parameters"].map(lambda count: MISSING if pd.isna(count) else f"{int(count):,}")
+    for metric, title in OURS.items():
+        if metric in METRICS:
+            text[f"{title} (report)"] = frame[f"{title} (report)"].map(cell)
+        spread = frame[f"{title} (sd)"].map(lambda sd: "" if pd.isna(sd) else f" ± {cell(sd)}")
+        text[f"{title} (ours)"] = frame[f"{title} (ours)"].map(cell) + spread
+    text[DIFFERENCE] = frame[DIFFERENCE].map(lambda value: cell(value, "+"))
+    text["our runs"] = frame["our runs"]
     return text
 
 
 def as_text(frame: pd.DataFrame, format: str) -> str:
     """`table1` as markdown, csv or latex."""
     if format == "csv":
-        return frame.to_csv(index=False).rstrip()
+        return frame.to_csv(index=False, float_format="%.6g").rstrip()
     text = formatted(frame)
+    count, marked = len(text.columns), bool(_reduced(frame).any())
     if format == "latex":
-        header = [title.replace("%", r"\%") for title in text.columns]
-        body = [" & ".join(row) + r" \\" for row in text.itertuples(index=False)]
-        columns = "l" + "r" * (len(header) - 2) + "l"
-        lines = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", " & ".join(header) + r" \\", r"\hline"]
-        return "\n".join([*lines, *body, r"\hline", r"\end{tabular}"])
-    rows = [list(text.columns), ["---", *["---:"] * (len(text.columns) - 2), "---"], *text.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        lines = [" & ".join(row) + r" \\" for row in (text.columns, *text.itertuples(index=False))]
+        note = [rf"\multicolumn{{{count}}}{{l}}{{{NOTE}}} \\"] if marked else []
+        lines = [r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", *note]
+        body = "\n".join(lines).translate(LATEX)
+        return f"\\begin{{tabular}}{{l{'r' * (count - 2)}l}}\n{body}\n\\end{{tabular}}"
+    rows = [list(text.columns), ["---", *["---:"] * (count - 2), "---"], *text.itertuples(index=False)]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + (["", NOTE] if marked else []))
 
 
 def stacked(frame: pd.DataFrame) -> pd.DataFrame:
-    """`table1` as text for narrow places: in each cell the report's value over ours, parted by a newline."""
+    """`table1` as text for narrow places: in each cell the report's value, ours and its spread, a line each."""
     text = formatted(frame)
-    pairs = {title: text[f"{title} (report)"] + "\n" + text[f"{title} (ours)"] for title in METRICS.values()}
-    pairs["test acc %"] = "\n" + text["test acc % (ours)"]
-    return pd.DataFrame({"model": text["model"], "parameters": text["parameters"], **pairs, "ours": text["our runs"]})
+    columns = {"model": text["model"] + "\n" + text["parameters"] + " parameters"}
+    for title in OURS.values():
+        report = text.get(f"{title} (report)", "")
+        columns[title.replace(" ", "\n", 1)] = report + "\n" + text[f"{title} (ours)"].str.replace(" ±", "\n±")
+    columns |= {"ours −\nreport": "\n" + text[DIFFERENCE], "ours": text["our runs"].str.replace(", ", "\n")}
+    return pd.DataFrame(columns)
 
 
-def table1_html(runs: Mapping[str, Run]) -> str:
-    """`table1` as a table that can be read on a narrow screen: ours under the report's value."""
+def table1_html(runs: Runs) -> str:
+    """`table1` as a table that can be read on a narrow screen: ours under the report's value.
+
+    The caption stands outside the box that scrolls.
+    """
     frame = stacked(table1(runs))
-    head = "".join(f"<th scope='col'>{title}</th>" for title in frame.columns[1:])
+    left, narrow = (f" style='padding:0.25em 0.3em;text-align:{side};white-space:nowrap'" for side in ("left", "right"))
+    sides = [left, *[narrow] * (len(frame.columns) - 2), left]
+    titles = zip(frame, sides, strict=True)
+    head = "".join(f"<th scope='col'{side}>{title.replace(NEWLINE, '<br>')}</th>" for title, side in titles)
     body = []
-    for row, (model, *cells) in zip(REPORT["rows"], frame.itertuples(index=False), strict=True):
+    for row, (model, *cells, ours) in zip(REPORT["rows"], frame.itertuples(index=False), strict=True):
+        name, parameters = model.split("\n")
         mark = " (*)" if "printed" in REPORT["rows"][row] else ""
-        joined = "".join(f"<td>{_emphasised(cell)}</td>" for cell in cells)
-        body.append(f"<tr><th scope='row'>{model}{mark}</th>{joined}</tr>")
+        numbers = "".join(f"<td{narrow}>{_emphasised(cell)}</td>" for cell in cells)
+        last = f"<td{left}>{ours.replace(NEWLINE, '<br>')}</td>"
+        faded = " style='opacity:0.75;font-style:italic'" if REDUCED_MARK in model else ""
+        body.append(
+            f"<tr{faded}><th scope='row'{left}>{name}{mark}<br><small>{parameters}</small></th>{numbers}{last}</tr>"
+        )
+    caption = (
+        "The report's value above, <b>ours below in bold</b>: after the last epoch, mean ± sample standard deviation "
+        "where there are several seeds. “ours − report” is in percentage points of validation accuracy."
+        f" {html.escape(NOTE)}."
+    )
     return (
-        "<div class='vggkit-table'><table><caption>The report's value above, <b>ours below in bold</b>. "
-        "Final epoch, seed 0. “preview” is a reduced run and no measure of the report's value.</caption>"
-        f"<thead><tr><th scope='col'>model</th>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        "<div class='vggkit-table'><table style='font-size:0.85em' aria-label='Table 1'>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        f"<p style='font-size:0.9em'>{caption}</p>"
     )
 
 
 def _emphasised(cell: str) -> str:
-    report, newline, ours = cell.partition("\n")
-    return f"{report}<br><b>{ours}</b>" if newline else cell
+    report, _, ours = cell.partition("\n")
+    return f"{report}<br><b>{ours}</b>".replace("\n", "<br>")
 
 
 def run_table(run: Run) -> pd.DataFrame:
@@ -156,19 +248,43 @@ def vanishing_ratio(run: Run) -> float:
     return float(half.median() / layers[-1])
 
 
-def turning_epoch(run: Run) -> int:
-    """The epoch with the lowest validation loss."""
-    return int(run.metrics.loc[run.metrics["validation_loss"].idxmin(), "epoch"])
+def turning_epoch(run: Run) -> int | None:
+    """The epoch with the lowest validation loss; None where none is finite."""
+    losses = run.metrics.set_index("epoch")["validation_loss"]
+    finite = losses[np.isfinite(losses)]
+    return None if finite.empty else int(finite.idxmin())
 
 
-def status(runs: Mapping[str, Run]) -> str:
+def status(runs: Runs) -> str:
     """In a sentence, as Markdown: which configurations are shown by full runs, which by reduced ones."""
-    full = [TITLES[name] for name, run in runs.items() if is_full(run)]
-    reduced = {TITLES[name]: run for name, run in runs.items() if not is_full(run)}
-    text = f"**Which results these are.** Full runs (`{FULL}`): {'; '.join(full) or 'none'}."
-    if reduced:
-        settings = run_settings(next(iter(reduced.values())))
-        text += (
-            f" Reduced runs (`{REDUCED}`: {settings}), not comparable with the report's values: {'; '.join(reduced)}."
-        )
+    text = "**Which results these are.**"
+    chosen = seeds(runs)
+    for suite in SHOWN:
+        groups = {TITLES[name]: group for name, group in chosen.items() if group[0].config.suite == suite}
+        if not groups and suite != FULL:
+            continue
+        counted = any(len(group) > 1 for group in groups.values())
+        names = "; ".join(title + (f" ({len(group)} seeds)" if counted else "") for title, group in groups.items())
+        names = names.replace("(1 seeds)", "(1 seed)")
+        if suite == FULL:
+            text += f" Full runs (`{suite}`): {names or 'none'}."
+        else:
+            first = next(iter(groups.values()))[0]
+            text += f" Reduced runs (`{suite}`: {_lengths(first)}), not comparable with the report's values: {names}."
     return text
+
+
+def _lengths(run: Run) -> str:
+    return f"{run.config.epochs} epochs, {run.summary['train_images']:,} images"
+
+
+def how_made(runs: Runs) -> str:
+    """In words, as Markdown: on which machines and in which precision the runs were made, and how they end."""
+    chosen = [run for group in seeds(runs).values() for run in group]
+    places = Counter(f"{run.summary['device']}, {run.config.precision}" for run in chosen)
+    listed = "; ".join(f"{count} on {place}" for place, count in sorted(places.items()))
+    rates = {run.config.learning_rate: run.metrics["learning_rate"].iloc[-1] for run in chosen if is_full(run)}
+    last = " and ".join(f"{end:.3g} for {start:g}" for start, end in sorted(rates.items()))
+    return f"The runs in this book: {listed}." + (
+        f" Learning rate of the last epoch of the full runs: {last}." * bool(last)
+    )
