@@ -19,39 +19,11 @@ from vggkit.config import CONFIGURATIONS, RunConfig
 ROOT = Path(__file__).parent.parent
 
 
-def made_up(name: str, accuracy: float, losses: tuple[float, ...] = (2.0, 1.0)) -> Run:
-    metrics = pd.DataFrame({"epoch": range(1, len(losses) + 1), "validation_loss": losses})
-    config = RunConfig.named(name, suite="table1", epochs=len(losses))
-    return Run(config, metrics, pd.DataFrame(), {"final": {"test_accuracy": accuracy}})
-
-
-def verdict(claim: str, **accuracies: float) -> str:
-    return claims.judge(claim, {name: made_up(name, value) for name, value in accuracies.items()})[0]
-
-
-def test_wilson_interval_is_the_published_one() -> None:
-    low, high = claims.wilson_interval(0.1, 20)  # Newcombe 1998, Statistics in Medicine 17, 2 of 20
-    assert (low, high) == pytest.approx((0.0279, 0.3010), abs=2e-4)
-
-
-def test_verdicts_on_made_up_accuracies() -> None:
-    assert verdict("residual_over_bn", vgg38_rc=0.52, vgg38_bn=0.48) == claims.HOLDS
-    assert verdict("residual_over_bn", vgg38_rc=0.48, vgg38_bn=0.52) == claims.FAILS
-    assert verdict("residual_over_bn", vgg38_rc=0.500, vgg38_bn=0.498) == claims.OPEN
-    assert verdict("residual_over_bn", vgg38_rc=0.52) == claims.OPEN
-    assert verdict("trainable", vgg38=0.01, vgg38_bn=0.5, vgg38_rc=0.5) == claims.HOLDS
-    assert verdict("trainable", vgg38=0.30, vgg38_bn=0.5, vgg38_rc=0.5) == claims.FAILS
-    turned = {"vgg38_bn_rc_lr1e-2": made_up("vgg38_bn_rc_lr1e-2", 0.6, (3.0, 1.0, *[2.0] * 18))}
-    falling = {"vgg38_bn_rc_lr1e-2": made_up("vgg38_bn_rc_lr1e-2", 0.6, (3.0, *[2.0] * 18, 1.0))}
-    assert claims.judge("overfits", turned)[0] == claims.HOLDS
-    assert claims.judge("overfits", falling)[0] == claims.FAILS
-
-
 def test_reduced_runs_decide_no_claim() -> None:
-    runs = tables.representative_runs(ROOT / "results")
+    runs = tables.runs_by_seed(ROOT / "results")
     for row in claims.table(runs).itertuples():
         claim = next(key for key, text in tables.REPORT["claims"].items() if text == row.claim)
-        if not all(tables.is_full(runs[name]) for name in claims.NEEDED[claim]):
+        if not all(tables.is_full(runs[name][0]) for name in claims.NEEDED[claim]):
             assert row.verdict.startswith(claims.OPEN)
 
 
@@ -63,14 +35,53 @@ def test_committed_runs_are_whole_and_of_the_stated_settings() -> None:
         assert run.summary["final"]["validation_accuracy"] == run.metrics["validation_accuracy"].iloc[-1]
 
 
+def with_final(name: str, seed: int, value: float | None, suite: str = "table1") -> Run:
+    final = dict.fromkeys(tables.OURS, value)
+    summary = {"final": final, "diverged": value is None, "parameters": 59716, "train_images": 47500}
+    return Run(RunConfig.named(name, suite=suite, seed=seed), pd.DataFrame(), pd.DataFrame(), summary)
+
+
 def test_table_has_the_reports_rows_and_ours_from_the_artefacts() -> None:
-    runs = tables.representative_runs(ROOT / "results")
-    frame = tables.table1(runs).set_index("model")
+    frame = tables.table1(tables.representative_runs(ROOT / "results")).set_index("model")
     assert frame.loc["VGG38 BN+RC, 1e-2", "val acc % (report)"] == 61.44
-    ours = pd.read_csv(ROOT / "results/table1/vgg08/seed-0/metrics.csv")["validation_accuracy"].iloc[-1]
-    assert frame.loc["VGG08", "val acc % (ours)"] == pytest.approx(100 * ours)
+    metrics = [pd.read_csv(path) for path in (ROOT / "results/table1/vgg08").glob("seed-*/metrics.csv")]
+    first = pd.read_csv(ROOT / "results/table1/vgg08/seed-0/metrics.csv")["validation_accuracy"].iloc[-1]
+    assert frame.loc["VGG08", "val acc % (ours)"] == pytest.approx(100 * first)
+    frame = tables.table1(tables.runs_by_seed(ROOT / "results"))
+    mean = sum(table["validation_accuracy"].iloc[-1] for table in metrics) / len(metrics)
+    row = frame.set_index("model").loc["VGG08"]
+    assert row["val acc % (ours)"] == pytest.approx(100 * mean) and row["seeds"] == len(metrics)
+    assert row[tables.DIFFERENCE] == pytest.approx(100 * mean - 46.84)
     for format in ("markdown", "csv", "latex"):
-        assert "61.44" in tables.as_text(tables.table1(runs), format)
+        assert "61.44" in tables.as_text(frame, format)
+
+
+def test_table_gives_mean_and_sample_deviation_of_the_fullest_suite() -> None:
+    seeds = [with_final("vgg08", seed, value) for seed, value in enumerate((0.48, 0.50, 0.52, None))]
+    short = [with_final("vgg38_rc", 0, 0.2, "short"), with_final("vgg38_rc", 0, 0.1, "preview")]
+    runs = {"vgg08": [*seeds, with_final("vgg08", 0, 0.1, "preview")], "vgg38_rc": short}
+    text = tables.formatted(tables.table1(runs)).set_index("model")
+    assert text.loc["VGG08", "test acc % (ours)"] == "50.00 ± 2.00"
+    assert text.loc["VGG08", tables.DIFFERENCE] == "+3.16"
+    assert text.loc["VGG08", "our runs"] == "table1, 4 seeds (1 diverged)"
+    assert text.loc["VGG38 RC †", "val acc % (ours)"] == "20.00"
+    assert text.loc["VGG38 RC †", tables.DIFFERENCE] == tables.MISSING
+    assert text.loc["VGG38 RC †", "our runs"] == "short, 1 seed"
+    assert text.loc["VGG38", "our runs"] == "none yet"
+    page = tables.table1_html(runs)
+    assert page.index("</div>") < page.index("The report's value above")  # outside the box that scrolls
+    for words in ("Full runs (`table1`): VGG08 (4 seeds).", "`short`: 15 epochs, 47,500 images"):
+        assert words in tables.status(runs)
+
+
+def test_only_an_unchanged_configuration_is_a_full_run() -> None:
+    def full(**settings: object) -> bool:
+        config = RunConfig.named("vgg08", **settings)
+        return tables.is_full(Run(config, pd.DataFrame(), pd.DataFrame(), {}))
+
+    assert full(suite="table1", precision="bfloat16", seed=3)
+    assert not full(suite="table1", dataset="synthetic", epochs=1)
+    assert not full(suite="preview")
 
 
 def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:

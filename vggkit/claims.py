@@ -105,7 +105,7 @@ def permutation_interval(first: Sequence[float], second: Sequence[float]) -> tup
     """
     sizes = range(1, min(len(first), len(second)) + 1)
     shifts = sorted(
-        float(np.mean(a) - np.mean(b))
+        round(float(np.mean(a) - np.mean(b)), 12)  # zero stays zero
         for size in sizes
         for a in itertools.combinations(first, size)
         for b in itertools.combinations(second, size)

@@ -245,7 +245,8 @@ def vanishing_ratio(run: Run) -> float:
     gradients = run.gradients.query("over == 'last' and kind != 'bn'")
     layers = gradients[gradients["epoch"] == gradients["epoch"].max()].sort_values("layer")["mean_abs"].to_numpy()
     half = pd.Series(layers[: len(layers) // 2])
-    return float(half.median() / layers[-1])
+    last = float(layers[-1])
+    return float(half.median()) / last if last else float("nan")
 
 
 def turning_epoch(run: Run) -> int | None:
