@@ -13,9 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vggkit import figures, tables
+from vggkit import drawing, figures, tables
 from vggkit.artifacts import Run
 from vggkit.config import RunConfig
+from vggkit.gradients import propagation
 from vggkit.models import VGG
 from vggkit.training import train
 
@@ -36,7 +37,7 @@ def diverged(results: Path) -> Run:
     return run
 
 
-def drawn(run: Run) -> list[figures.Figure]:
+def drawn(run: Run) -> list[drawing.Figure]:
     heatmaps = [figures.gradient_heatmap(run, statistic) for statistic in ("mean_abs", "update_ratio")]
     return [figures.curves([run]), figures.gradient_flow(run), *heatmaps, figures.comparison({"vgg08": run})]
 
@@ -94,9 +95,9 @@ def test_labels_stay_apart_and_inside(scale: str) -> None:
     for last in (100.0, 98.0, 50.0, 1.0):
         lines = [(epochs, pd.Series([2.0, last, np.nan]), name, "#000000") for name in "abcd"]
         lines.append((epochs, pd.Series([np.nan] * 3), "never finite", "#000000"))
-        with figures._drawing(figures.PANEL) as (ax,):
+        with drawing.drawing(drawing.PANEL) as (ax,):
             ax.set(ylim=(1, 100), yscale=scale)
-            figures._direct_labels(ax, lines)
+            drawing.direct_labels(ax, lines)
         points = [text.xy for text in ax.texts]
         heights = ax.transAxes.inverted().transform(ax.transData.transform(points))[:, 1]
         assert [text.get_text() for text in ax.texts] == list("abcd")
@@ -112,7 +113,7 @@ def test_propagation_equals_a_forward_pass_written_out() -> None:
         torch.randn(6, 3, 32, 32, dtype=torch.float64),
         torch.arange(6),
     )
-    variation, error, spread = figures.propagation(model, images, labels)
+    variation, error, spread = propagation(model, images, labels)
     outputs = [model.entry.conv(images)]
     x = F.leaky_relu(F.batch_norm(outputs[0], None, None, training=True), 0.01)
     for stage in model.stages:

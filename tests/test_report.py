@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vggkit import claims, figures, tables
+from vggkit import claims, drawing, figures, tables
 from vggkit.artifacts import Run, find_runs
 from vggkit.config import CONFIGURATIONS, RunConfig
 
@@ -92,7 +92,7 @@ def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
         page = figure._repr_html_()
         assert 'role="img"' in page
         assert "currentColor" in page
-        assert figures.INK not in page
+        assert drawing.INK not in page
         ET.fromstring(figure.svg)
         assert figure.caption
     assert figures.curves([run]).svg == drawn[0].svg

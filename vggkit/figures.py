@@ -1,43 +1,30 @@
-"""Figures from finished runs and of untrained networks, as SVG inside the page, for light and dark pages alike.
+"""Figures from finished runs and of untrained networks.
 
-Text and axes are drawn in a placeholder colour that becomes `currentColor`, so they follow the
-page; curves use seaborn's colour-blind palette. A `Figure` carries its caption, computed from the
-run, and a description for those who cannot see it.
+Curves use seaborn's colour-blind palette. A `Figure` carries its caption, computed from the run, and a
+description for those who cannot see it.
 """
 
-import html
-import io
-import re
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-import torch.nn.functional as F
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
-from matplotlib.figure import Figure as Canvas
-from torch import Tensor, nn
 
 from vggkit.artifacts import Run
 from vggkit.config import RunConfig
 from vggkit.data import evaluation_batches, load
+from vggkit.drawing import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
+from vggkit.gradients import propagation
 from vggkit.models import VGG
 from vggkit.tables import TITLES, is_full, run_settings, turning_epoch, vanishing_ratio
 
-INK = "#010203"  # stands for the page's own text colour
 TRAIN, VALIDATION = sns.color_palette("colorblind").as_hex()[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
 PALETTE = dict(zip(TITLES, [sns.color_palette("colorblind").as_hex()[i] for i in (7, 0, 1, 2, 3, 1, 3)], strict=True))
-NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
 LEAST_SPAN = {"loss": 0.2, "accuracy": 5.0}  # of the curves' axes
-PANEL = 4.6  # width of one of two panels, in inches
 REFERENCE_LEARNING_RATE = 1e-3  # solid lines; others are dashed
 STATISTIC_LABELS = {
     "mean_abs": "mean |gradient|",
@@ -46,80 +33,19 @@ STATISTIC_LABELS = {
 }
 
 
-@dataclass(frozen=True)
-class Figure:
-    """An SVG for each panel, with a caption that can be read alone; shown by notebooks and by the book."""
-
-    svg: str
-    caption: str
-    description: str
-
-    def titled(self, label: str) -> "Figure":
-        """The same, its caption preceded by `label`, such as "Figure 1"."""
-        return Figure(self.svg, f"<b>{html.escape(label)}.</b> {self.caption}", self.description)
-
-    def _repr_html_(self) -> str:
-        drawing = f'<div role="img" aria-label="{html.escape(self.description)}" {self.svg.removeprefix("<div ")}'
-        caption = f'<figcaption style="font-size:0.9em;color:inherit">{self.caption}</figcaption>'
-        return f'<figure class="vggkit-figure" style="margin:1.5em 0">{drawing}{caption}</figure>'
-
-
-@contextmanager
-def _drawing(*widths: float, height: float = 3.4) -> Iterator[list[Axes]]:
-    """Axes side by side, in inches, each a drawing of its own, so that a narrow page can stack them."""
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "vggkit", "font.family": "sans-serif", "font.size": 11}
-    colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    with mpl.rc_context(sns.axes_style("ticks") | settings | colours):
-        yield [Canvas(figsize=(width, height), layout="constrained").subplots() for width in widths]
-
-
-def _finish(axes: Sequence[Axes], caption: str, description: str) -> Figure:
-    panels = "".join(_panel(ax) for ax in axes)
-    return Figure(
-        f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start">{panels}</div>', caption, description
-    )
-
-
-def _panel(ax: Axes) -> str:
-    sns.despine(ax=ax)
-    ax.grid(visible=True, axis="y", color="#808080", alpha=0.25, linewidth=0.7)
-    canvas = _canvas(ax)
-    buffer = io.StringIO()
-    canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    # Coordinates to a hundredth of a point; numbers between tags are tick labels and stay.
-    svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
-    style = f"flex:{canvas.get_figwidth():.1f} 1 18rem;min-width:0;height:auto"
-    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'style="{style}"', svg, count=1)
-    # Ids must differ between figures on one page.
-    unique = f"{zlib.crc32(svg.encode()):x}"
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>v{unique}-", svg)
-    return re.sub(r"\n\s*", "\n", svg)
-
-
-def _canvas(ax: Axes) -> Canvas:
-    return cast(Canvas, ax.figure)
-
-
-def _rounded(attribute: str) -> str:
-    return re.sub(r"-?\d+\.\d{3,}(?!e)", lambda number: f"{float(number[0]):.2f}", attribute)
-
-
 def curves(runs: Sequence[Run]) -> Figure:
     """Cross-entropy and accuracy of training and validation over the epochs (the report's Figures 1 and 4)."""
-    with _drawing(PANEL, PANEL) as axes:
+    with drawing(PANEL, PANEL) as axes:
         for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
             ends = []
             for run, line in zip(runs, ("-", "--", ":", "-."), strict=False):
                 for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
-                    values = _finite(run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1))
+                    values = finite(run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1))
                     ax.plot(run.metrics["epoch"], values, line, color=colour, linewidth=1.8)
                     name = split if len(runs) == 1 else f"{_label(run)}, {split}"
                     ends.append((run.metrics["epoch"], values, name, colour))
-            _widen(ax, LEAST_SPAN[metric])
-            _direct_labels(ax, ends)
+            widen(ax, LEAST_SPAN[metric])
+            direct_labels(ax, ends)
             ax.set(xlabel="epoch", ylabel="cross-entropy" if metric == "loss" else "accuracy (%)")
         sentences = []
         for run in runs:
@@ -134,22 +60,22 @@ def curves(runs: Sequence[Run]) -> Figure:
                 f"{_percent(final['validation_accuracy'])} validation accuracy ({lowest})"
             )
         caption = f"{'; '.join(sentences)}. {_origin(runs)}"
-        return _finish(axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
+        return finish(axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
 
 
 def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> Figure:
     """A statistic of every layer's gradient, a line for each epoch (the report's Figures 2, 3 and 5)."""
     chosen = run.gradients[(run.gradients["over"] == over) & (run.gradients["kind"] != "bn")]
-    table = _finite(chosen.pivot(index="epoch", columns="layer", values=statistic).sort_index())
+    table = finite(chosen.pivot(index="epoch", columns="layer", values=statistic).sort_index())
     layers = np.arange(1, table.shape[1] + 1)
     norm = Normalize(1, max(2, table.index.max()))
-    with _drawing(PANEL, PANEL) as axes:
+    with drawing(PANEL, PANEL) as axes:
         for ax, scale in zip(axes, ("linear", "log"), strict=True):
             for epoch, values in table.iterrows():
                 shown = values.where(values > 0)  # zero has no logarithm
                 ax.plot(layers, shown if scale == "log" else values, color=EPOCHS(norm(epoch)), linewidth=1)
             ax.set(xlabel="layer, from input to output", ylabel=STATISTIC_LABELS[statistic], yscale=scale)
-        bar = _canvas(axes[-1]).colorbar(mpl.cm.ScalarMappable(norm, EPOCHS), ax=axes[-1], label="epoch", aspect=30)
+        bar = canvas_of(axes[-1]).colorbar(mpl.cm.ScalarMappable(norm, EPOCHS), ax=axes[-1], label="epoch", aspect=30)
         bar.outline.set_visible(False)  # type: ignore[operator]
         ratio = vanishing_ratio(run)
         reached = (
@@ -164,14 +90,14 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
             f"{reached} {_origin([run])}"
         )
         description = f"Line charts over the layers of {_title(run)}, one line for each epoch. {reached}"
-        return _finish(axes, caption, description)
+        return finish(axes, caption, description)
 
 
 def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") -> Figure:
     """The same statistic as colour: every weight tensor, BN included, against the epoch."""
     chosen = run.gradients[run.gradients["over"] == over]
     table = chosen.pivot(index="layer", columns="epoch", values=statistic).sort_index()
-    shown = _finite(table).where(table > 0).to_numpy()
+    shown = finite(table).where(table > 0).to_numpy()
     measured = shown[~np.isnan(shown)]
     low, high = (measured.min(), measured.max()) if measured.size else (0.1, 1.0)
     span = f"from {low:.1e} to {high:.1e}" if measured.size else "nowhere positive and finite"
@@ -182,43 +108,43 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
     names = chosen.drop_duplicates("layer").set_index("layer")["parameter"]
     last = " and ".join(f"{what} in {count} of {len(table)} tensors" for what, count in counts.items() if count)
     last = last or f"smallest in <code>{names[table.iloc[:, -1].idxmin()]}</code>"
-    with _drawing(7.0, height=3.6) as axes:
+    with drawing(7.0, height=3.6) as axes:
         extent = (0.5, table.shape[1] + 0.5, table.shape[0] + 0.5, 0.5)
         colours = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
         norm = LogNorm(low, high)
         image = axes[0].imshow(shown, aspect="auto", interpolation="nearest", cmap=colours, norm=norm, extent=extent)
         axes[0].set(xlabel="epoch", ylabel="weight tensor, from input to output")
-        _canvas(axes[0]).colorbar(image, ax=axes[0], label=STATISTIC_LABELS[statistic])
+        canvas_of(axes[0]).colorbar(image, ax=axes[0], label=STATISTIC_LABELS[statistic])
         note = f" Grey: {' or '.join(grey)}." if grey else ""
         caption = (
             f"{_title(run)}: {STATISTIC_LABELS[statistic]} of all {len(table)} weight tensors, averaged over the "
             f"batches of each epoch, {span}. In the last epoch it is {last}.{note} {_origin([run])}"
         )
-        return _finish(axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {span}.")
+        return finish(axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {span}.")
 
 
 def comparison(runs: Mapping[str, Run]) -> Figure:
     """Validation accuracy over the epochs, and the gradient over the layers in the last epoch, of all runs."""
-    with _drawing(PANEL, PANEL, height=4.0) as axes:
+    with drawing(PANEL, PANEL, height=4.0) as axes:
         ends = []
         for name, run in runs.items():
             line = "--" if run.config.learning_rate != REFERENCE_LEARNING_RATE else "-"
-            accuracy = _finite(100 * run.metrics["validation_accuracy"])
+            accuracy = finite(100 * run.metrics["validation_accuracy"])
             progress = run.metrics["epoch"] / run.config.epochs * 100
             axes[0].plot(progress, accuracy, line, color=PALETTE[name], linewidth=1.6)
             ends.append((progress, accuracy, _label(run), PALETTE[name]))
             last = run.gradients.query("over == 'mean' and kind != 'bn'")
             last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
             place = np.linspace(0, 1, len(last))
-            axes[1].plot(place, _finite(last["mean_abs"]), line, color=PALETTE[name], linewidth=1.6)
-        _widen(axes[0], LEAST_SPAN["accuracy"])
-        _direct_labels(axes[0], ends)
+            axes[1].plot(place, finite(last["mean_abs"]), line, color=PALETTE[name], linewidth=1.6)
+        widen(axes[0], LEAST_SPAN["accuracy"])
+        direct_labels(axes[0], ends)
         axes[0].set(xlabel="share of the run's epochs (%)", ylabel="validation accuracy (%)")
         axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
         order = sorted(runs.values(), key=lambda run: -run.summary["final"]["validation_accuracy"])
         ranked = ", ".join(f"{_label(run)} {_percent(run.summary['final']['validation_accuracy'])}" for run in order)
         caption = f"Final validation accuracy: {ranked}. Dashed: learning rate 1e-2. {_origin(list(runs.values()))}"
-        return _finish(axes, caption, f"Line charts; final validation accuracy: {ranked}.")
+        return finish(axes, caption, f"Line charts; final validation accuracy: {ranked}.")
 
 
 def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
@@ -234,7 +160,7 @@ def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
             torch.manual_seed(seed)
             model = VGG.from_config(RunConfig.named(name))
         measured[name] = propagation(model.double(), batch.double(), labels)
-    with _drawing(PANEL, PANEL, height=4.0) as axes:
+    with drawing(PANEL, PANEL, height=4.0) as axes:
         ends = []
         for name, (variation, error, _) in measured.items():
             place = pd.Series(np.linspace(0, 1, len(variation)))
@@ -243,7 +169,7 @@ def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
             ends.append((place, pd.Series(variation), TITLES[name], PALETTE[name]))
         for ax, label in zip(axes, ("deviation between images", "norm of the error gradient"), strict=True):
             ax.set(xlabel="depth in the network (input 0, output 1)", ylabel=label, yscale="log")
-        _direct_labels(axes[0], ends)
+        direct_labels(axes[0], ends)
         variation, error, spread = measured["vgg38"]
         others = ", ".join(f"{TITLES[name]} {measured[name][0][-1]:.1e}" for name in names[2:])
         finding = (
@@ -258,73 +184,7 @@ def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
             f"has steps of {torch.finfo(torch.float32).eps:.1e}: all images look the same to it. At the last "
             f"convolution the others keep: {others}. <i>[seed {seed}, float64]</i>"
         )
-        return _finish(axes, caption, f"Line charts over the depth of five untrained networks. {finding}.")
-
-
-def propagation(model: VGG, images: Tensor, labels: Tensor) -> tuple[list[float], list[float], float]:
-    """Of every convolution's output: its deviation between images, and the norm of the error's gradient.
-
-    Args:
-        model: network in training mode.
-        images: (N, 3, 32, 32).
-        labels: (N,).
-
-    Returns:
-        For each convolution in forward order, the standard deviation over images (root mean square
-        over channels and positions); likewise the L2 norm of the gradient of the mean cross-entropy;
-        and the largest range of a logit over the images, relative to the largest logit.
-    """
-    variation: list[float] = []
-    error: dict[int, float] = {}
-
-    def watch(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        place = len(variation)
-        variation.append(output.detach().std(dim=0).square().mean().sqrt().item())
-        # Before the activation changes it in place: the hook gets the gradient for the value as it is now.
-        output.register_hook(lambda gradient: error.update({place: gradient.norm().item()}))
-
-    hooks = [part.register_forward_hook(watch) for part in model.modules() if isinstance(part, nn.Conv2d)]
-    logits = model(images)
-    for hook in hooks:
-        hook.remove()
-    F.cross_entropy(logits, labels).backward()
-    spread = (logits.amax(0) - logits.amin(0)).max() / logits.abs().max()
-    return variation, [error[place] for place in range(len(variation))], spread.item()
-
-
-def _finite(values: Any) -> Any:
-    """A pandas object without the infinities of a diverged run, which would stretch the axes."""
-    return values.where(np.isfinite(values))
-
-
-def _widen(ax: Axes, least: float) -> None:
-    """Let the axis span at least `least`, so that noise does not look like dynamics."""
-    low, high = ax.get_ylim()
-    if high - low < least:
-        bottom = max(0.0, (low + high - least) / 2)
-        ax.set_ylim(bottom, bottom + least)
-
-
-def _direct_labels(ax: Axes, lines: list[tuple[pd.Series, pd.Series, str, str]]) -> None:
-    """Name each line at its last finite value, moved apart where lines end close together."""
-    ends = [
-        (float(y[y.last_valid_index()]), x[y.last_valid_index()], *rest) for x, y, *rest in lines if y.notna().any()
-    ]
-    scale = ax.yaxis.get_transform()
-    low, high = scale.transform(ax.get_ylim())
-    gap = (high - low) * 0.062
-    ends.sort()
-    places = [float(scale.transform(value)) for value, *_ in ends]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + gap)
-    for i in reversed(range(len(places))):  # what was pushed out at the top comes down again
-        places[i] = min(places[i], high - gap * (len(places) - 1 - i))
-    for (_, x, name, colour), transformed in zip(ends, places, strict=True):
-        place = float(scale.inverted().transform(transformed))
-        ax.annotate(
-            name, (x, place), xytext=(5, 0), textcoords="offset points", color=colour, va="center", fontsize=9,
-            annotation_clip=False,
-        )  # fmt: skip
+        return finish(axes, caption, f"Line charts over the depth of five untrained networks. {finding}.")
 
 
 def _title(run: Run) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 STATISTICS = ("mean_abs", "l2_norm", "update_ratio")
@@ -93,6 +94,37 @@ def to_frame(names: Sequence[str], history: Tensor) -> pd.DataFrame:
     frame["over"] = frame["over"].astype("category")
     frame = frame.astype({"epoch": "int32", "layer": "int32"})
     return frame[["epoch", "layer", "parameter", "kind", "over", *STATISTICS]]
+
+
+def propagation(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[list[float], list[float], float]:
+    """Of every convolution's output: its deviation between images, and the norm of the error's gradient.
+
+    Args:
+        model: network in training mode.
+        images: (N, 3, 32, 32).
+        labels: (N,).
+
+    Returns:
+        For each convolution in forward order, the standard deviation over images (root mean square
+        over channels and positions); likewise the L2 norm of the gradient of the mean cross-entropy;
+        and the largest range of a logit over the images, relative to the largest logit.
+    """
+    variation: list[float] = []
+    error: dict[int, float] = {}
+
+    def watch(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        place = len(variation)
+        variation.append(output.detach().std(dim=0).square().mean().sqrt().item())
+        # Before the activation changes it in place: the hook gets the gradient for the value as it is now.
+        output.register_hook(lambda gradient: error.update({place: gradient.norm().item()}))
+
+    hooks = [part.register_forward_hook(watch) for part in model.modules() if isinstance(part, nn.Conv2d)]
+    logits = model(images)
+    for hook in hooks:
+        hook.remove()
+    F.cross_entropy(logits, labels).backward()
+    spread = (logits.amax(0) - logits.amin(0)).max() / logits.abs().max()
+    return variation, [error[place] for place in range(len(variation))], spread.item()
 
 
 def _kind(parameter: str) -> str:

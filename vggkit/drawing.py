@@ -1,0 +1,121 @@
+"""How a figure is drawn: as SVG inside the page, for light and dark pages, wide and narrow ones.
+
+Text and axes are drawn in a placeholder colour that becomes `currentColor`, so they follow the page.
+"""
+
+import html
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+INK = "#010203"  # stands for the page's own text colour
+NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
+PANEL = 4.6  # width of one of two panels, in inches
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An SVG for each panel, with a caption that can be read alone; shown by notebooks and by the book."""
+
+    svg: str
+    caption: str
+    description: str
+
+    def titled(self, label: str) -> "Figure":
+        """The same, its caption preceded by `label`, such as "Figure 1"."""
+        return Figure(self.svg, f"<b>{html.escape(label)}.</b> {self.caption}", self.description)
+
+    def _repr_html_(self) -> str:
+        drawing = f'<div role="img" aria-label="{html.escape(self.description)}" {self.svg.removeprefix("<div ")}'
+        caption = f'<figcaption style="font-size:0.9em;color:inherit">{self.caption}</figcaption>'
+        return f'<figure class="vggkit-figure" style="margin:1.5em 0">{drawing}{caption}</figure>'
+
+
+@contextmanager
+def drawing(*widths: float, height: float = 3.4) -> Iterator[list[Axes]]:
+    """Axes side by side, in inches, each a drawing of its own, so that a narrow page can stack them."""
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "vggkit", "font.family": "sans-serif", "font.size": 11}
+    colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    with mpl.rc_context(sns.axes_style("ticks") | settings | colours):
+        yield [Canvas(figsize=(width, height), layout="constrained").subplots() for width in widths]
+
+
+def finish(axes: Sequence[Axes], caption: str, description: str) -> Figure:
+    """The figure of all `axes`, drawn."""
+    panels = "".join(_panel(ax) for ax in axes)
+    return Figure(
+        f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start">{panels}</div>', caption, description
+    )
+
+
+def _panel(ax: Axes) -> str:
+    sns.despine(ax=ax)
+    ax.grid(visible=True, axis="y", color="#808080", alpha=0.25, linewidth=0.7)
+    canvas = canvas_of(ax)
+    buffer = io.StringIO()
+    canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    # Coordinates to a hundredth of a point; numbers between tags are tick labels and stay.
+    svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
+    style = f"flex:{canvas.get_figwidth():.1f} 1 18rem;min-width:0;height:auto"
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'style="{style}"', svg, count=1)
+    # Ids must differ between figures on one page.
+    unique = f"{zlib.crc32(svg.encode()):x}"
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>v{unique}-", svg)
+    return re.sub(r"\n\s*", "\n", svg)
+
+
+def canvas_of(ax: Axes) -> Canvas:
+    return cast(Canvas, ax.figure)
+
+
+def _rounded(attribute: str) -> str:
+    return re.sub(r"-?\d+\.\d{3,}(?!e)", lambda number: f"{float(number[0]):.2f}", attribute)
+
+
+def finite(values: Any) -> Any:
+    """A pandas object without the infinities of a diverged run, which would stretch the axes."""
+    return values.where(np.isfinite(values))
+
+
+def widen(ax: Axes, least: float) -> None:
+    """Let the axis span at least `least`, so that noise does not look like dynamics."""
+    low, high = ax.get_ylim()
+    if high - low < least:
+        bottom = max(0.0, (low + high - least) / 2)
+        ax.set_ylim(bottom, bottom + least)
+
+
+def direct_labels(ax: Axes, lines: list[tuple[pd.Series, pd.Series, str, str]]) -> None:
+    """Name each line at its last finite value, moved apart where lines end close together."""
+    ends = [
+        (float(y[y.last_valid_index()]), x[y.last_valid_index()], *rest) for x, y, *rest in lines if y.notna().any()
+    ]
+    scale = ax.yaxis.get_transform()
+    low, high = scale.transform(ax.get_ylim())
+    gap = (high - low) * 0.062
+    ends.sort()
+    places = [float(scale.transform(value)) for value, *_ in ends]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    for i in reversed(range(len(places))):  # what was pushed out at the top comes down again
+        places[i] = min(places[i], high - gap * (len(places) - 1 - i))
+    for (_, x, name, colour), transformed in zip(ends, places, strict=True):
+        place = float(scale.inverted().transform(transformed))
+        ax.annotate(
+            name, (x, place), xytext=(5, 0), textcoords="offset points", color=colour, va="center", fontsize=9,
+            annotation_clip=False,
+        )  # fmt: skip
