@@ -69,7 +69,7 @@ class Effect:
 
     def __str__(self) -> str:
         value, low, high = (f"{100 * number:+.2f}".replace("-", "−") for number in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}]"
+        return f"{value}\N{NO-BREAK SPACE}[{low},\N{NO-BREAK SPACE}{high}]"  # kept on one line
 
 
 def wilson_interval(accuracy: float, images: int = TEST_IMAGES) -> tuple[float, float]:
@@ -179,7 +179,7 @@ def parts(claim: str, runs: Mapping[str, Sequence[Run]]) -> list[Part]:
             effect, against = difference(accuracies[first], accuracies[name]), f"{TITLES[first]} − {TITLES[name]}"
             count = _count(runs[first], runs[name])
             verdict = effect.within(CLOSE) if claim == "learning_rate_bn" else effect.above()
-        found.append((verdict, f"{against}: {effect} points ({effect.method}, {count})"))
+        found.append((verdict, f"{against}: {effect} ({effect.method}, {count})"))
     return found
 
 
@@ -237,21 +237,26 @@ def table(runs: Runs) -> pd.DataFrame:
         verdict = all_of([verdict for verdict, _ in found])
         if suite != FULL:
             epochs = group[NEEDED[claim][0]][0].config.epochs
-            verdict = f"{OPEN} yet (direction of the reduced runs, {suite}, {epochs} epochs: {verdict})"
+            verdict = f"{OPEN} yet\n({suite}, {epochs} epochs: {verdict})"
         rows.append({"claim": text, "verdict": verdict, "our runs": "\n".join(words for _, words in found)})
     return pd.DataFrame(rows)
 
 
 def table_html(runs: Runs) -> str:
     """`table` for a page, its caption outside the box that scrolls."""
-    cells = [[html.escape(cell).replace("\n", "<br>") for cell in row] for row in table(runs).itertuples(index=False)]
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+    cells = [[html.escape(cell).split("\n") for cell in row] for row in table(runs).itertuples(index=False)]
+    body = "".join("<tr>" + "".join(f"<td>{_lines(cell)}</td>" for cell in row) + "</tr>" for row in cells)
     return (
         "<div class='vggkit-table claims'><table style='font-size:0.9em' aria-label='Claims'><thead><tr>"
         "<th scope='col'>claim</th><th scope='col'>verdict</th><th scope='col'>our runs</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div><p style='font-size:0.9em'>Differences of official test accuracies after "
-        "the last epoch, in percentage points, with their 95 % intervals in brackets.</p>"
+        "the last epoch, in percentage points, with their 95 % intervals in brackets. In parentheses: "
+        "the direction of reduced runs.</p>"
     )
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "".join(f"<div style='margin-bottom:0.3em'>{line}</div>" for line in lines)
 
 
 def against_report(runs: Runs) -> pd.DataFrame:

@@ -193,27 +193,28 @@ def table1_html(runs: Runs) -> str:
     The caption stands outside the box that scrolls.
     """
     frame = stacked(table1(runs))
-    left, narrow = (f" style='padding:0.25em 0.3em;text-align:{side};white-space:nowrap'" for side in ("left", "right"))
+    left, narrow = (f" style='padding:0.25em 0.2em;text-align:{side};white-space:nowrap'" for side in ("left", "right"))
     sides = [left, *[narrow] * (len(frame.columns) - 2), left]
     titles = zip(frame, sides, strict=True)
     head = "".join(f"<th scope='col'{side}>{title.replace(NEWLINE, '<br>')}</th>" for title, side in titles)
     body = []
     for row, (model, *cells, ours) in zip(REPORT["rows"], frame.itertuples(index=False), strict=True):
-        name, parameters = model.split("\n")
+        name, parameters = model.removesuffix(" parameters").split("\n")
         mark = " (*)" if "printed" in REPORT["rows"][row] else ""
         numbers = "".join(f"<td{narrow}>{_emphasised(cell)}</td>" for cell in cells)
         last = f"<td{left}>{ours.replace(NEWLINE, '<br>')}</td>"
         faded = " style='opacity:0.75;font-style:italic'" if REDUCED_MARK in model else ""
         body.append(
-            f"<tr{faded}><th scope='row'{left}>{name}{mark}<br><small>{parameters}</small></th>{numbers}{last}</tr>"
+            f"<tr{faded}><th scope='row' style='padding:0.25em 0.2em;text-align:left'>{name}{mark}<br>"
+            f"<small style='font-weight:normal'>{parameters}</small></th>{numbers}{last}</tr>"
         )
     caption = (
         "The report's value above, <b>ours below in bold</b>: after the last epoch, mean ± sample standard deviation "
-        "where there are several seeds. “ours − report” is in percentage points of validation accuracy."
-        f" {html.escape(NOTE)}."
+        "where there are several seeds. “ours − report” is in percentage points of validation accuracy. Under "
+        f"each model its number of parameters. {html.escape(NOTE)}."
     )
     return (
-        "<div class='vggkit-table'><table style='font-size:0.85em' aria-label='Table 1'>"
+        "<div class='vggkit-table'><table style='font-size:0.8em' aria-label='Table 1'>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         f"<p style='font-size:0.9em'>{caption}</p>"
     )
@@ -221,7 +222,7 @@ def table1_html(runs: Runs) -> str:
 
 def _emphasised(cell: str) -> str:
     report, _, ours = cell.partition("\n")
-    return f"{report}<br><b>{ours}</b>".replace("\n", "<br>")
+    return f"{report}<br><b>{ours}</b>".replace("\n± ", "<br>±").replace("\n", "<br>")
 
 
 def run_table(run: Run) -> pd.DataFrame:
