@@ -44,7 +44,10 @@ def _page(source: Path, page: Path, results: str | os.PathLike[str], parameters:
     try:
         with tempfile.TemporaryDirectory() as folder:
             executed = Path(folder, page.name)
-            papermill.execute_notebook(source, executed, parameters=parameters, progress_bar=False, cwd=source.parent)
+            quiet = ["--IPKernelApp.log_level=ERROR"]  # else each kernel warns of how it talks to its client
+            papermill.execute_notebook(
+                source, executed, parameters=parameters, progress_bar=False, cwd=source.parent, extra_arguments=quiet
+            )
             notebook = nbformat.read(executed, as_version=4)
     finally:
         if before is None:
