@@ -194,15 +194,14 @@ def _count(*groups: Sequence[object]) -> str:
 
 
 def _overfits(runs: Sequence[Run]) -> Part:
-    turns, words = [], []
+    turns, words, title = [], [], TITLES[runs[0].config.name]
     for run in runs:
         losses, epoch = run.metrics["validation_loss"], tables.turning_epoch(run)
         if epoch is None or not math.isfinite(losses.iloc[-1]):
-            return OPEN, f"{TITLES[run.config.name]}, seed {run.config.seed}: diverged"
+            return OPEN, f"{title}, seed {run.config.seed}: diverged"
         excess = losses.iloc[-1] / losses[np.isfinite(losses)].min() - 1
         turns.append(epoch < LATEST_TURN * run.config.epochs and excess > OVERFIT)
         words.append(f"is lowest in epoch {epoch} of {run.config.epochs} and ends {100 * excess:.1f} % above it")
-    title = TITLES[runs[0].config.name]
     return each_seed(turns), f"{title}: validation loss {'; '.join(words)} (rule on each seed, {_count(runs)})"
 
 

@@ -205,8 +205,8 @@ def table1_html(runs: Runs) -> str:
         last = f"<td{left}>{ours.replace(NEWLINE, '<br>')}</td>"
         faded = " style='opacity:0.75;font-style:italic'" if REDUCED_MARK in model else ""
         body.append(
-            f"<tr{faded}><th scope='row' style='padding:0.25em 0.2em;text-align:left'>{name}{mark}<br>"
-            f"<small style='font-weight:normal'>{parameters}</small></th>{numbers}{last}</tr>"
+            f"<tr{faded}><th scope='row' style='padding:0.25em 0.2em;text-align:left'>{name.replace(' †', '&nbsp;†')}{mark}<br>"
+            f"<span style='font-weight:normal'>{parameters}</span></th>{numbers}{last}</tr>"
         )
     caption = (
         "The report's value above, <b>ours below in bold</b>: after the last epoch, mean ± sample standard deviation "
