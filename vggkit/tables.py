@@ -199,13 +199,13 @@ def table1_html(runs: Runs) -> str:
     head = "".join(f"<th scope='col'{side}>{title.replace(NEWLINE, '<br>')}</th>" for title, side in titles)
     body = []
     for row, (model, *cells, ours) in zip(REPORT["rows"], frame.itertuples(index=False), strict=True):
-        name, parameters = model.removesuffix(" parameters").split("\n")
+        name, parameters = model.replace(" †", "&nbsp;†").removesuffix(" parameters").split("\n")
         mark = " (*)" if "printed" in REPORT["rows"][row] else ""
         numbers = "".join(f"<td{narrow}>{_emphasised(cell)}</td>" for cell in cells)
         last = f"<td{left}>{ours.replace(NEWLINE, '<br>')}</td>"
         faded = " style='opacity:0.75;font-style:italic'" if REDUCED_MARK in model else ""
         body.append(
-            f"<tr{faded}><th scope='row' style='padding:0.25em 0.2em;text-align:left'>{name.replace(' †', '&nbsp;†')}{mark}<br>"
+            f"<tr{faded}><th scope='row' style='padding:0.25em 0.2em;text-align:left'>{name}{mark}<br>"
             f"<span style='font-weight:normal'>{parameters}</span></th>{numbers}{last}</tr>"
         )
     caption = (
