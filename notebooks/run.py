@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -19,7 +21,7 @@
 
 # %% tags=["parameters", "hide-input"]
 configuration: str = "vgg08"  # which row of Table 1 to start from: vgg08, vgg38, vgg38_bn, vgg38_rc, ...
-suite: str = "local"  # group of runs, its folder in results/; "table1" and "preview" hold the report's runs
+suite: str = "local"  # group of runs, its folder in results/; "table1", "short" and "preview" hold the book's
 depth: int = None  # layers with weights: 8 + 6 x blocks per stage; None here and below: the configuration's own
 batch_norm: bool = None  # batch normalisation in processing and reduction blocks
 residual: bool = None  # identity shortcut around each processing block

@@ -38,7 +38,8 @@ RULES = f"""\
 - *Vanish*: after the last epoch the median mean |gradient| of the first half of the convolutions is below
   {100 * VANISHED:.0f} % of the last layer's, in every seed.
 - A claim of several parts holds where each of them does and does not hold where one of them does not. Where an
-  interval holds the bound, the claim cannot be told. A run that diverged counts as chance."""
+  interval holds the bound, the claim cannot be told. A run that diverged counts as chance
+  where accuracies are compared, and decides nothing elsewhere."""
 
 METHODS = """\
 - *Newcombe*: hybrid score interval of the difference of two proportions (Newcombe 1998), and *Wilson* the interval of

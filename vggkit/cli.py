@@ -205,12 +205,13 @@ def table(
 ) -> None:
     """Print Table 1: the report's values and ours."""
     check_name("format", format, ("terminal", "markdown", "csv", "latex"))
-    frame = tables.table1(tables.representative_runs(_existing(results)))
+    frame = tables.table1(tables.runs_by_seed(_existing(results)))
     if format != "terminal":
         print(tables.as_text(frame, format))
         return
-    stacked = tables.stacked(frame.assign(**{"our runs": frame["our runs"].str.split(",").str[0]}))
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0), title="Table 1: the report's value over ours")
+    stacked = tables.stacked(frame)
+    title = "Table 1: the report's value over ours"
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0), title=title, caption=tables.NOTE)
     for title in stacked.columns:
         shown.add_column(title, justify="left" if title in ("model", "ours") else "right")
     for row in stacked.itertuples(index=False):
