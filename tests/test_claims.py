@@ -143,9 +143,9 @@ def test_close_is_within_two_points_by_the_whole_interval() -> None:
     assert verdict("learning_rate_bn", vgg38_bn=FIVE_LOW, vgg38_bn_lr=FIVE_HIGH) == FAILS
 
 
-def overfits(*losses: Sequence[float]) -> str:
+def overfits(*losses: Sequence[float], claim: str = "overfits") -> str:
     name = "vgg38_bn_rc_lr1e-2"
-    return claims.judge("overfits", {name: [made_up(name, seed=s, losses=v) for s, v in enumerate(losses)]})[0]
+    return claims.judge(claim, {name: [made_up(name, seed=s, losses=v) for s, v in enumerate(losses)]})[0]
 
 
 def test_overfitting_turns_early_and_ends_five_per_cent_above() -> None:
@@ -157,6 +157,9 @@ def test_overfitting_turns_early_and_ends_five_per_cent_above() -> None:
     assert overfits(turning(50, 1.04)) == FAILS
     assert overfits(turning(90, 1.5)) == FAILS
     assert overfits(turning(50, 1.06), turning(90, 1.5)) == OPEN
+    assert overfits(turning(50, 1.06), claim="turns") == HOLDS
+    assert overfits(turning(34, 1.06), claim="turns") == FAILS
+    assert overfits(turning(50, 1.06), turning(70, 1.06), claim="turns") == OPEN
     assert overfits([np.nan] * 100) == OPEN
     assert overfits([*turning(50, 1.06)[:99], np.inf]) == OPEN
 

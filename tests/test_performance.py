@@ -34,6 +34,14 @@ def test_page_shows_what_was_measured() -> None:
     assert measured["machine"] in performance.bench_method(measured)
 
 
+def test_precision_is_compared_for_two_configurations() -> None:
+    table = performance.precision_table(ROOT / "results")
+    assert len(set(table["model"])) >= 2
+    run = pd.read_csv(ROOT / "results/preview-float32/vgg08/seed-0/metrics.csv")
+    row = table[(table["model"] == "VGG08") & (table["metric"] == "train loss")].iloc[0]
+    assert row["float32, one seed"] == f"{run['train_loss'].iloc[-1]:.2f}"
+
+
 def test_missing_or_damaged_measurement_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "bench.json").write_text('{"rows"')
     for name in ("nothing.json", "bench.json"):

@@ -46,10 +46,16 @@ def test_stops_in_time_goes_on_and_hands_out_what_is_finished(tmp_path: Path) ->
         (["--seeds", "0-x"], "seeds: "),
         (["--set", "epochs"], "FIELD=VALUE"),
         (["--set", "epoch=2"], "did you mean epochs?"),
+        (["--set", "seed=3"], "--seeds gives it"),
+        (["--seeds", "0,0"], "seeds: "),
+        (["--seeds", "3-1"], "seeds: "),
+        (["--minutes", "nan"], "minutes: "),
+        (["--archives", "a_file"], "archives: "),
         (["vgg9"], "unknown configuration"),
     ],
 )
 def test_wrong_sweep_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "a_file").write_text("")
     call = [sys.executable, "-m", "vggkit", "sweep", *arguments]
     done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

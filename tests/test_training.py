@@ -1,6 +1,7 @@
 """Training against a plain PyTorch loop, and runs that are killed, stopped and damaged."""
 
 import contextlib
+import copy
 import json
 import math
 import os
@@ -110,6 +111,7 @@ def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
 
     for name, value in {
         "Stream": Stream, "current_stream": Stream, "CUDAGraph": lambda: "graph",
+        "device": lambda device: contextlib.nullcontext(),
         "stream": lambda stream: contextlib.nullcontext(), "graph": lambda graph: contextlib.nullcontext(),
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)
@@ -127,6 +129,34 @@ def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
     assert len(events) == 2 + 2 * len(captured)  # both ends of the warm-up; each branch forks and joins
 
 
+def test_a_step_copies_nothing_from_the_host(tiny: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(tiny, load(tiny), CPU)
+    trainer.begin_epoch(1)
+    trainer.step()  # what is made once is made now
+
+    def refuse(*arguments: object, **settings: object) -> None:
+        raise AssertionError("a CUDA graph cannot record this")
+
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, refuse)
+    for name in ("item", "cpu", "tolist", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, refuse)
+    trainer.step()
+
+
+def test_checkpoint_of_a_gpu_is_taken_up_on_a_cpu(tiny: RunConfig) -> None:
+    trainer, data = Trainer(tiny, load(tiny), CPU), load(tiny)
+    an_epoch(trainer, 1)
+    state = copy.deepcopy(trainer.state_dict())
+    for group in state["optimizer"]["param_groups"]:  # as Adam keeps them on a GPU
+        group |= {"capturable": True, "lr": torch.tensor(group["lr"])}
+    resumed = Trainer(tiny, data, CPU)
+    resumed.load_state_dict(state)
+    assert [type(group["lr"]) for group in resumed.optimizer.param_groups] == [float]
+    (metrics, _), (expected, _) = an_epoch(resumed, 2), an_epoch(trainer, 2)
+    assert metrics["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-6)
+
+
 def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_path: Path) -> None:
     configs = [RunConfig.from_dict(tiny.to_dict() | {"seed": seed}) for seed in (0, 1)]
 
@@ -140,6 +170,9 @@ def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_p
     alone = [train(config, results=tmp_path / "alone") for config in configs]
     assert all(same(first, second) for first, second in zip(together, alone, strict=True))
     assert not same(*alone)
+    dropped = [RunConfig.from_dict(config.to_dict() | {"dropout": 0.5}) for config in configs]
+    with pytest.raises(ConfigError, match="dropout"):
+        train_together(dropped, results=tmp_path)
     with pytest.raises(ConfigError, match="seeds"):
         train_together([tiny, RunConfig.from_dict(tiny.to_dict() | {"epochs": 4})], results=tmp_path)
 

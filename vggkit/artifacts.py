@@ -11,8 +11,8 @@
         lock               held while a process trains the run
 
 A finished run's folder appears in one step, by renaming, and `summary.json` holds the checksum of
-every other file and, but for the oldest runs, of its own content: a half-written or damaged run is
-never taken for a finished one.
+every other file and of its own content: a half-written or damaged run is never taken for a finished
+one.
 """
 
 import hashlib
@@ -163,7 +163,7 @@ def read_run(folder: Path) -> Run:
 
 def _check_summary(summary: dict[str, Any], metrics: pd.DataFrame) -> None:
     """Raise ValueError unless the summary is as it was written and repeats its epochs' rows of metrics.csv."""
-    if OWN_SUM in summary and summary[OWN_SUM] != _summary_sha256(summary):
+    if summary.get(OWN_SUM) != _summary_sha256(summary):
         raise ValueError("summary.json is damaged")
     rows = metrics.set_index("epoch")
     for which in ("final", "best"):

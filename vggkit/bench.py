@@ -8,6 +8,7 @@ taken within a round; medians over the rounds are shown.
 import json
 import multiprocessing
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from vggkit import fused, machine
+from vggkit.artifacts import ArtifactError
 from vggkit.config import RunConfig
 from vggkit.data import MEAN, PADDING, SIZE, STD, Images, load
 from vggkit.models import VGG
@@ -254,5 +256,20 @@ def _machine(device: torch.device) -> dict[str, Any]:
 
 
 def write(path: Path, measured: dict[str, Any]) -> None:
-    """Write what `measure` returned as JSON."""
-    path.write_text(json.dumps(measured, indent=2) + "\n")
+    """Write what `measure` returned as JSON, in one step."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(measured, indent=2) + "\n")
+    partial.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise ArtifactError unless a file can be written at `path`."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(21, "Is a directory")
+    except OSError as error:
+        raise ArtifactError(
+            f"json: cannot write {path} ({error.strerror}); name a file in a folder that is there"
+        ) from error

@@ -25,6 +25,7 @@ LEVEL = 0.95
 CLOSE = 0.02  # two accuracies are "close" within two percentage points
 LEARNS = 0.01  # a network is trainable that gets more than one point above chance
 LATEST_TURN, OVERFIT = 0.9, 0.05  # "overfits": turns before 90 % of the epochs, ends more than 5 % above
+ABOUT = 0.1  # "about epoch 50": within ten epochs of a hundred
 VANISHED = 1e-2  # "vanish": below a hundredth of the last layer's
 
 RULES = f"""\
@@ -34,7 +35,8 @@ RULES = f"""\
 - *Close*: the difference lies within ±{100 * CLOSE:.0f} points. The claim holds where the whole interval does, and does
   not hold where the whole interval lies outside.
 - *Overfits*: the validation loss is lowest before {100 * LATEST_TURN:.0f} % of the epochs ("turns") and ends more than
-  {100 * OVERFIT:.0f} % above its lowest, in every seed.
+  {100 * OVERFIT:.0f} % above its lowest, in every seed. *About epoch 50*: it is lowest within
+  {100 * ABOUT:.0f} % of the epochs around the middle of the run.
 - *Vanish*: after the last epoch the median mean |gradient| of the first half of the convolutions is below
   {100 * VANISHED:.0f} % of the last layer's, in every seed.
 - A claim of several parts holds where each of them does and does not hold where one of them does not. Where an
@@ -45,8 +47,9 @@ METHODS = """\
 - *Newcombe*: hybrid score interval of the difference of two proportions (Newcombe 1998), and *Wilson* the interval of
   one, on 10,000 test images; with one seed on a side. They cover the draw of test images, not that of the seed.
 - *Permutation*: the exact interval of all differences that the permutation test of two groups of seeds does not
-  reject; from four seeds on each side. *Welch*: Welch's t interval over seeds where there are two or three, and *t*
-  its form for one configuration. They cover the draw of seeds, for these test images."""
+  reject; from 40 arrangements on, that is, four seeds on each side or three and five. *Welch*: Welch's t interval
+  over two seeds or more where there are fewer arrangements, and *t* its form for one configuration. They cover the
+  draw of seeds, for these test images."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def permutation_interval(first: Sequence[float], second: Sequence[float]) -> tup
     order and the augmentation of the images. Unpaired, four seeds on a side give 70 arrangements and
     five 252. The percentile bootstrap is too narrow at this size: of normal values its 95 % interval
     holds the true difference in 79 %, 85 % and 87 % of cases with three, four and five seeds a side.
-    Below four, where no arrangement is rare enough, Welch's t interval assumes normal values.
+    Where no arrangement is rare enough, as with three on each side, Welch's t interval assumes normal values.
     """
     sizes = range(1, min(len(first), len(second)) + 1)
     shifts = sorted(
@@ -154,6 +157,7 @@ NEEDED = {
     "learning_rate_bn": ["vgg38_bn", "vgg38_bn_lr1e-2"],
     "best_of_all": ["vgg38_bn_rc_lr1e-2", "vgg38_bn_rc", "vgg38_rc", "vgg38_bn", "vgg38_bn_lr1e-2", "vgg08", "vgg38"],
     "overfits": ["vgg38_bn_rc_lr1e-2"],
+    "turns": ["vgg38_bn_rc_lr1e-2"],
     "vanishing": ["vgg38"],
 }
 
@@ -164,8 +168,8 @@ Part = tuple[str, str]
 def parts(claim: str, runs: Mapping[str, Sequence[Run]]) -> list[Part]:
     """The parts of a claim of report.toml, judged by `runs`, which hold all that the claim needs."""
     first, *others = NEEDED[claim]
-    if claim == "overfits":
-        return [_overfits(runs[first])]
+    if claim in ("overfits", "turns"):
+        return [_overfits(runs[first], claim)]
     if claim == "vanishing":
         return [_vanishes(runs[first])]
     accuracies = {name: _accuracies(runs[name]) for name in NEEDED[claim]}
@@ -185,7 +189,7 @@ def parts(claim: str, runs: Mapping[str, Sequence[Run]]) -> list[Part]:
 
 
 def _accuracies(runs: Sequence[Run]) -> list[float]:
-    values = [run.summary["final"]["test_accuracy"] for run in runs]
+    values = [None if run.summary.get("diverged") else run.summary["final"]["test_accuracy"] for run in runs]
     return [CHANCE if value is None else value for value in values]
 
 
@@ -194,14 +198,16 @@ def _count(*groups: Sequence[object]) -> str:
     return f"{numbers} seed{'' if numbers == '1' else 's'}"
 
 
-def _overfits(runs: Sequence[Run]) -> Part:
+def _overfits(runs: Sequence[Run], claim: str) -> Part:
     turns, words, title = [], [], TITLES[runs[0].config.name]
     for run in runs:
         losses, epoch = run.metrics["validation_loss"], tables.turning_epoch(run)
         if epoch is None or not math.isfinite(losses.iloc[-1]):
             return OPEN, f"{title}, seed {run.config.seed}: diverged"
         excess = losses.iloc[-1] / losses[np.isfinite(losses)].min() - 1
-        turns.append(epoch < LATEST_TURN * run.config.epochs and excess > OVERFIT)
+        share = epoch / run.config.epochs
+        early, about_half = share < LATEST_TURN and excess > OVERFIT, abs(share - 0.5) <= ABOUT
+        turns.append(early if claim == "overfits" else about_half)
         words.append(f"is lowest in epoch {epoch} of {run.config.epochs} and ends {100 * excess:.1f} % above it")
     return each_seed(turns), f"{title}: validation loss {'; '.join(words)} (rule on each seed, {_count(runs)})"
 

@@ -213,7 +213,7 @@ def table(
     title = "Table 1: the report's value over ours"
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0), title=title, caption=tables.NOTE)
     for title in stacked.columns:
-        shown.add_column(title, justify="left" if title in ("model", "ours") else "right")
+        shown.add_column(title, justify="left" if title in ("model", "runs") else "right")
     for row in stacked.itertuples(index=False):
         shown.add_row(*row)
     console.print(shown)
@@ -238,13 +238,15 @@ def sweep(
         field, equals, text = item.partition("=")
         if not equals:
             raise ConfigError(f"set: {item!r} is not allowed; allowed: FIELD=VALUE, as in --set precision=bfloat16")
+        if field in ("seed", "suite"):
+            raise ConfigError(f"set: {item!r} is not allowed; allowed: --{field.replace('seed', 'seeds')} gives it")
         settings[field] = RunConfig.from_text(field, text)
     groups = order(names or list(CONFIGURATIONS), _seeds(seeds), together, **settings)
 
     def tell(config: RunConfig) -> training.Progress:
         def after_epochs(epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
             if metrics:
-                print(f"{config.name} seed {config.seed} {_epoch_line(epoch, metrics)}", flush=True)
+                print(f"{config.name} seed {metrics['seed']} {_epoch_line(epoch, metrics)}", flush=True)
 
         return after_epochs
 
@@ -295,6 +297,8 @@ def bench_(
         raise ConfigError(f"seconds: {seconds!r} is not allowed; allowed: a number above 0")
     if rounds < 1:
         raise ConfigError(f"rounds: {rounds!r} is not allowed; allowed: an integer of at least 1")
+    if json:
+        bench.check_writable(json)  # before minutes of work
     measured = bench.measure(training.choose_device(device), seconds, rounds)
     shown = Table("model", "loop", "images/s", "× plain", "of the floor", title=measured["machine"])
     for row in measured["rows"]:

@@ -4,6 +4,7 @@ Images stay integers, (N, 32, 32, 3), until a batch is used; a batch (B, 3, 32, 
 channels_last layout, the one in which convolutions are fastest.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterator
@@ -222,6 +223,11 @@ def augment(pixels: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
 
 def normalise(pixels: Tensor) -> Tensor:
     """(B, 32, 32, 3) uint8 to (B, 3, 32, 32) float32, (x / 255 - mean) / std, channels_last."""
-    mean = torch.tensor(MEAN, device=pixels.device)
-    std = torch.tensor(STD, device=pixels.device)
+    mean, std = _mean_and_std(pixels.device)
     return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+@functools.cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    # Made once: a CUDA graph cannot record a copy from the host.
+    return torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)

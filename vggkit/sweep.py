@@ -1,5 +1,6 @@
 """Many runs in one call: in an order that is complete whenever it ends, each handed out as it is finished."""
 
+import math
 import os
 import tarfile
 import time
@@ -26,6 +27,9 @@ def order(names: Sequence[str], seeds: Sequence[int], together: int, **settings:
     """
     if together < 1:
         raise ConfigError(f"together: {together!r} is not allowed; allowed: an integer of at least 1")
+    for field, values in (("names", names), ("seeds", seeds)):
+        if not values or len(set(values)) != len(values):
+            raise ConfigError(f"{field}: {list(values)!r} is not allowed; allowed: at least one, each once")
     return [
         [RunConfig.named(name, **settings, seed=seed) for seed in group]
         for group in (seeds[start : start + together] for start in range(0, len(seeds), together))
@@ -56,13 +60,20 @@ def sweep(
         TimeUp: `minutes` are over.
         ConfigError, data.DataError, artifacts.ArtifactError: as `training.train`.
     """
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise ConfigError(f"minutes: {minutes!r} is not allowed; allowed: a finite number of at least 0")
+    if archives:
+        _make_folder(archives)  # now, not after the first run
     end = None if minutes is None else time.monotonic() + 60 * minutes
     for group in groups:
         tell = progress(group[0])
 
-        def report(epoch: int, images: int, metrics: dict[str, Any] | None, tell: Progress = tell) -> None:
+        def report(
+            epoch: int, images: int, metrics: dict[str, Any] | None, tell: Progress = tell, group: Any = group
+        ) -> None:
             tell(epoch, images, metrics)
-            if metrics and end is not None and time.monotonic() > end:
+            last = metrics and metrics["seed"] == group[-1].seed  # of those trained together: all have their epoch
+            if last and end is not None and time.monotonic() > end:
                 raise TimeUp(f"time is up after {minutes:g} minutes; call again to go on")
 
         for run in train_together(group, results=results, progress=report, **where):
@@ -71,6 +82,13 @@ def sweep(
             yield run
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # each group's graph has memory of its own
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"archives: cannot make folder {folder} ({error.strerror})") from error
 
 
 def archive(folder: Path, archives: Path) -> Path:
@@ -83,11 +101,9 @@ def archive(folder: Path, archives: Path) -> Path:
     target = archives / f"{'_'.join(place)}.tar.gz"
     partial = target.with_suffix(".partial")
     try:
-        archives.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            with tarfile.open(partial, "w:gz") as file:
-                file.add(folder, arcname="/".join(place))
-            partial.replace(target)
+        with tarfile.open(partial, "w:gz") as file:  # anew each time: the run may have been trained anew
+            file.add(folder, arcname="/".join(place))
+        partial.replace(target)
     except OSError as error:
         raise ArtifactError(f"archives: cannot write {target} ({error.strerror or error})") from error
     return target

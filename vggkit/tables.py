@@ -183,7 +183,7 @@ def stacked(frame: pd.DataFrame) -> pd.DataFrame:
     for title in OURS.values():
         report = text.get(f"{title} (report)", "")
         columns[title.replace(" ", "\n", 1)] = report + "\n" + text[f"{title} (ours)"].str.replace(" ±", "\n±")
-    columns |= {"ours −\nreport": "\n" + text[DIFFERENCE], "ours": text["our runs"].str.replace(", ", "\n")}
+    columns |= {"ours −\nreport": "\n" + text[DIFFERENCE], "runs": text["our runs"].str.replace(", ", "\n")}
     return pd.DataFrame(columns)
 
 

@@ -124,9 +124,10 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):  # Adam moves its state to the weights' device, but not this
-                group["lr"] = group["lr"].to(self.device)
+        on_gpu = self.device.type == "cuda"
+        for group in self.optimizer.param_groups:  # Adam moves its state to the weights' device, but not these
+            group["capturable"] = on_gpu
+            group["lr"] = torch.tensor(float(group["lr"]), device=self.device) if on_gpu else float(group["lr"])
         self.scheduler.load_state_dict(state["scheduler"])
 
     def tensors(self) -> list[Tensor]:
@@ -169,7 +170,12 @@ def one_step(trainers: Sequence[Trainer]) -> Callable[[], Any]:
 
 
 def capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
-    """Record one step of all `trainers`, whose state it leaves as it was."""
+    """Record one step of all `trainers`, which are on one GPU, and leave their state as it was."""
+    with torch.cuda.device(trainers[0].device):
+        return _capture(trainers)
+
+
+def _capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
     fresh = [not trainer.optimizer.state for trainer in trainers]
     before = [[t.clone() for t in trainer.tensors()] for trainer in trainers]
     side = torch.cuda.Stream()
@@ -241,7 +247,7 @@ def arithmetic(config: RunConfig, device: torch.device) -> torch.autocast:
 
 @contextlib.contextmanager
 def process_settings(config: RunConfig, device: torch.device) -> Iterator[None]:
-    """Settings of the whole process while a run trains, as they were before when it ends.
+    """Settings of the whole process while a run trains; all but `keep_freed_memory` end with it.
 
     Denormal numbers, which vanishing gradients and their squares in Adam become, are flushed to
     zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
@@ -272,5 +278,7 @@ def keep_freed_memory() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: take blocks up to 1 GiB from the heap
+        # M_MMAP_THRESHOLD: take blocks up to 1 GiB from the heap; glibc before 2.35 allows 32 MiB at most.
+        if not mallopt(-3, 2**30):
+            mallopt(-3, 2**25)
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: shrink the heap only above 2 GiB of free memory

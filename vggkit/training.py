@@ -78,13 +78,17 @@ def train_together(
 ) -> list[Run]:
     """`train` several seeds of one configuration side by side, which on a GPU takes less time than in turn.
 
-    Each run is the one that `train` would make, but for rounding on a GPU. `progress` is told of the first.
+    Each run is the one that `train` would make, but for rounding on a GPU. `progress` is told of each batch
+    of the first, and of each run's epochs, with `seed` in the row.
 
     Raises:
         ConfigError: the configurations differ in more than the seed; and as `train`.
     """
     if len({replace(config, seed=0) for config in configs}) != 1 or len(set(configs)) != len(configs):
         raise ConfigError("configs: runs trained together must differ in their seeds and in nothing else")
+    if len(configs) > 1 and configs[0].dropout:
+        # Their masks would be drawn in turn from one generator, and so depend on who else is trained.
+        raise ConfigError(f"dropout: {configs[0].dropout} is not allowed for runs trained together; allowed: 0")
     device = choose_device(device)
     check_precision(configs[0], device)
     finished: dict[RunConfig, Run] = {}
@@ -177,7 +181,7 @@ def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig
             seconds = train_seconds / len(group)  # each one's share
             row |= {"train_seconds": seconds, "seconds": seconds + time.perf_counter() - start}
             attempt.record({"epoch": epoch} | row, values)
-        progress(epoch, len(trainers[0].data.train), group[0].metrics[-1])
+            progress(epoch, len(trainer.data.train), {"seed": trainer.config.seed} | attempt.metrics[-1])
 
 
 def _diverged(metrics: list[dict[str, Any]]) -> bool:
