@@ -217,7 +217,7 @@ def check_same(found: RunConfig, wanted: RunConfig, place: Path) -> None:
     if different:
         raise ArtifactError(
             f"results: {place} holds a run of another configuration ({'; '.join(different)}); "
-            "choose another suite or results folder"
+            "give its settings, or choose another suite or results folder"
         )
 
 
