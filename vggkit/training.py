@@ -24,9 +24,7 @@ from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.data import Images, evaluation_batches, load
 from vggkit.gradients import to_frame
 from vggkit.models import VGG, count_parameters
-from vggkit.trainer import Trainer, arithmetic, check_precision, make_scheduler, one_step, process_settings, train_epoch
-
-__all__ = ["Trainer", "evaluate", "make_scheduler", "train", "train_together"]
+from vggkit.trainer import Trainer, arithmetic, check_precision, one_step, process_settings, train_epoch
 
 EVALUATION_BATCH_SIZE = 500
 # Images x layers from which compiling, some ten seconds on a CPU, is earned back.
