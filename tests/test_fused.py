@@ -17,18 +17,19 @@ def images(*shape: int, mean: float = 0.0, dtype: torch.dtype = torch.float64) -
     return x.to(dtype, memory_format=torch.channels_last).requires_grad_()
 
 
-def own(bn: nn.BatchNorm2d | None, x: Tensor, shortcut: Tensor | None) -> Tensor:
-    return fused.act(x, shortcut) if bn is None else fused.norm_act(x, bn, shortcut)
+def own(bn: nn.BatchNorm2d | None, x: Tensor, shortcut: Tensor | None, pool: bool) -> Tensor:
+    return fused.act(x, shortcut, pool=pool) if bn is None else fused.norm_act(x, bn, shortcut, pool=pool)
 
 
-def pytorchs(bn: nn.BatchNorm2d | None, x: Tensor, shortcut: Tensor | None) -> Tensor:
+def pytorchs(bn: nn.BatchNorm2d | None, x: Tensor, shortcut: Tensor | None, pool: bool) -> Tensor:
     y = x if bn is None else bn(x)
-    return F.leaky_relu(y if shortcut is None else y + shortcut, 0.01)
+    y = F.leaky_relu(y if shortcut is None else y + shortcut, 0.01)
+    return F.avg_pool2d(y, 2) if pool else y
 
 
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("residual", "pool"), [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_values_gradients_and_running_statistics_equal_pytorchs(batch_norm: bool, residual: bool) -> None:
+def test_values_gradients_and_running_statistics_equal_pytorchs(batch_norm: bool, residual: bool, pool: bool) -> None:
     torch.manual_seed(0)
     results = []
     for function in (own, pytorchs):
@@ -39,7 +40,7 @@ def test_values_gradients_and_running_statistics_equal_pytorchs(batch_norm: bool
             nn.init.normal_(bn.bias)
         x, shortcut = images(3, 4, 6, 6, mean=2.0), images(3, 4, 6, 6) if residual else None
         for _ in range(2):  # the second time by running statistics that are no longer 0 and 1
-            y = function(bn, x, shortcut)
+            y = function(bn, x, shortcut, pool)
             (y * torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y)).sum().backward()
         tensors = [x, *([shortcut] if residual else []), *(bn.parameters() if bn else [])]
         results.append([y, *(t.grad for t in tensors), *(bn.buffers() if bn else [])])
@@ -47,14 +48,13 @@ def test_values_gradients_and_running_statistics_equal_pytorchs(batch_norm: bool
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("residual", [False, True])
-def test_gradients_equal_numerical_ones(residual: bool) -> None:
+@pytest.mark.parametrize(("residual", "pool"), [(False, False), (True, False), (False, True)])
+def test_gradients_equal_numerical_ones(residual: bool, pool: bool) -> None:
     torch.manual_seed(0)
     bn = nn.BatchNorm2d(3).double()
     inputs = [images(2, 3, 4, 4) for _ in range(1 + residual)]
-    assert torch.autograd.gradcheck(lambda x, *s: fused.norm_act(x, bn, *s), inputs, fast_mode=True)
-    assert torch.autograd.gradcheck(lambda x, *s: fused.act(x, *s), inputs, fast_mode=True)
-    assert torch.autograd.gradcheck(fused.average_pool, inputs[:1])
+    assert torch.autograd.gradcheck(lambda x, *s: fused.norm_act(x, bn, *s, pool=pool), inputs, fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x, *s: fused.act(x, *s, pool=pool), inputs, fast_mode=True)
 
 
 def test_variance_survives_a_mean_that_dwarfs_it() -> None:

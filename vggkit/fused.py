@@ -1,8 +1,8 @@
-"""Batch normalisation, shortcut and LeakyReLU in one pass over memory, forward and backward, by torch.compile.
+"""Batch normalisation, shortcut, LeakyReLU and average pooling in one pass over memory, by torch.compile.
 
-Eager PyTorch reads and writes the whole activation once for each of the three, and these passes, not
-the convolutions, take most of a step. Here each direction is one function of the activation as a matrix
-(N x H x W, C), which is what channels_last memory holds; torch.compile makes one kernel pair of it, C++ on
+Eager PyTorch reads and writes the whole activation once for each of them, and these passes, not the
+convolutions, take most of a step. Here each direction is one function of the activation as a matrix
+(N x H x W, C), which is what channels_last memory holds; torch.compile makes one kernel of it, C++ on
 the CPU and Triton on a GPU, once for each size and number type, in a few seconds together.
 
 Sums are taken in float32 (float64 for float64 inputs). The variance comes from one pass,
@@ -10,18 +10,19 @@ E[(x - k)^2] - E[x - k]^2 with k the running mean, which keeps the difference fr
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch._dynamo
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from vggkit.config import NEGATIVE_SLOPE
 
-MOST_SHAPES = 64  # sizes and number types of one process; PyTorch gives up at 8
+BLOCK = 64  # rows of a partial sum
+MOST_KERNELS = 256  # sizes, number types and kinds of block in one process; PyTorch gives up at 8
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -32,65 +33,78 @@ def _activate(y: Tensor) -> Tensor:
     return torch.where(y > 0, y, NEGATIVE_SLOPE * y)
 
 
-def _slope(gradient: Tensor, y: Tensor) -> Tensor:
-    return torch.where(y > 0, gradient, NEGATIVE_SLOPE * gradient)  # y has the sign of what was activated
+def _sum(x: Tensor) -> Tensor:
+    """Sum over rows, (C,)."""
+    if not x.is_cuda:
+        # The kernel takes 16 columns at a time: block by block, its cache still holds a block for the next 16.
+        x = x.view(-1, math.gcd(len(x), BLOCK), x.shape[1]).sum(1)
+    return x.sum(0)
 
 
-def _act(x: Tensor) -> Tensor:
-    return _activate(x)
+def _pool(y: Tensor, shape: Sequence[int]) -> Tensor:
+    """2x2 average pooling of images of `shape` (N, C, H, W), as matrices."""
+    n, c, h, w = shape
+    y = y.view(n, h // 2, 2, w // 2, 2, c)
+    return (0.25 * ((y[:, :, 0, :, 0] + y[:, :, 0, :, 1]) + (y[:, :, 1, :, 0] + y[:, :, 1, :, 1]))).view(-1, c)
 
 
-def _add_act(x: Tensor, shortcut: Tensor) -> Tensor:
-    return _activate(_wide(x) + _wide(shortcut)).to(x.dtype)
+def _unpool(gradient: Tensor, shape: Sequence[int]) -> Tensor:
+    n, c, h, w = shape
+    quarter = (0.25 * gradient).view(n, h // 2, 1, w // 2, 1, c)
+    return quarter.expand(n, h // 2, 2, w // 2, 2, c).reshape(-1, c)
 
 
-def _act_backward(gradient: Tensor, y: Tensor) -> Tensor:
-    return _slope(gradient, y)
+def _forward(x: Tensor, shortcut: Tensor | None, pooled: Sequence[int] | None, *norm: Any) -> tuple[Tensor, ...]:
+    """The output; with BN, for which `norm` is weight, bias, k and eps, also mean, variance and 1 / deviation."""
+    y = _wide(x)
+    statistics: tuple[Tensor, ...] = ()
+    if norm:
+        weight, bias, k, eps = norm
+        shifted = y - k
+        mean, square = _sum(shifted) / len(x), _sum(shifted * shifted) / len(x)
+        variance = (square - mean * mean).clamp_min(0)
+        mean, scale = mean + k, (variance + eps).rsqrt()
+        statistics = mean, variance, scale
+        y = _normalise(x, mean, scale, weight, bias)
+    y = _activate(y if shortcut is None else y + _wide(shortcut))
+    return (y if pooled is None else _pool(y, pooled)).to(x.dtype), *statistics
 
 
-def _normalise(x: Tensor, k: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
-    shifted = _wide(x) - k
-    mean = shifted.mean(0)
-    variance = ((shifted * shifted).mean(0) - mean * mean).clamp_min(0)
-    scale = (variance + eps).rsqrt()
-    return (shifted - mean) * (scale * weight) + bias, mean + k, variance, scale
+def _normalise(x: Tensor, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return (_wide(x) - mean) * (scale * weight) + bias
 
 
-def _norm_act(x: Tensor, k: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
-    y, *statistics = _normalise(x, k, weight, bias, eps)
-    return _activate(y).to(x.dtype), *statistics
-
-
-def _norm_add_act(
-    x: Tensor, k: Tensor, weight: Tensor, bias: Tensor, eps: float, shortcut: Tensor
+def _backward(
+    gradient: Tensor, residual: bool, pooled: Sequence[int] | None, y: Tensor | None, x: Tensor | None, *norm: Tensor
 ) -> tuple[Tensor, ...]:
-    y, *statistics = _normalise(x, k, weight, bias, eps)
-    return _activate(y + _wide(shortcut)).to(x.dtype), *statistics
+    """Gradients of x (without BN also that of the shortcut), with BN of the shortcut, weight and bias as well.
 
-
-def _norm_backward(gradient: Tensor, x: Tensor, mean: Tensor, scale: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-    """Ioffe & Szegedy (2015), section 3, the six derivatives gathered into one line for x."""
+    Where the output y was kept, its sign is that of what was activated; else that is computed again
+    from x, which costs less than reading y. `norm`: mean, 1 / deviation, weight and bias.
+    Ioffe & Szegedy (2015), section 3, the derivatives gathered into one line for x.
+    """
+    dtype = gradient.dtype
+    gradient = _wide(gradient) if pooled is None else _unpool(_wide(gradient), pooled)
+    if y is None:
+        assert x is not None
+        y = _normalise(x, *norm) if norm else x
+    gradient = torch.where(y > 0, gradient, NEGATIVE_SLOPE * gradient)
+    if not norm:
+        return (gradient.to(dtype),)
+    assert x is not None
+    mean, scale, weight, _ = norm
     normalised = (_wide(x) - mean) * scale
-    bias_gradient = gradient.sum(0)
-    weight_gradient = (gradient * normalised).sum(0)
-    count = x.shape[0]
-    centred = gradient - bias_gradient / count - normalised * (weight_gradient / count)
-    return (centred * (scale * weight)).to(x.dtype), weight_gradient, bias_gradient
-
-
-def _norm_act_backward(gradient: Tensor, y: Tensor, *saved: Tensor) -> tuple[Tensor, ...]:
-    return _norm_backward(_slope(_wide(gradient), y), *saved)
-
-
-def _norm_add_act_backward(gradient: Tensor, y: Tensor, *saved: Tensor) -> tuple[Tensor, ...]:
-    inner = _slope(_wide(gradient), y)
-    return *_norm_backward(inner, *saved), inner.to(gradient.dtype)
+    bias_gradient, weight_gradient = _sum(gradient), _sum(gradient * normalised)
+    share = 1 / len(x)  # a product: the kernel works it out anew for every element
+    centred = gradient - bias_gradient * share - normalised * (weight_gradient * share)
+    shortcut = (gradient.to(dtype),) if residual else ()
+    return (centred * (scale * weight)).to(dtype), *shortcut, weight_gradient, bias_gradient
 
 
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # A kernel for each of the four image sizes: one for all, with the size unknown, took half as long again.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_SHAPES)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_KERNELS)
     return torch.compile(function, dynamic=False)
 
 
@@ -98,7 +112,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def available(device: torch.device) -> bool:
     """Whether torch.compile works for this device here: on the CPU it needs a C++ compiler, on a GPU Triton."""
     try:
-        compiled(_act)(torch.zeros(2, 2, device=device))
+        compiled(_forward)(torch.zeros(2, 2, device=device), None, None)
     except Exception:  # each missing piece has an exception of its own, not all of them public
         return False
     return True
@@ -109,80 +123,50 @@ def _matrix(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def _images(matrix: Tensor, like: Tensor) -> Tensor:
-    n, c, h, w = like.shape
+def _images(matrix: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
     return matrix.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-class _Act(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, shortcut: Tensor | None) -> Tensor:
-        inputs = [_matrix(t) for t in (x, shortcut) if t is not None]
-        y = compiled(_act if shortcut is None else _add_act)(*inputs)
-        ctx.residual = shortcut is not None
-        ctx.save_for_backward(y)
-        return _images(y, x)
+class _NormActPool(torch.autograd.Function):
+    """(y, mean, variance) with BN, (y,) without: then `norm` is empty, else weight, bias, k and eps."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
-        inner = compiled(_act_backward)(_matrix(gradient), *ctx.saved_tensors)
-        inner = _images(inner, gradient)
-        return inner, inner if ctx.residual else None
-
-
-class _NormAct(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, k: Tensor, eps: float, shortcut: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        matrix, more = _matrix(x), [] if shortcut is None else [_matrix(shortcut)]
-        function = compiled(_norm_add_act if more else _norm_act)
-        y, mean, variance, scale = function(matrix, k, weight, bias, eps, *more)
-        ctx.residual = bool(more)
-        ctx.save_for_backward(y, matrix, mean, scale, weight)
-        ctx.mark_non_differentiable(mean, variance)
-        return _images(y, x), mean, variance
+    def forward(ctx: Any, x: Tensor, shortcut: Tensor | None, pool: bool, *norm: Any) -> tuple[Tensor, ...]:
+        n, c, h, w = ctx.shape = tuple(x.shape)
+        assert not (pool and shortcut is not None)  # the backward pass would need the shortcut as well
+        ctx.residual, ctx.pooled = shortcut is not None, ctx.shape if pool else None
+        matrix, more = _matrix(x), None if shortcut is None else _matrix(shortcut)
+        y, *statistics = compiled(_forward)(matrix, more, ctx.pooled, *norm)
+        # The convolution that follows keeps y too, so keeping it here costs nothing.
+        keep_y = not pool and (ctx.residual or not norm)
+        kept = (statistics[0], statistics[2], *norm[:2]) if norm else ()
+        ctx.save_for_backward(y if keep_y else None, matrix if norm or not keep_y else None, *kept)
+        ctx.mark_non_differentiable(*statistics[:2])
+        return _images(y, n, c, h >> pool, w >> pool), *statistics[:2]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        function = compiled(_norm_add_act_backward if ctx.residual else _norm_act_backward)
-        x, weight, bias, *shortcut = function(_matrix(gradient), *ctx.saved_tensors)
-        first, *rest = (_images(t, gradient) for t in (x, *shortcut))
-        return first, weight, bias, None, None, rest[0] if rest else None
+        gradients = compiled(_backward)(_matrix(gradient), ctx.residual, ctx.pooled, *ctx.saved_tensors)
+        x = _images(gradients[0], *ctx.shape)
+        if len(gradients) == 1:
+            return x, x if ctx.residual else None, None
+        *shortcut, weight, bias = gradients[1:]
+        return x, _images(shortcut[0], *ctx.shape) if shortcut else None, None, weight, bias, None, None
 
 
-class _AveragePool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        n, c, h, w = gradient.shape
-        quarter = (gradient * 0.25).permute(0, 2, 3, 1)[:, :, None, :, None, :]
-        return quarter.expand(n, h, 2, w, 2, c).reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
+def act(x: Tensor, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
+    """LeakyReLU of x [+ shortcut], (N, C, H, W); or, with `pool`, 2x2 average pooling of that of x."""
+    return _NormActPool.apply(x, shortcut, pool)[0]
 
 
-def average_pool(x: Tensor) -> Tensor:
-    """2x2 average pooling; PyTorch's backward clears its result twice before it adds to it."""
-    return _AveragePool.apply(x)
-
-
-def act(x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-    """LeakyReLU of x [+ shortcut], (N, C, H, W)."""
-    return _Act.apply(x, shortcut)
-
-
-def norm_act(x: Tensor, bn: nn.BatchNorm2d, shortcut: Tensor | None = None) -> Tensor:
-    """LeakyReLU of BN(x) [+ shortcut], (N, C, H, W), in training: by the batch's own statistics.
+def norm_act(x: Tensor, bn: nn.BatchNorm2d, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
+    """LeakyReLU of BN(x) [+ shortcut], (N, C, H, W), in training: by the batch's own statistics; `pool` as in `act`.
 
     Updates the running statistics of `bn` as its own forward does, the variance by its unbiased estimate.
     """
     assert bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None
-    y, mean, variance = _NormAct.apply(x, bn.weight, bn.bias, bn.running_mean, bn.eps, shortcut)
+    y, mean, variance = _NormActPool.apply(x, shortcut, pool, bn.weight, bn.bias, bn.running_mean, bn.eps)
     with torch.no_grad():
         count = x.numel() // x.shape[1]
         bn.running_mean.lerp_(mean, bn.momentum)

@@ -37,16 +37,17 @@ class Block(nn.Module):
 
     fused = False  # see `VGG.fuse`
 
-    def norm_act(self, x: Tensor, norm: nn.Module, shortcut: Tensor | None = None) -> Tensor:
+    def norm_act(self, x: Tensor, norm: nn.Module, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
         if self.fused and self.training:
             if isinstance(norm, nn.BatchNorm2d):
-                return fused.norm_act(x, norm, shortcut)
-            if x.is_cuda or x.dtype == torch.bfloat16:  # in float32 on a CPU the lines below are as fast
-                return fused.act(x, shortcut)
+                return fused.norm_act(x, norm, shortcut, pool=pool)
+            if pool or x.is_cuda or x.dtype == torch.bfloat16:  # else, on a CPU, the lines below are faster
+                return fused.act(x, shortcut, pool=pool)
         # In place: neither convolution, BN nor addition needs its own output in the backward pass.
         out = norm(x)
         out = out if shortcut is None else out.add_(shortcut)
-        return F.leaky_relu(out, NEGATIVE_SLOPE, inplace=True)
+        out = F.leaky_relu(out, NEGATIVE_SLOPE, inplace=True)
+        return F.avg_pool2d(out, 2) if pool else out
 
 
 class EntryBlock(Block):
@@ -88,8 +89,7 @@ class ReductionBlock(Block):
         self.bn2 = norm2d(batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.norm_act(self.conv1(x), self.bn1)
-        out = fused.average_pool(out) if self.fused and self.training else F.avg_pool2d(out, 2)
+        out = self.norm_act(self.conv1(x), self.bn1, pool=True)
         return self.norm_act(self.conv2(out), self.bn2)
 
 
