@@ -20,7 +20,7 @@ from vggkit.artifacts import ArtifactError, RunPaths, find_runs, read_run
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import EpochPlan, load, train_batch
 from vggkit.models import VGG
-from vggkit.trainer import Trainer, capture, make_scheduler, one_step, restore, train_epoch
+from vggkit.trainer import Trainer, capture, copies, make_scheduler, one_step, restore, train_epoch
 from vggkit.training import evaluate, train, train_together
 
 CPU = torch.device("cpu")
@@ -88,12 +88,12 @@ def test_warm_up_of_a_capture_leaves_no_trace(tiny: RunConfig) -> None:
         touched, untouched = Trainer(config, data, CPU), Trainer(config, data, CPU)
         for epoch in range(1, epochs_before + 1):
             an_epoch(touched, epoch), an_epoch(untouched, epoch)
-        fresh, before = not touched.optimizer.state, [t.clone() for t in touched.tensors()]
+        before = copies([touched])
         touched.model.train()
         touched.batch.zero_()
         touched.step()
-        assert any(not torch.equal(t, old) for t, old in zip(touched.model.parameters(), before, strict=False))
-        restore([touched], [before], [fresh])
+        assert any(not torch.equal(p, before[id(p)]) for p in touched.model.parameters())
+        restore([touched], before)
         (metrics, values), (expected, expected_values) = (an_epoch(t, epochs_before + 1) for t in (touched, untouched))
         assert metrics == expected
         assert torch.equal(values, expected_values)

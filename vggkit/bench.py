@@ -78,12 +78,16 @@ def measure(device: torch.device, seconds: float, rounds: int) -> dict[str, Any]
     for _ in range(rounds):
         for way in chosen:
             rates[way].append(_in_own_process(_time, way, str(device), seconds))
+    floors = {
+        key: _in_own_process(floor_seconds, *key, str(device))
+        for key in dict.fromkeys((way.model, way.precision) for way in chosen)
+    }
     rows = []
     for way in chosen:
         plain = next(p for p in chosen if p.plain and p.model == way.model)
         ratio = statistics.median(rate / base for rate, base in zip(rates[way], rates[plain], strict=True))
         rate = statistics.median(rates[way])
-        floor = _in_own_process(floor_seconds, way.model, way.precision, str(device))
+        floor = floors[way.model, way.precision]
         rows.append(
             {"model": way.model, "loop": way.title, "images_per_second": rate, "ratio": ratio, "rounds": rates[way]}
             | {"floor_share": rate * floor["seconds"], "floor": floor, "way": asdict(way)}

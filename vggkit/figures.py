@@ -172,6 +172,10 @@ def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
         direct_labels(axes[0], ends)
         variation, error, spread = measured["vgg38"]
         others = ", ".join(f"{TITLES[name]} {measured[name][0][-1]:.1e}" for name in names[2:])
+        grown = " and ".join(
+            f"in {TITLES[name]} from {measured[name][1][-1]:.2g} to {measured[name][1][0]:.2g}"
+            for name in ("vgg38_bn", "vgg38_bn_rc")
+        )
         finding = (
             f"In VGG38 the deviation between images falls from {variation[0]:.1e} at the first convolution to "
             f"{variation[-1]:.1e} at the last, and the error gradient from {error[-1]:.1e} at the last to "
@@ -182,7 +186,8 @@ def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
             "mean square over channels and positions), and L2 norm of the error's gradient with respect to the same "
             f"output. {finding}. Its logits differ between images by at most {spread:.1e} of their size, where float32 "
             f"has steps of {torch.finfo(torch.float32).eps:.1e}: all images look the same to it. At the last "
-            f"convolution the others keep: {others}. <i>[seed {seed}, float64]</i>"
+            f"convolution the others keep: {others}. With BN the error gradient grows from the last convolution to the "
+            f"first, {grown}. <i>[seed {seed}, float64]</i>"
         )
         return finish(axes, caption, f"Line charts over the depth of five untrained networks. {finding}.")
 

@@ -134,7 +134,8 @@ class Trainer:
         """All that a step changes, for putting it back after a warm-up."""
         adam = [t for state in self.optimizer.state.values() for t in state.values()]
         log = [self.gradient_log.values, self.gradient_log.norms]
-        return [*self.model.state_dict().values(), *adam, *log, self.batch, self.loss_sum, self.correct]
+        counts = [self.batch, self.loss_sum, self.correct]
+        return [*self.model.parameters(), *self.model.buffers(), *adam, *log, *counts]
 
 
 def train_epoch(
@@ -176,8 +177,7 @@ def capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
 
 
 def _capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
-    fresh = [not trainer.optimizer.state for trainer in trainers]
-    before = [[t.clone() for t in trainer.tensors()] for trainer in trainers]
+    before = copies(trainers)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -187,7 +187,7 @@ def _capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
                 trainer.batch.zero_()
                 trainer.step()
     torch.cuda.current_stream().wait_stream(side)
-    restore(trainers, before, fresh)
+    restore(trainers, before)
     graph = torch.cuda.CUDAGraph()
     streams = [torch.cuda.Stream() for _ in trainers]
     with torch.cuda.graph(graph):
@@ -201,20 +201,20 @@ def _capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
     return graph
 
 
+def copies(trainers: Sequence[Trainer]) -> dict[int, Tensor]:
+    """By each tensor's id, its value now."""
+    return {id(tensor): tensor.detach().clone() for trainer in trainers for tensor in trainer.tensors()}
+
+
 @torch.no_grad()
-def restore(trainers: Sequence[Trainer], before: Sequence[Sequence[Tensor]], fresh: Sequence[bool]) -> None:
-    """Put the values back in place, addresses kept; Adam's state, where the warm-up made it, is zero again."""
-    for trainer, values, new in zip(trainers, before, fresh, strict=True):
-        if new:
-            for state in trainer.optimizer.state.values():
-                for tensor in state.values():
-                    tensor.zero_()
-            adam = {id(t) for state in trainer.optimizer.state.values() for t in state.values()}
-            kept = [t for t in trainer.tensors() if id(t) not in adam]
-        else:
-            kept = trainer.tensors()
-        for tensor, value in zip(kept, values, strict=True):
-            tensor.copy_(value)
+def restore(trainers: Sequence[Trainer], before: dict[int, Tensor]) -> None:
+    """Put the values back in place, addresses kept; what did not exist before, Adam's state, becomes zero."""
+    for trainer in trainers:
+        for tensor in trainer.tensors():
+            if id(tensor) in before:
+                tensor.copy_(before[id(tensor)])
+            else:
+                tensor.zero_()
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig) -> torch.optim.lr_scheduler.LRScheduler:
