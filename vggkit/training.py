@@ -101,9 +101,9 @@ def train_together(
                 finished[config] = run
         waiting = [config for config in configs if config not in finished]
         if waiting:
-            fuse = worth_fusing(configs[0], device) if fuse is None else fuse
             states = [artifacts.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
             splits = load(configs[0], data).to(device)
+            fuse = worth_fusing(configs[0], device) if fuse is None else fuse  # may take seconds, so after the checks
             under_way = [Attempt(Trainer(c, splits, device, fuse=fuse), RunPaths.of(results, c)) for c in waiting]
             for attempt, state in zip(under_way, states, strict=True):
                 attempt.load(state)
