@@ -1,5 +1,7 @@
 """One pass for BN, shortcut and LeakyReLU against PyTorch's own operations in float64, and numerical gradients."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,10 +78,20 @@ def test_network_in_bfloat16_is_as_close_to_float64_as_pytorchs_own(batch_norm: 
     exact.load_state_dict(eager.state_dict())
     truth = exact(batch.double())
     errors = []
-    for model in (eager, eager.fuse()):
+    for model in (eager, copy.deepcopy(eager).fuse()):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             errors.append((model(batch).double() - truth).norm() / truth.norm())
     assert errors[1] < 1.1 * errors[0] < 0.1
+
+
+def test_frozen_bn_uses_its_running_statistics_in_training() -> None:
+    torch.manual_seed(0)
+    model = VGG(14)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    batch = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(copy.deepcopy(model).fuse()(batch), model(batch))
 
 
 def test_evaluation_uses_the_running_statistics() -> None:

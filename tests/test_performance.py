@@ -43,8 +43,12 @@ def test_precision_is_compared_for_two_configurations() -> None:
 
 
 def test_missing_or_damaged_measurement_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "bench.json").write_text('{"rows"')
-    for name in ("nothing.json", "bench.json"):
+    whole = json.loads((ROOT / "results/bench/cpu.json").read_text())
+    damaged = ['{"rows"', "[]", "null", '{"rows": []}', json.dumps(whole | {"rows": [1]})]
+    damaged += [json.dumps({k: v for k, v in whole.items() if k != "machine"})]
+    for text in (None, *damaged):
+        if text is not None:
+            (tmp_path / "bench.json").write_text(text)
         with pytest.raises(ArtifactError, match="vggkit bench --json") as error:
-            performance.read_bench(tmp_path / name)
+            performance.read_bench(tmp_path / "bench.json")
         assert "\n" not in str(error.value)

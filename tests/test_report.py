@@ -138,6 +138,7 @@ def test_notebook_refuses_an_unknown_parameter_and_trains_what_is_new(tmp_path: 
         (["train", "vgg08", "--nope", "1"], "No such option"),
         (["train", "vgg08", "--data", "nowhere"], "data: no folder nowhere"),
         (["table", "--format", "html"], "unknown format"),
+        (["bench", "--seconds", "inf"], "seconds: "),
     ],
 )
 def test_wrong_command_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:

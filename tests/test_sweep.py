@@ -40,10 +40,18 @@ def test_stops_in_time_goes_on_and_hands_out_what_is_finished(tmp_path: Path) ->
     assert [run.summary for run in unpacked] == [run.summary for run in runs]
 
 
+def test_stops_in_time_where_the_last_seed_of_a_group_is_finished_already(tmp_path: Path) -> None:
+    list(sweep(order(["vgg08"], [1], 1, **SETTINGS), results=tmp_path))
+    with pytest.raises(TimeUp):
+        list(sweep(order(["vgg08"], [0, 1], 2, **SETTINGS), results=tmp_path, minutes=0))
+    assert [run.config.seed for run in find_runs(tmp_path)] == [1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--seeds", "0-x"], "seeds: "),
+        (["--seeds", "0-99999999999"], "seeds: "),
         (["--set", "epochs"], "FIELD=VALUE"),
         (["--set", "epoch=2"], "did you mean epochs?"),
         (["--set", "seed=3"], "--seeds gives it"),

@@ -10,7 +10,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,13 +71,16 @@ def ways(device: torch.device) -> list[Way]:
     return chosen
 
 
-def measure(device: torch.device, seconds: float, rounds: int) -> dict[str, Any]:
-    """Images/s of each way, in each of `rounds`, timed for `seconds`; with the share of the floor."""
+def measure(
+    device: torch.device, seconds: float, rounds: int, tell: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Images/s of each way, in each of `rounds`, timed for `seconds`; with the share of the floor. Tells of each."""
     chosen = ways(device)
     rates: dict[Way, list[float]] = {way: [] for way in chosen}
     for _ in range(rounds):
         for way in chosen:
             rates[way].append(_in_own_process(_time, way, str(device), seconds))
+            tell(f"{way.model}, {way.title}: {rates[way][-1]:,.0f} images/s")
     floors = {
         key: _in_own_process(floor_seconds, *key, str(device))
         for key in dict.fromkeys((way.model, way.precision) for way in chosen)

@@ -35,6 +35,7 @@ Name = Annotated[str, typer.Argument(help=f"One of {', '.join(CONFIGURATIONS)}."
 
 DEFAULT_RESULTS = Path("results")
 TIME_UP = 75  # sysexits' "temporary failure": the same command goes on
+MOST_SEEDS = 1000
 INTERRUPTED = 130  # a shell's status of a command ended by Ctrl-C
 
 
@@ -263,8 +264,11 @@ def _seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ConfigError(f"seeds: {text!r} is not allowed; allowed: integers as in 0,1,2 or 0-4")
+        whole = first.isdecimal() and (not dash or last.isdecimal())
+        if not whole or not 0 <= int(last or first) - int(first) < MOST_SEEDS:
+            raise ConfigError(
+                f"seeds: {text!r} is not allowed; allowed: integers as in 0,1,2 or 0-4, at most {MOST_SEEDS} in a row"
+            )
         seeds += range(int(first), int(last or first) + 1)
     return seeds
 
@@ -293,13 +297,13 @@ def bench_(
     device: Device = None,
 ) -> None:
     """Measure images/s of training for each model and precision beside a plain loop."""
-    if not seconds > 0:
-        raise ConfigError(f"seconds: {seconds!r} is not allowed; allowed: a number above 0")
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"seconds: {seconds!r} is not allowed; allowed: a finite number above 0")
     if rounds < 1:
         raise ConfigError(f"rounds: {rounds!r} is not allowed; allowed: an integer of at least 1")
     if json:
         bench.check_writable(json)  # before minutes of work
-    measured = bench.measure(training.choose_device(device), seconds, rounds)
+    measured = bench.measure(training.choose_device(device), seconds, rounds, lambda line: print(line, file=sys.stderr))
     shown = Table("model", "loop", "images/s", "× plain", "of the floor", title=measured["machine"])
     for row in measured["rows"]:
         numbers = f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}", f"{row['floor_share']:.0%}"

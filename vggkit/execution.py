@@ -30,7 +30,10 @@ def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Pa
         if name not in runs:
             how = f"vggkit train {name} --suite {FULL}"
             raise ArtifactError(f"results: no finished run of {name} in {results}; train it first: {how}")
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"output: cannot make folder {output} ({error.strerror})") from error
     for name in names:
         config = runs[name].config
         parameters = {"configuration": name, "suite": config.suite, "precision": config.precision}

@@ -1,12 +1,14 @@
-"""Batch normalisation, shortcut, LeakyReLU and average pooling in one pass over memory, by torch.compile.
+"""Batch normalisation, shortcut, LeakyReLU and average pooling as one compiled function, by torch.compile.
 
-Eager PyTorch reads and writes the whole activation once for each of them, and these passes, not the
-convolutions, take most of a step. Here each direction is one function of the activation as a matrix
+Eager PyTorch reads and writes the whole activation once for each of them, which in bfloat16 takes about as
+long as the convolutions. Here each direction is one function of the activation as a matrix
 (N x H x W, C), which is what channels_last memory holds; torch.compile makes one kernel of it, C++ on
 the CPU and Triton on a GPU, once for each size and number type, in a few seconds together.
 
 Sums are taken in float32 (float64 for float64 inputs). The variance comes from one pass,
-E[(x - k)^2] - E[x - k]^2 with k the running mean, which keeps the difference from cancelling.
+E[(x - k)^2] - E[x - k]^2 with k the running mean, which keeps the difference from cancelling. (In the first
+steps k is still near 0: a channel whose mean is some hundred of its deviations would then lose digits. In
+the networks of this report it is at most a few.)
 """
 
 import functools
@@ -105,7 +107,8 @@ def _backward(
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # A kernel for each of the four image sizes: one for all, with the size unknown, took half as long again.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_KERNELS)
-    return torch.compile(function, dynamic=False)
+    # By default an expression of more than four tensors is written out in between, in full size.
+    return torch.compile(function, dynamic=False, options={"realize_reads_threshold": 16})
 
 
 @functools.cache
@@ -156,13 +159,14 @@ class _NormActPool(torch.autograd.Function):
 
 
 def act(x: Tensor, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
-    """LeakyReLU of x [+ shortcut], (N, C, H, W); or, with `pool`, 2x2 average pooling of that of x."""
+    """LeakyReLU of x [+ shortcut], (N, C, H, W); or, with `pool`, 2x2 average pooling of that of x, H and W even."""
     return _NormActPool.apply(x, shortcut, pool)[0]
 
 
 def norm_act(x: Tensor, bn: nn.BatchNorm2d, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
     """LeakyReLU of BN(x) [+ shortcut], (N, C, H, W), in training: by the batch's own statistics; `pool` as in `act`.
 
+    `bn` must have weights and keep running statistics with a momentum, as by default; hooks on it are not called.
     Updates the running statistics of `bn` as its own forward does, the variance by its unbiased estimate.
     """
     assert bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None

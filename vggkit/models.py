@@ -40,8 +40,9 @@ class Block(nn.Module):
     def norm_act(self, x: Tensor, norm: nn.Module, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
         if self.fused and self.training:
             if isinstance(norm, nn.BatchNorm2d):
-                return fused.norm_act(x, norm, shortcut, pool=pool)
-            if pool or x.is_cuda or x.dtype == torch.bfloat16:  # else, on a CPU, the lines below are faster
+                if norm.training:  # it may be frozen by itself
+                    return fused.norm_act(x, norm, shortcut, pool=pool)
+            elif pool or x.is_cuda or x.dtype == torch.bfloat16:  # else, on a CPU, the lines below are faster
                 return fused.act(x, shortcut, pool=pool)
         # In place: neither convolution, BN nor addition needs its own output in the backward pass.
         out = norm(x)
@@ -143,7 +144,7 @@ class VGG(nn.Module):
         return cls(config.depth, config.batch_norm, config.residual, config.dropout, config.initialisation)
 
     def fuse(self) -> "VGG":
-        """Compute BN, shortcut and activation of each block in one compiled pass when training, see `fused`."""
+        """Compute BN, shortcut and activation of each block as one compiled function when training, see `fused`."""
         for module in self.modules():
             if isinstance(module, Block):
                 module.fused = True

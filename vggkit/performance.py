@@ -25,8 +25,8 @@ def read_bench(path: Path) -> dict[str, Any]:
     """
     try:
         measured: dict[str, Any] = json.loads(path.read_text())
-        measured["rows"]
-    except (OSError, ValueError, KeyError) as error:
+        bench_html(measured), bench_method(measured)  # now, not in the middle of a page
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"bench: {path} cannot be read; make it anew: vggkit bench --json {path}") from error
     return measured
 

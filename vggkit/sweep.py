@@ -65,16 +65,16 @@ def sweep(
     if archives:
         _make_folder(archives)  # now, not after the first run
     end = None if minutes is None else time.monotonic() + 60 * minutes
+    between = False  # at the first batch after an epoch, when all that are trained together have that epoch
     for group in groups:
         tell = progress(group[0])
 
-        def report(
-            epoch: int, images: int, metrics: dict[str, Any] | None, tell: Progress = tell, group: Any = group
-        ) -> None:
-            tell(epoch, images, metrics)
-            last = metrics and metrics["seed"] == group[-1].seed  # of those trained together: all have their epoch
-            if last and end is not None and time.monotonic() > end:
+        def report(epoch: int, images: int, metrics: dict[str, Any] | None, tell: Progress = tell) -> None:
+            nonlocal between
+            if between and metrics is None and end is not None and time.monotonic() > end:
                 raise TimeUp(f"time is up after {minutes:g} minutes; call again to go on")
+            between = metrics is not None
+            tell(epoch, images, metrics)
 
         for run in train_together(group, results=results, progress=report, **where):
             if archives:
