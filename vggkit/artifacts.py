@@ -210,6 +210,18 @@ def read_weights(paths: RunPaths) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
+def make_folder(field: str, folder: Path) -> None:
+    """Make `folder` where it is missing.
+
+    Raises:
+        ArtifactError: it cannot be made; the message names `field`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{field}: cannot make folder {folder} ({error.strerror})") from error
+
+
 def check_same(found: RunConfig, wanted: RunConfig, place: Path) -> None:
     """Raise ArtifactError, naming the fields that differ, unless both are the same configuration."""
     old, new = found.to_dict(), wanted.to_dict()

@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import papermill
 
-from vggkit.artifacts import RESULTS_VARIABLE, ArtifactError
+from vggkit.artifacts import RESULTS_VARIABLE, ArtifactError, make_folder
 from vggkit.tables import FULL, TITLES, representative_runs
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
@@ -30,10 +30,7 @@ def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Pa
         if name not in runs:
             how = f"vggkit train {name} --suite {FULL}"
             raise ArtifactError(f"results: no finished run of {name} in {results}; train it first: {how}")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtifactError(f"output: cannot make folder {output} ({error.strerror})") from error
+    make_folder("output", output)
     for name in names:
         config = runs[name].config
         parameters = {"configuration": name, "suite": config.suite, "precision": config.precision}

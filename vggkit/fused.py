@@ -1,14 +1,14 @@
 """Batch normalisation, shortcut, LeakyReLU and average pooling as one compiled function, by torch.compile.
 
-Eager PyTorch reads and writes the whole activation once for each of them, which in bfloat16 takes about as
-long as the convolutions. Here each direction is one function of the activation as a matrix
+Eager PyTorch reads and writes the whole activation once for each of them, a large part of a step where
+the convolutions are fast. Here each direction is one function of the activation as a matrix
 (N x H x W, C), which is what channels_last memory holds; torch.compile makes one kernel of it, C++ on
 the CPU and Triton on a GPU, once for each size and number type, in a few seconds together.
 
 Sums are taken in float32 (float64 for float64 inputs). The variance comes from one pass,
 E[(x - k)^2] - E[x - k]^2 with k the running mean, which keeps the difference from cancelling. (In the first
-steps k is still near 0: a channel whose mean is some hundred of its deviations would then lose digits. In
-the networks of this report it is at most a few.)
+steps k is still near 0: a channel whose mean is many times its deviation then loses digits; in the
+untrained networks of this report it is at most about three times.)
 """
 
 import functools

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vggkit.artifacts import ArtifactError, Run, RunPaths
+from vggkit.artifacts import ArtifactError, Run, RunPaths, make_folder
 from vggkit.config import ConfigError, RunConfig
 from vggkit.training import Progress, train_together
 
@@ -63,7 +63,7 @@ def sweep(
     if minutes is not None and not 0 <= minutes < math.inf:
         raise ConfigError(f"minutes: {minutes!r} is not allowed; allowed: a finite number of at least 0")
     if archives:
-        _make_folder(archives)  # now, not after the first run
+        make_folder("archives", archives)  # now, not after the first run
     end = None if minutes is None else time.monotonic() + 60 * minutes
     between = False  # at the first batch after an epoch, when all that are trained together have that epoch
     for group in groups:
@@ -82,13 +82,6 @@ def sweep(
             yield run
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # each group's graph has memory of its own
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtifactError(f"archives: cannot make folder {folder} ({error.strerror})") from error
 
 
 def archive(folder: Path, archives: Path) -> Path:
