@@ -34,7 +34,6 @@ from safetensors.torch import load_file, save_file
 
 from vggkit.config import ConfigError, OneLineError, RunConfig
 
-RESULTS_VARIABLE = "VGGKIT_RESULTS"
 WEIGHTS = "weights.safetensors"
 REQUIRED = {"config.json", "metrics.csv", "gradients.parquet"}
 MEASURED = [f"{split}_{metric}" for split in ("train", "validation", "test") for metric in ("loss", "accuracy")]

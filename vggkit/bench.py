@@ -22,10 +22,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision import transforms
 
 from vggkit import fused, machine
 from vggkit.artifacts import ArtifactError
+from vggkit.compat import transforms
 from vggkit.config import RunConfig
 from vggkit.data import MEAN, PADDING, SIZE, STD, Images, load
 from vggkit.models import VGG

@@ -17,7 +17,8 @@ from rich.table import Table
 from vggkit import artifacts, bench, tables, training
 from vggkit.artifacts import ArtifactError, Run, RunPaths
 from vggkit.config import CONFIGURATIONS, DATASETS, NUM_CLASSES, ConfigError, RunConfig, check_name
-from vggkit.data import DATA_VARIABLE, DataError, load
+from vggkit.data import DataError, load
+from vggkit.folders import DATA_VARIABLE, RESULTS_VARIABLE
 from vggkit.models import VGG, count_parameters
 from vggkit.sweep import TimeUp, order
 from vggkit.sweep import sweep as train_all
@@ -25,7 +26,7 @@ from vggkit.sweep import sweep as train_all
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__.split(":")[0])
 console = Console()
 
-Results = Annotated[Path, typer.Option(help="Folder of results.", envvar=artifacts.RESULTS_VARIABLE)]
+Results = Annotated[Path, typer.Option(help="Folder of results.", envvar=RESULTS_VARIABLE)]
 Data = Annotated[
     Path | None,
     typer.Option(help=f"Folder that holds cifar-100-python; else {DATA_VARIABLE}; else ./data, downloaded once."),

@@ -1,4 +1,4 @@
-"""Makes `import torchvision` work beside a CPU-only torch.
+"""What vggkit uses of torchvision, whose import fails beside a CPU-only torch unless helped.
 
 torchvision's ordinary wheel is built against CUDA. Beside a CPU-only torch its compiled operators
 do not load, which torchvision tolerates, but it then registers shape functions for two of them,
@@ -38,3 +38,8 @@ def import_torchvision() -> None:
 
 
 import_torchvision()
+from torchvision import transforms  # noqa: E402
+from torchvision.datasets import CIFAR100  # noqa: E402
+from torchvision.datasets.utils import check_integrity  # noqa: E402
+
+__all__ = ["CIFAR100", "check_integrity", "transforms"]

@@ -17,20 +17,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.datasets import CIFAR100
-from torchvision.datasets.utils import check_integrity
 
+from vggkit.compat import CIFAR100, check_integrity
 from vggkit.config import DATASETS, NUM_CLASSES, OneLineError, RunConfig
+from vggkit.folders import DATA_VARIABLE, data_folder, data_is_named
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, in [0, 1]
 STD = (0.2023, 0.1994, 0.2010)
 PADDING = 4
 SIZE = 32
-DATA_VARIABLE = "VGGKIT_DATA"
-DEFAULT_FOLDER = Path("data")
 HELP = (
     f"give a folder that holds cifar-100-python/ by --data or {DATA_VARIABLE}, leave both out to download to "
-    f"{DEFAULT_FOLDER}/, or train on --dataset synthetic, which needs no files"
+    "data/, or train on --dataset synthetic, which needs no files"
 )
 
 
@@ -80,7 +78,7 @@ def load(config: RunConfig, folder: str | os.PathLike[str] | None = None) -> Spl
     if config.dataset == "synthetic":
         train, test = _synthetic()
     else:
-        train, test = _cifar100(folder or os.environ.get(DATA_VARIABLE) or None)
+        train, test = _cifar100(data_folder(folder), download=not data_is_named(folder))
     per_class = config.train_images_per_class or DATASETS[config.dataset].train
     kept, held_out = split(train.labels, config.split_seed, DATASETS[config.dataset].validation, per_class)
     parts = train[kept], train[held_out], test
@@ -98,12 +96,11 @@ def split(labels: Tensor, split_seed: int, validation: int, train: int) -> tuple
     return kept.flatten().sort().values, held_out.flatten().sort().values
 
 
-def _cifar100(folder: str | os.PathLike[str] | None) -> tuple[Images, Images]:
-    root = Path(folder) if folder else DEFAULT_FOLDER
+def _cifar100(root: Path, *, download: bool) -> tuple[Images, Images]:
     files = root / CIFAR100.base_folder
-    if folder and not root.is_dir():
+    if not download and not root.is_dir():
         raise DataError(f"data: no folder {root}; {HELP}")
-    if not folder and not files.is_dir():
+    if download and not files.is_dir():
         _download(root)
     # The files are pickles, which run code when they are read: nothing is read before its sum holds.
     sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]

@@ -10,7 +10,8 @@ from typing import Any
 import nbformat
 import papermill
 
-from vggkit.artifacts import RESULTS_VARIABLE, ArtifactError, make_folder
+from vggkit.artifacts import ArtifactError, make_folder
+from vggkit.folders import RESULTS_VARIABLE
 from vggkit.tables import FULL, TITLES, representative_runs
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"

@@ -1,16 +1,15 @@
 """What the notebooks call: read their parameters strictly, find or train the run, describe it."""
 
 import ast
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vggkit.artifacts import RESULTS_VARIABLE, Run, RunPaths
+from vggkit.artifacts import Run, RunPaths
 from vggkit.config import RunConfig, check_name
+from vggkit.folders import results_folder
 from vggkit.tables import TITLES, is_full, run_settings
 from vggkit.training import train
 
@@ -43,17 +42,6 @@ def refuse_unknown(variables: Mapping[str, Any], known: Iterable[str]) -> None:
             for statement in ast.parse(cell).body:
                 for target in getattr(statement, "targets", []):
                     check_name("parameter", target.id, known)
-
-
-def results_folder(given: str | None) -> Path:
-    """The folder named by the parameter, else by VGGKIT_RESULTS, else results/ of the project around."""
-    if given or os.environ.get(RESULTS_VARIABLE):
-        return Path(given or os.environ[RESULTS_VARIABLE])
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "pyproject.toml").is_file() and (folder / "results").is_dir():
-            return folder / "results"
-    return here / "results"
 
 
 def heading(run: Run) -> str:

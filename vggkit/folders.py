@@ -1,0 +1,47 @@
+"""Where data and results lie: one rule for the command line, the notebooks and the library.
+
+In this order: the folder that was given, the folder that the environment variable names, and then the
+project around the working directory. `~` is expanded here, where a path enters, and nowhere else.
+"""
+
+import os
+from pathlib import Path
+
+RESULTS_VARIABLE = "VGGKIT_RESULTS"
+DATA_VARIABLE = "VGGKIT_DATA"
+
+Given = str | os.PathLike[str] | None
+"""A folder that somebody named, or None for the default."""
+
+
+def results_folder(given: Given = None) -> Path:
+    """The folder of results: `given`, else VGGKIT_RESULTS, else results/ of the project around."""
+    return _named(given, RESULTS_VARIABLE) or project_folder() / "results"
+
+
+def data_folder(given: Given = None) -> Path:
+    """The folder that holds cifar-100-python/: `given`, else VGGKIT_DATA, else data/ of the project around."""
+    return _named(given, DATA_VARIABLE) or project_folder() / "data"
+
+
+def data_is_named(given: Given = None) -> bool:
+    """Whether somebody named the folder of the data, so that nothing may be downloaded to another one."""
+    return _named(given, DATA_VARIABLE) is not None
+
+
+def project_folder() -> Path:
+    """The nearest folder from the working directory upwards that holds this project, else the working directory.
+
+    A notebook is started in its own folder by some programs and in the project's by others; both find
+    the same data and the same finished runs.
+    """
+    here = Path.cwd()
+    marks = ("pyproject.toml", "vggkit")
+    return next((folder for folder in (here, *here.parents) if all((folder / m).exists() for m in marks)), here)
+
+
+def _named(given: Given, variable: str) -> Path | None:
+    """The folder that was given or that the variable names; an empty text names none."""
+    name = os.fspath(given) if given is not None else ""
+    name = name or os.environ.get(variable, "")
+    return Path(name).expanduser() if name else None
