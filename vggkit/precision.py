@@ -1,0 +1,135 @@
+"""Does bfloat16 bias training? What the branches of `branch` say, by a rule that could find a bias.
+
+A difference is the mean training loss of a branch in bfloat16 minus that of its twin in float32. Each
+order of batches is one independent repetition. Orders of one state share the state, so the verdict is on
+this state; several states, early and in the middle of several runs, stand beside each other.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, stats
+
+from vggkit.config import RunConfig
+
+LEVEL = 0.95
+POWER = 0.8
+
+RULE = f"""\
+From one state of a run, epochs are trained in both precisions on the same batches, for several orders of
+batches drawn anew. The difference is the mean training loss of an epoch in bfloat16 minus that in float32,
+averaged over the epochs of a branch. A state's interval is Student's t over its orders, simultaneous over
+all states shown (Bonferroni, together {LEVEL:.0%}). A bias is found where an interval leaves out zero. Beside
+it stands the smallest bias that this number of orders, with this spread, would have found in {POWER:.0%} of cases."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """bfloat16 minus float32 of one state: mean over orders with its simultaneous interval.
+
+    Attributes:
+        name: the run's name.
+        epoch: the state's epoch.
+        orders: how many orders of batches.
+        mean: mean difference of the training loss (cross-entropy).
+        half: half the interval's width; infinite with one order.
+        detectable: smallest bias found with a probability of `POWER`.
+        loss: mean training loss in float32, for scale.
+    """
+
+    name: str
+    epoch: int
+    orders: int
+    mean: float
+    half: float
+    detectable: float
+    loss: float
+
+    @property
+    def biased(self) -> bool:
+        return abs(self.mean) > self.half
+
+
+def paired_losses(branches: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Mean training loss of each order (rows) in each precision (columns), where both are there."""
+    losses = {
+        (one["order"], one["precision"]): float(np.mean([row["train_loss"] for row in one["epochs"]]))
+        for one in branches
+    }
+    frame = pd.Series(losses, dtype=float).unstack() if losses else pd.DataFrame()
+    return frame.reindex(columns=["float32", "bfloat16"]).dropna().sort_index()
+
+
+def differences(states: Sequence[dict[str, Any]]) -> list[Difference]:
+    """One `Difference` for each state that has an order in both precisions."""
+    paired = [(kept, paired_losses(kept["branches"])) for kept in states]
+    paired = [(kept, losses) for kept, losses in paired if len(losses)]
+    return [
+        Difference(
+            RunConfig.from_dict(kept["config"]).name,
+            kept["epoch"],
+            len(losses),
+            *interval((losses["bfloat16"] - losses["float32"]).to_numpy(), family=len(paired)),
+            float(losses["float32"].mean()),
+        )
+        for kept, losses in paired
+    ]
+
+
+def interval(values: np.ndarray, family: int = 1) -> tuple[float, float, float]:
+    """Mean, half the width of its t interval, and the smallest mean found with a probability of `POWER`.
+
+    Args:
+        values: the differences, one for each order.
+        family: number of such intervals that together shall hold at `LEVEL`.
+
+    Returns:
+        The three; the last two are infinite with fewer than two values.
+    """
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return mean, math.inf, math.inf
+    error = float(np.std(values, ddof=1)) / math.sqrt(count)
+    reach = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * family), count - 1))
+    return mean, reach * error, error * _detectable(reach, count - 1)
+
+
+@functools.cache
+def _detectable(reach: float, freedom: int) -> float:
+    """The mean, in standard errors, whose t statistic leaves ±`reach` with a probability of `POWER`.
+
+    The probability is averaged over quantiles of the spread's distribution (chi-square): SciPy's own
+    noncentral t gives no number for some of the shifts that are looked at here.
+    """
+    quantiles = (np.arange(2000) + 0.5) / 2000
+    bounds = reach * np.sqrt(stats.chi2.ppf(quantiles, freedom) / freedom)
+
+    def excess(shift: float) -> float:
+        found = stats.norm.sf(bounds - shift) + stats.norm.cdf(-bounds - shift)
+        return float(found.mean()) - POWER
+
+    return float(optimize.brentq(excess, 0, 10 * reach + 10))
+
+
+def table(states: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """A row for each state: the difference, its interval, what would have been found, and the verdict."""
+    return pd.DataFrame(
+        [
+            {
+                "run": one.name,
+                "epoch": one.epoch,
+                "orders": one.orders,
+                "training loss, float32": one.loss,
+                "bfloat16 - float32": one.mean,
+                "half width": one.half,
+                "smallest bias found": one.detectable,
+                "bias": "cannot be told" if math.isinf(one.half) else "found" if one.biased else "not found",
+            }
+            for one in differences(states)
+        ]
+    )
