@@ -1,6 +1,9 @@
+import json
+import math
 from dataclasses import FrozenInstanceError
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vggkit.config import CONFIGURATIONS, ConfigError, RunConfig
@@ -97,3 +100,25 @@ def test_name_tells_runs_apart_that_differ_in_what_is_found() -> None:
     names = {RunConfig.named("vgg38_bn", **s).name for s in settings}
     assert len(names) == len(settings)
     assert RunConfig.named("vgg38_bn", seed=1).name == "vgg38_bn"
+
+
+def test_zero_is_one_value_whatever_its_sign_or_type() -> None:
+    plain = RunConfig(suite="mine")
+    numbers = [name for name, value in plain.to_dict().items() if isinstance(value, float)]
+    assert len(numbers) >= 4
+    for name in numbers:
+        for zero in (-0.0, 0, np.float64(-0.0)):
+            try:
+                config = RunConfig(suite="mine", **{name: zero})
+            except ConfigError:
+                assert name == "learning_rate"
+                continue
+            other = RunConfig(suite="mine", **{name: 0.0})
+            assert (config, config.name, json.dumps(config.to_dict())) == (
+                other,
+                other.name,
+                json.dumps(other.to_dict()),
+            )
+            assert math.copysign(1, getattr(config, name)) == 1
+    assert RunConfig.from_text("dropout", "-0.0") == 0
+    assert RunConfig.named("vgg08", learning_rate=np.float64(0.01)).name == "vgg08_lr1e-2"

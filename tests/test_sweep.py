@@ -1,5 +1,6 @@
 """Many runs in one call: order, hand-out, stopping in time and going on."""
 
+import contextlib
 import subprocess
 import sys
 import tarfile
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vggkit.artifacts import find_runs
+from vggkit.artifacts import ArtifactError, InUseError, RunPaths, claim, find_runs
 from vggkit.config import ConfigError
 from vggkit.sweep import TimeUp, order, sweep
 
@@ -45,6 +46,59 @@ def test_stops_in_time_where_the_last_seed_of_a_group_is_finished_already(tmp_pa
     with pytest.raises(TimeUp):
         list(sweep(order(["vgg08"], [0, 1], 2, **SETTINGS), results=tmp_path, minutes=0))
     assert [run.config.seed for run in find_runs(tmp_path)] == [1]
+
+
+def test_sweep_beside_another_process_takes_the_next_free_run(tmp_path: Path) -> None:
+    groups = order(["vgg08"], [0, 1, 2], 1, **SETTINGS)
+    handed = []
+    with claim(RunPaths.of(tmp_path, groups[0][0])), pytest.raises(InUseError, match="another process") as error:
+        handed.extend(run.config.seed for run in sweep(groups, results=tmp_path))
+    assert "\n" not in str(error.value)
+    assert handed == [1, 2]
+    assert [run.config.seed for run in sweep(groups, results=tmp_path)] == [0, 1, 2]
+
+
+def test_sweep_of_seeds_together_leaves_out_the_one_that_is_taken(tmp_path: Path) -> None:
+    group = order(["vgg08"], [0, 1, 2], 3, **SETTINGS)
+    handed = []
+    with claim(RunPaths.of(tmp_path, group[0][1])), pytest.raises(InUseError):
+        handed.extend(run.config.seed for run in sweep(group, results=tmp_path))
+    assert handed == [0, 2]
+
+
+def test_sweep_hands_out_what_another_process_finished_meanwhile(tmp_path: Path) -> None:
+    groups = order(["vgg08"], [0, 1], 1, **SETTINGS)
+    holder = contextlib.ExitStack()
+    holder.enter_context(claim(RunPaths.of(tmp_path, groups[0][0])))
+    handed = []
+    for run in sweep(groups, results=tmp_path, archives=tmp_path / "archives"):
+        if not handed:  # the other one lets go of its run while this one trains the next
+            holder.close()
+        handed.append(run.config.seed)
+    assert handed == [1, 0]
+    assert len(list((tmp_path / "archives").iterdir())) == 2
+
+
+def test_archive_that_does_not_fit_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **settings: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "add", fail)
+    groups = order(["vgg08"], [0], 1, **SETTINGS)
+    with pytest.raises(ArtifactError, match=r"^archives: cannot write .*the disk is full") as error:
+        list(sweep(groups, results=tmp_path / "results", archives=tmp_path / "archives"))
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "archives").iterdir()) == []
+
+
+def test_archives_go_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    list(sweep(order(["vgg08"], [0], 1, **SETTINGS), results="~/results", archives="~/archives"))
+    assert len(list((tmp_path / "home/archives").iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 @pytest.mark.parametrize(

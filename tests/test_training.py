@@ -8,17 +8,20 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
-from vggkit import artifacts, fused
-from vggkit.artifacts import ArtifactError, RunPaths, find_runs, read_run
+from vggkit import artifacts, fused, machine, notebook, training
+from vggkit.artifacts import ArtifactError, ArtifactWarning, RunPaths, find_runs, read_run
 from vggkit.config import ConfigError, RunConfig
-from vggkit.data import EpochPlan, load, train_batch
+from vggkit.data import DataError, EpochPlan, load, train_batch
 from vggkit.models import VGG
 from vggkit.trainer import Trainer, capture, copies, make_scheduler, one_step, restore, train_epoch
 from vggkit.training import evaluate, train, train_together
@@ -268,14 +271,166 @@ def test_interrupted_run_goes_on_and_a_finished_one_is_loaded(tiny: RunConfig, t
     assert same(first, train(tiny, results=tmp_path, progress=fail))
 
 
+def stop_in(epoch: int) -> Callable[..., None]:
+    def interrupt(now: int, images: int, metrics: dict | None) -> None:
+        if now == epoch:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def stopped(config: RunConfig, results: Path, epoch: int, **how: Any) -> dict[str, Any]:
+    """The checkpoint of a run that is stopped in this epoch."""
+    with pytest.raises(KeyboardInterrupt):
+        train(config, results=results, progress=stop_in(epoch), **how)
+    state = artifacts.read_checkpoint(RunPaths.of(results, config), config, CPU)
+    assert state is not None
+    return state
+
+
+def test_every_segment_of_a_run_tells_where_it_was_trained(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig.from_dict(tiny.to_dict() | {"epochs": 6})
+    for place, (commit, device, threads, version, last) in enumerate(
+        [("a" * 40, "AMD EPYC", 2, "2.11.0", 2), ("b" * 40, "Intel(R) Xeon(R)", 4, "2.13.0+cpu", 3)]
+    ):
+        told = {"commit": commit, "device": device, "threads": threads, "versions": {"torch": version}}
+        monkeypatch.setattr(machine, "describe", lambda device, told=told: told)
+        state = stopped(config, tmp_path, last + 1)
+        assert [(part["first_epoch"], part["last_epoch"]) for part in state["segments"]] == [(1, 2), (3, 3)][
+            : place + 1
+        ]
+    monkeypatch.undo()
+    train(config, results=tmp_path)
+    run = read_run(RunPaths.of(tmp_path, config).folder)
+    here = machine.describe(CPU)
+    common = {"precision": "float32", "fused": False}
+    first = {"commit": "a" * 40, "device": "AMD EPYC", "threads": 2, "torch": "2.11.0"}
+    second = {"commit": "b" * 40, "device": "Intel(R) Xeon(R)", "threads": 4, "torch": "2.13.0+cpu"}
+    third = {name: here[name] for name in ("commit", "device", "threads")} | {"torch": here["versions"]["torch"]}
+    expected = [
+        {"first_epoch": start, "last_epoch": end, **common, **where}
+        for start, end, where in ((1, 2, first), (3, 3, second), (4, 6, third))
+    ]
+    assert run.summary["segments"] == expected == artifacts.segments(run)
+    shown = notebook.provenance(run)
+    for text in ("Trained in 3 segments", "epochs 1 to 2: commit `aaaaaaaaaaaa` on AMD EPYC, 2 threads, torch 2.11.0",
+                 "epochs 3 to 3: commit `bbbbbbbbbbbb` on Intel(R) Xeon(R), 4 threads", "epochs 4 to 6: "):  # fmt: skip
+        assert text in shown
+
+
+def test_run_without_segments_is_shown_as_one(tiny: RunConfig, tmp_path: Path) -> None:
+    run = train(tiny, results=tmp_path)
+    assert len(run.summary["segments"]) == 1
+    old = {name: value for name, value in run.summary.items() if name != "segments"}
+    older = {name: value for name, value in old.items() if name != "fused"}
+    for summary in (old, older):
+        before = replace(run, summary=summary)
+        assert artifacts.segments(before) == [run.summary["segments"][0] | {"fused": summary.get("fused")}]
+        assert notebook.provenance(before) == notebook.provenance(run)
+        assert "segments" not in notebook.provenance(run)
+
+
+def test_checkpoint_of_an_older_version_is_gone_on_with(tiny: RunConfig, tmp_path: Path) -> None:
+    paths, whole = RunPaths.of(tmp_path / "old", tiny), train(tiny, results=tmp_path / "whole")
+    state = stopped(tiny, tmp_path / "old", 3)
+    old = ("config", "metrics", "gradients", "best", "model", "optimizer", "scheduler")
+    artifacts.write_checkpoint(paths, {name: state[name] for name in old})
+    run = train(tiny, results=tmp_path / "old")
+    assert same(run, whole)
+    first, second = read_run(paths.folder).summary["segments"]
+    nothing = dict.fromkeys(("commit", "device", "threads", "torch", "fused"))
+    assert first == {"first_epoch": 1, "last_epoch": 2, "precision": "float32", **nothing}
+    assert (second["first_epoch"], second["last_epoch"], second["fused"]) == (3, 3, False)
+    assert "an unknown machine" in notebook.provenance(run)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_run_keeps_the_fusing_it_was_begun_with(
+    begun: bool, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "available", lambda device: True)
+    monkeypatch.setattr(VGG, "fuse", lambda model: model)  # it is the choice that matters here
+    assert stopped(tiny, tmp_path, 2, fuse=begun)["fused"] is begun
+    monkeypatch.setattr(training, "worth_fusing", lambda config, device: not begun)
+    with pytest.raises(ConfigError, match=f"^fuse: {not begun} is not allowed.*begun with {begun}") as error:
+        train(tiny, results=tmp_path, fuse=not begun)
+    assert "\n" not in str(error.value)
+    run = train(tiny, results=tmp_path)
+    assert [part["fused"] for part in run.summary["segments"]] == [begun, begun]
+    assert run.summary["fused"] is begun
+
+
+def test_run_begun_fused_goes_on_where_nothing_can_be_compiled(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VGG, "fuse", lambda model: model)
+    stopped(tiny, tmp_path, 2, fuse=True)
+    monkeypatch.setattr(fused, "available", lambda device: False)
+    with pytest.warns(ArtifactWarning, match="begun with fused passes") as told:
+        run = train(tiny, results=tmp_path)
+    assert "\n" not in str(told[0].message)
+    assert [part["fused"] for part in run.summary["segments"]] == [True, False]
+
+
+def test_checkpoint_that_cannot_be_removed_does_not_spoil_the_run(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "checkpoint.pt":
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.warns(ArtifactWarning, match=r"checkpoint\.pt is no longer needed.*Operation not permitted") as told:
+        run = train(tiny, results=tmp_path)
+    assert len(told) == 1 and "\n" not in str(told[0].message)
+    assert same(run, train(tiny, results=tmp_path))
+
+
+def test_folders_with_a_tilde_and_by_variable(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    config = RunConfig.from_dict(tiny.to_dict() | {"epochs": 1})
+    train(config, results="~/given")
+    monkeypatch.setenv("VGGKIT_RESULTS", "~/named")
+    train(config)
+    for name in ("given", "named"):
+        assert [run.config for run in find_runs(tmp_path / name)] == [config]
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(DataError, match=f"{tmp_path}/nothing"):
+        load(RunConfig(), "~/nothing")
+
+
+@pytest.mark.parametrize("name", ["AMD Ryzen™ 7 <b>5800X</b> & more\t® `x` [y](z)", "", "®™", "é" * 500, "x" * 500])
+def test_device_name_is_one_that_can_be_read_back(
+    name: str, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_full_name", lambda device: name)
+    run = train(RunConfig.from_dict(tiny.to_dict() | {"epochs": 1}), results=tmp_path)
+    assert read_run(RunPaths.of(tmp_path, run.config).folder).summary["device"] == run.summary["device"] != ""
+    assert "Ryzen(TM) 7 b 5800X" in run.summary["device"] or "Ryzen" not in name
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e10, 1e20, 1e30, 1e38])
+@pytest.mark.parametrize("changes", [{}, {"batch_norm": True}, {"precision": "bfloat16"}])
+def test_run_that_goes_wrong_can_be_read_back(
+    rate: float, changes: dict[str, Any], tiny: RunConfig, tmp_path: Path
+) -> None:
+    config = RunConfig.from_dict(tiny.to_dict() | {"learning_rate": rate, **changes})
+    run = train(config, results=tmp_path)
+    assert same(read_run(RunPaths.of(tmp_path, config).folder), run)
+
+
 def test_run_is_read_back_and_names_no_path(tiny: RunConfig, tmp_path: Path) -> None:
     run = train(tiny, results=tmp_path)
     paths = RunPaths.of(tmp_path, tiny)
     assert same(read_run(paths.folder), run)
     assert str(tmp_path) not in (paths.folder / "summary.json").read_text()
-    weights = artifacts.read_weights(paths)
-    model = VGG.from_config(tiny)
-    model.load_state_dict(weights)
+    model = VGG.from_run(paths.folder)
     assert evaluate(model, load(tiny).test, tiny, CPU)[1] == run.summary["final"]["test_accuracy"]
 
 

@@ -4,48 +4,68 @@
         config.json        the full configuration
         metrics.csv        a row for each epoch
         gradients.parquet  a row for each epoch, weight tensor and kind of average (see `gradients`)
-        summary.json       final and best metrics, speed, machine, versions, checksums
-        weights.safetensors  the network after the last epoch (committed for seed 0 only)
+        summary.json       final and best metrics, speed, machine, versions, segments, checksums
+        weights.safetensors  the network after the last epoch, with its configuration and a short model card
     results/.checkpoints/<suite>/<name>/seed-<n>/
         checkpoint.pt      the last finished epoch of a run under way
         lock               held while a process trains the run
 
 A finished run's folder appears in one step, by renaming, and `summary.json` holds the checksum of
 every other file and of its own content: a half-written or damaged run is never taken for a finished
-one.
+one. What the files may hold is in `schema`. A folder counts only where it is the place of its own
+configuration, so that a copy is never taken for another seed.
 """
 
+import csv
 import hashlib
 import json
-import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import torch
-from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
+from vggkit import schema
+from vggkit.checkpoints import read_checkpoint, write_checkpoint
+from vggkit.config import RunConfig
+from vggkit.folders import Given, expanded, results_folder
+from vggkit.storage import (
+    ArtifactError,
+    InUseError,
+    RunPaths,
+    aside,
+    cannot_write,
+    check_same,
+    claim,
+    clear,
+    make_folder,
+    place_of,
+    reason,
+    write_file,
+)
+from vggkit.weights import check_network, pack, unpack
 
-from vggkit.config import ConfigError, OneLineError, RunConfig
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+__all__ = [
+    "ArtifactError", "ArtifactWarning", "InUseError", "Run", "RunPaths", "check_same", "claim", "find_runs",
+    "load_weights", "make_folder", "read_checkpoint", "read_finished", "read_run", "read_weights", "segments",
+    "write_checkpoint", "write_run",
+]  # fmt: skip
 
 WEIGHTS = "weights.safetensors"
 REQUIRED = {"config.json", "metrics.csv", "gradients.parquet"}
-MEASURED = [f"{split}_{metric}" for split in ("train", "validation", "test") for metric in ("loss", "accuracy")]
-SUMMARY = {
-    "diverged", "final", "best", "parameters", "train_images", "wall_seconds", "images_per_second",
-    "data_sha256", "device", "threads", "versions", "commit", "files",
-}  # fmt: skip
 OWN_SUM = "summary_sha256"
 
 
-class ArtifactError(OneLineError):
-    """A run's files are damaged, in use, of another configuration, or cannot be written."""
+class ArtifactWarning(UserWarning):
+    """Something in a results folder was left out or left over; nothing that counts is affected."""
 
 
 @dataclass(frozen=True)
@@ -53,131 +73,110 @@ class Run:
     """A finished run."""
 
     config: RunConfig
-    metrics: pd.DataFrame
-    gradients: pd.DataFrame
+    metrics: "pd.DataFrame"
+    gradients: "pd.DataFrame"
     summary: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class RunPaths:
-    """Where one run's files lie under a results folder."""
-
-    folder: Path
-    checkpoint: Path
-    lock: Path
-
-    @classmethod
-    def of(cls, results: str | os.PathLike[str], config: RunConfig) -> "RunPaths":
-        place = Path(config.suite, config.name, f"seed-{config.seed}")
-        working = Path(results, ".checkpoints", place)
-        return cls(Path(results, place), working / "checkpoint.pt", working / "lock")
-
-
-@contextmanager
-def claim(paths: RunPaths) -> Iterator[None]:
-    """Hold the run for this process alone; the system lets go of it when the process ends.
-
-    Raises:
-        ArtifactError: another process holds it, or the results folder cannot be written.
-    """
-    lock = FileLock(paths.lock, timeout=0)
-    try:
-        paths.folder.parent.mkdir(parents=True, exist_ok=True)
-        paths.lock.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=paths.folder.parent):
-            pass
-        lock.acquire()
-    except Timeout:
-        raise ArtifactError(f"results: another process is training {paths.folder}; wait for it") from None
-    except OSError as error:
-        raise ArtifactError(f"results: cannot write {paths.folder} ({error.strerror}); choose another folder") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | None = None) -> Run:
+def write_run(paths: RunPaths, run: Run, weights: Mapping[str, "torch.Tensor"] | None = None) -> Run:
     """Write a finished run, with the network's weights, in one step; return it with its checksums.
 
     Raises:
         ArtifactError: the files cannot be written; the run's checkpoint is untouched.
     """
+    partial = paths.partial
     try:
-        return _write_run(paths, run, weights)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ArtifactError(f"results: cannot write {paths.folder} ({reason}); mend it and call again") from error
-
-
-def _write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | None) -> Run:
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.folder.parent))
-    try:
-        _write_json(partial / "config.json", run.config.to_dict())
-        run.metrics.to_csv(partial / "metrics.csv", index=False)
-        run.gradients.to_parquet(partial / "gradients.parquet", compression="zstd", index=False)
+        files = {
+            "config.json": _json(run.config.to_dict()),
+            "metrics.csv": run.metrics.to_csv(index=False, lineterminator="\n").encode(),
+            "gradients.parquet": run.gradients.to_parquet(compression="zstd", index=False),
+        }
         if weights:
-            save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, partial / WEIGHTS)
-        files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
-        summary = run.summary | {"files": files}
+            files[WEIGHTS] = pack(run.config, run.summary, weights)
+        summary = run.summary | {"files": {name: _sha256(content) for name, content in sorted(files.items())}}
         summary[OWN_SUM] = _summary_sha256(summary)
-        _write_json(partial / "summary.json", summary)
-        for path in partial.iterdir():
-            path.chmod(0o644)
-            _sync(path)
-        partial.chmod(0o755)  # mkdtemp makes it private, safetensors its file
+        clear(partial)  # of a killed process
+        partial.mkdir(parents=True)
+        for name, content in {**files, "summary.json": _json(summary)}.items():
+            write_file(partial / name, content)
         partial.rename(paths.folder)
+    except (OSError, MemoryError) as error:
+        failed = cannot_write(paths.folder, error)  # while the disk is as full as it was
+        clear(partial)
+        raise failed from error
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        clear(partial)
         raise
     return Run(run.config, run.metrics, run.gradients, summary)
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read a finished run.
 
     Raises:
-        ArtifactError: a file other than the weights is missing, damaged, or not what the summary says.
+        ArtifactError: a file other than the weights is missing, damaged, or not what the summary says, or
+            holds what no run of its configuration can.
     """
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-        if missing := (SUMMARY - set(summary)) | (REQUIRED - set(summary.get("files", REQUIRED))):
-            raise ValueError(f"summary.json knows no {', '.join(sorted(missing))}")
-        for name, sha256 in summary["files"].items():
-            if name != WEIGHTS and _sha256(folder / name) != sha256:  # the numbers stand without the weights
-                raise ArtifactError(
-                    f"results: {folder / name} is damaged; restore it, or delete {folder} to train anew"
-                )
-        config = RunConfig.from_dict(json.loads((folder / "config.json").read_text()))
-        metrics = pd.read_csv(folder / "metrics.csv")
-        gradients = pd.read_parquet(folder / "gradients.parquet")
-        _check_summary(summary, metrics)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArtifactError(
-            f"results: {folder} cannot be read ({reason}); restore it, or delete it to train anew"
-        ) from error
+    import pandas as pd
+
+    folder = expanded(folder)
+    with _blaming(folder / "summary.json"):
+        summary = _parsed((folder / "summary.json").read_bytes())
+        if isinstance(summary, dict) and OWN_SUM in summary and summary[OWN_SUM] != _summary_sha256(summary):
+            raise ValueError("its checksum differs")
+        schema.check_summary(summary)
+        schema.check_record("summary.json", summary, {OWN_SUM: schema.SHA256})
+        if missing := REQUIRED - set(summary["files"]):
+            raise ValueError(f"it knows no {', '.join(sorted(missing))}")
+    contents = {}
+    for name, sha256 in summary["files"].items():
+        if name != WEIGHTS:  # the numbers stand without the weights
+            with _blaming(folder / name):
+                contents[name] = (folder / name).read_bytes()
+                if _sha256(contents[name]) != sha256:
+                    raise ValueError("its checksum differs")
+    with _blaming(folder / "config.json"):
+        config = RunConfig.from_dict(_parsed(contents["config.json"]))
+    with _blaming(folder / "metrics.csv"):
+        metrics = _metrics(contents["metrics.csv"].decode())
+        schema.check_metrics(metrics, config)
+    with _blaming(folder / "gradients.parquet"):
+        gradients = pd.read_parquet(BytesIO(contents["gradients.parquet"]))
+        schema.check_gradients(gradients, config, len(metrics))
+    with _blaming(folder / "summary.json"):
+        schema.check_whole(summary, config, metrics)
     return Run(config, metrics, gradients, summary)
 
 
-def _check_summary(summary: dict[str, Any], metrics: pd.DataFrame) -> None:
-    """Raise ValueError unless the summary is as it was written and repeats its epochs' rows of metrics.csv."""
-    if summary.get(OWN_SUM) != _summary_sha256(summary):
-        raise ValueError("summary.json is damaged")
-    rows = metrics.set_index("epoch")
-    for which in ("final", "best"):
-        values = summary[which]
-        if values is None and which == "best":  # a run that diverged in its first epoch has none
-            continue
-        if missing := {"epoch", *MEASURED} - set(values):
-            raise ValueError(f"summary.json knows no {', '.join(sorted(missing))} of its {which} epoch")
-        epoch = values["epoch"]
-        if epoch not in rows.index or (which == "final" and epoch != rows.index[-1]):
-            raise ValueError(f"summary.json has epoch {epoch} as {which}, unlike metrics.csv")
-        for name in rows.columns.intersection(MEASURED):
-            recorded = float(rows.loc[epoch, name])
-            if values[name] != (recorded if math.isfinite(recorded) else None):
-                raise ValueError(f"summary.json has {which} {name} {values[name]}, metrics.csv {recorded}")
+def _metrics(text: str) -> "pd.DataFrame":
+    """The table, each number exactly as it was written, which pandas' own parser does not do in every version."""
+    import pandas as pd
+
+    header, *rows = csv.reader(text.splitlines())
+    if header != list(schema.METRIC_TYPES) or any(len(row) != len(header) for row in rows):
+        raise ValueError(f"its columns must be {', '.join(schema.METRIC_TYPES)}")
+    read: dict[str, Callable[[str], float]] = {"int64": int, "float64": lambda number: float(number or "nan")}
+    columns = zip(schema.METRIC_TYPES.items(), zip(*rows, strict=True), strict=True) if rows else ()
+    return pd.DataFrame({name: pd.Series(map(read[kind], values), dtype=kind) for (name, kind), values in columns})
+
+
+@contextmanager
+def _blaming(file: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with reading `file` into one line about that file alone."""
+    remedy = (
+        f"restore it from version control or a backup, or move {file.parent} aside to {aside(file.parent)} and train "
+        "the run anew"
+    )
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactError(f"results: {file} is missing; {remedy}") from error
+    except (OSError, MemoryError) as error:
+        if getattr(error, "errno", None) is None and not isinstance(error, MemoryError):  # pyarrow's, of the content
+            raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error
+        raise ArtifactError(f"results: {file} cannot be read ({reason(error)}); mend it and call again") from error
+    except Exception as error:  # pandas, pyarrow and json document no exceptions for content of every kind
+        raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error
 
 
 def read_finished(paths: RunPaths, config: RunConfig) -> Run | None:
@@ -193,106 +192,108 @@ def read_finished(paths: RunPaths, config: RunConfig) -> Run | None:
     return run
 
 
-def read_weights(paths: RunPaths) -> dict[str, torch.Tensor]:
-    """The network after the last epoch of a finished run, for `load_state_dict`.
+def segments(run: Run) -> list[dict[str, Any]]:
+    """By whom the run's epochs were trained: one entry for each process, in order, with the keys of `schema.SEGMENT`.
+
+    Runs of older versions recorded the last process alone, which stands for all epochs.
+    """
+    summary = run.summary
+    whole = {"first_epoch": 1, "last_epoch": len(run.metrics), "precision": run.config.precision}
+    whole |= {key: summary.get(key) for key in ("commit", "device", "threads", "fused")}
+    return summary.get("segments") or [whole | {"torch": summary.get("versions", {}).get("torch")}]
+
+
+def read_weights(paths: RunPaths) -> dict[str, "torch.Tensor"]:
+    """The network after the last epoch of a finished run, for `load_state_dict`; see `models.VGG.from_run`.
 
     Raises:
-        ArtifactError: the run left no weights, or they are damaged.
+        ArtifactError: the run left no weights, or they are damaged or of another network.
     """
-    file = paths.folder / WEIGHTS
+    return load_weights(paths.folder)[1]
+
+
+def load_weights(place: str | os.PathLike[str]) -> tuple[RunConfig, dict[str, "torch.Tensor"]]:
+    """The configuration and the tensors of a run's network after the last epoch; `models.VGG.from_run` builds it.
+
+    Args:
+        place: the run's folder, or a weights file alone, which then says itself which network it is of.
+
+    Raises:
+        ArtifactError: the run left no weights, or they are damaged or of another network.
+    """
+    place = expanded(place)
+    alone = place.is_file()
+    file = place if alone else place / WEIGHTS
     if not file.exists():
-        raise ArtifactError(f"weights: {paths.folder} holds no {WEIGHTS}; train the run anew in another results folder")
-    if _sha256(file) != read_run(paths.folder).summary["files"].get(WEIGHTS):
-        raise ArtifactError(
-            f"weights: {file} is damaged; restore it, or delete this file alone: the run's numbers stand without it"
-        )
-    return load_file(file)
-
-
-def make_folder(field: str, folder: Path) -> None:
-    """Make `folder` where it is missing.
-
-    Raises:
-        ArtifactError: it cannot be made; the message names `field`.
-    """
+        raise ArtifactError(f"weights: there is no {file}; train the run in another results folder to have them")
+    remedy = f"restore it from version control or a backup, or move it aside to {aside(file)}"
+    run = None if alone else read_run(place)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        content = file.read_bytes()
+        if run and _sha256(content) != run.summary["files"].get(WEIGHTS):
+            raise ValueError("its checksum differs")
+        config, tensors = unpack(content)
     except OSError as error:
-        raise ArtifactError(f"{field}: cannot make folder {folder} ({error.strerror})") from error
-
-
-def check_same(found: RunConfig, wanted: RunConfig, place: Path) -> None:
-    """Raise ArtifactError, naming the fields that differ, unless both are the same configuration."""
-    old, new = found.to_dict(), wanted.to_dict()
-    different = [f"{name} {old[name]!r}, not {new[name]!r}" for name in old if old[name] != new[name]]
-    if different:
+        raise ArtifactError(f"weights: {file} cannot be read ({reason(error)}); mend it and call again") from error
+    except Exception as error:  # of safetensors' own kinds too
         raise ArtifactError(
-            f"results: {place} holds a run of another configuration ({'; '.join(different)}); "
-            "give its settings, or choose another suite or results folder"
-        )
+            f"weights: {file} is damaged ({reason(error)}); {remedy}: the run's numbers stand without it"
+        ) from error
+    if config and run:
+        check_same(config, run.config, file)
+    config = config or (run.config if run else None)
+    if config is None:
+        raise ArtifactError(f"weights: {file} does not say which network it is of; give the folder of its run")
+    check_network(file, config, tensors)
+    return config, tensors
 
 
-def find_runs(results: str | os.PathLike[str], suite: str | None = None) -> list[Run]:
-    """All finished runs, of one suite or of all, by suite, name and seed.
+def find_runs(results: Given = None, suite: str | None = None) -> list[Run]:
+    """All finished runs, of one suite or of all, by suite, name and seed; (suite, name, seed) never twice.
+
+    A folder that is not the place of its own configuration, such as a copy, is left out with an ArtifactWarning.
 
     Raises:
         ArtifactError: as `read_run`, also for a run's folder that lost its summary.
     """
-    folders = sorted(path for path in Path(results).glob(f"{suite or '*'}/*/seed-*") if path.is_dir())
-    return [read_run(folder) for folder in folders if not any(part.startswith(".") for part in folder.parts[-3:])]
+    root = results_folder(results)
+    runs = []
+    for folder in sorted(path for path in root.glob(f"{suite or '*'}/*/*") if path.is_dir()):
+        place = folder.parts[-3:]
+        if any(part.startswith(".") for part in place):
+            continue
+        if re.fullmatch(r"seed-(0|[1-9]\d*)", folder.name, re.ASCII):
+            run = read_run(folder)
+            if place == place_of(run.config):
+                runs.append(run)
+            else:
+                _leave_out(folder, f"it holds {'/'.join(place_of(run.config))}")
+        elif (folder / "summary.json").exists():
+            _leave_out(folder, "a run's folder is named seed-0, seed-1, ...")
+    return runs
 
 
-def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
-    """Replace the checkpoint in one step: a killed process leaves the old one or the new one.
-
-    Raises:
-        ArtifactError: it cannot be written; the old one is still there.
-    """
-    partial = paths.checkpoint.with_suffix(".partial")
-    try:
-        torch.save(state, partial)
-        _sync(partial)
-        partial.replace(paths.checkpoint)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError where the disk is full
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(
-            f"checkpoint: cannot write {paths.checkpoint} ({reason}); mend it and call again"
-        ) from error
+def _leave_out(folder: Path, why: str) -> None:
+    hint = "move it to its place, or out of the results folder"
+    warnings.warn(f"results: {folder} is left out: {why}; {hint}", ArtifactWarning, stacklevel=3)
 
 
-def read_checkpoint(paths: RunPaths, config: RunConfig, device: torch.device) -> dict[str, Any] | None:
-    """The state of an unfinished run, or None where there is none.
-
-    Raises:
-        ArtifactError: it is damaged or of another configuration.
-    """
-    if not paths.checkpoint.exists():
-        return None
-    try:
-        state = torch.load(paths.checkpoint, map_location=device, weights_only=True)
-        found = RunConfig.from_dict(state["config"])
-    except ConfigError:
-        raise ArtifactError(f"checkpoint: {paths.checkpoint} is of another version; delete it to start anew") from None
-    except Exception as error:  # torch.load documents no exceptions: zip, pickle and runtime errors all occur
-        raise ArtifactError(f"checkpoint: {paths.checkpoint} is damaged; delete it to start anew") from error
-    check_same(found, config, paths.checkpoint)
-    return state
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+def _parsed(content: bytes) -> Any:
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON")
+
+    return json.loads(content, parse_constant=refuse)
 
 
 def _summary_sha256(summary: dict[str, Any]) -> str:
     """Checksum of a summary's content without the checksum itself, whatever the file's layout."""
     content = {name: value for name, value in summary.items() if name != OWN_SUM}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return _sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

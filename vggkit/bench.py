@@ -28,6 +28,7 @@ from vggkit.artifacts import ArtifactError
 from vggkit.compat import transforms
 from vggkit.config import RunConfig
 from vggkit.data import MEAN, PADDING, SIZE, STD, Images, load
+from vggkit.folders import expanded
 from vggkit.models import VGG
 from vggkit.trainer import Trainer, capture, process_settings
 
@@ -264,6 +265,7 @@ def _machine(device: torch.device) -> dict[str, Any]:
 
 def write(path: Path, measured: dict[str, Any]) -> None:
     """Write what `measure` returned as JSON, in one step."""
+    path = expanded(path)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(measured, indent=2) + "\n")
     partial.replace(path)
@@ -271,6 +273,7 @@ def write(path: Path, measured: dict[str, Any]) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise ArtifactError unless a file can be written at `path`."""
+    path = expanded(path)
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

@@ -33,6 +33,8 @@ class DatasetSize(NamedTuple):
 
 NUM_CLASSES = 100
 NEGATIVE_SLOPE = 0.01  # of LeakyReLU
+NUM_FILTERS = 32  # of every convolution
+NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
 DATASETS = {"cifar100": DatasetSize(475, 25, 100), "synthetic": DatasetSize(50, 5, 10)}
 SCHEDULES = ("cosine", "constant", "cosine-per-batch")
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -45,7 +47,11 @@ def _setting(default: Any, meaning: str, choices: Iterable[str] = ()) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides a run's numbers; where data and results lie is not part of it.
+    """Every setting that decides a run's numbers; where data and results lie is not part of it.
+
+    Two runs of one configuration are equal bit for bit where they are trained on one kind of processor, with
+    the same number of threads, the same versions of this library and of torch, and the same fusing (see
+    `training.train`). Elsewhere they differ by rounding, which training magnifies as it does a change of seed.
 
     Raises:
         ConfigError: a value has the wrong type or is impossible.
@@ -240,7 +246,7 @@ def _typed(name: str, value: Any, wanted: Any) -> Any:
     if kind is float and right:
         right = math.isfinite(value)
     _require(right, name, value, _KINDS[kind])
-    return value
+    return float(value) + 0.0 if kind is float else value  # -0.0 + 0.0 is 0.0: one value, one name
 
 
 def _short(value: Any) -> str:

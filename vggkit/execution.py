@@ -11,7 +11,7 @@ import nbformat
 import papermill
 
 from vggkit.artifacts import ArtifactError, make_folder
-from vggkit.folders import RESULTS_VARIABLE
+from vggkit.folders import RESULTS_VARIABLE, expanded, results_folder
 from vggkit.tables import FULL, TITLES, representative_runs
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
@@ -23,6 +23,8 @@ def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Pa
     Raises:
         ArtifactError: a configuration has no finished run, or the notebooks are not in `source`.
     """
+    output, source = expanded(output), expanded(source)
+    results = results_folder(results)
     for notebook in (RUN, COMPARISON):
         if not (source / notebook).is_file():
             raise ArtifactError(f"source: no {notebook} in {source}; name the folder of the notebooks")

@@ -7,6 +7,8 @@ project around the working directory. `~` is expanded here, where a path enters,
 import os
 from pathlib import Path
 
+from vggkit.config import ConfigError
+
 RESULTS_VARIABLE = "VGGKIT_RESULTS"
 DATA_VARIABLE = "VGGKIT_DATA"
 
@@ -44,4 +46,16 @@ def _named(given: Given, variable: str) -> Path | None:
     """The folder that was given or that the variable names; an empty text names none."""
     name = os.fspath(given) if given is not None else ""
     name = name or os.environ.get(variable, "")
-    return Path(name).expanduser() if name else None
+    return expanded(name) if name else None
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` replaced by the home folder.
+
+    Raises:
+        ConfigError: there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"path: the home folder in {os.fspath(path)!r} is not known; write it out") from None

@@ -1,12 +1,15 @@
 """The machine and the versions that a measurement was made with."""
 
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from vggkit.schema import PLAIN
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -17,6 +20,17 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
+    """The processor's or GPU's name, of those characters alone that an artefact may hold."""
+    return clean(_full_name(device))
+
+
+def clean(text: str) -> str:
+    """`text` without what `schema.TEXT` does not allow; "unknown" where nothing is left."""
+    known = text.replace("\N{REGISTERED SIGN}", "(R)").replace("\N{TRADE MARK SIGN}", "(TM)")
+    return " ".join(re.sub(f"[^{PLAIN}]", " ", known).split())[:200] or "unknown"
+
+
+def _full_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

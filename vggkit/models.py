@@ -11,6 +11,7 @@ Modules are registered in the order of the forward pass, so `named_parameters()`
 from input to output.
 """
 
+import os
 from collections import OrderedDict
 
 import torch
@@ -18,10 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggkit import fused
-from vggkit.config import INITIALISATIONS, NEGATIVE_SLOPE, NUM_CLASSES, ConfigError, RunConfig, check_depth
-
-NUM_FILTERS = 32
-NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
+from vggkit.artifacts import load_weights
+from vggkit.config import (
+    INITIALISATIONS,
+    NEGATIVE_SLOPE,
+    NUM_CLASSES,
+    NUM_FILTERS,
+    NUM_STAGES,
+    ConfigError,
+    RunConfig,
+    check_depth,
+)
 
 
 def conv3x3(in_channels: int, bias: bool) -> nn.Conv2d:
@@ -142,6 +150,21 @@ class VGG(nn.Module):
     @classmethod
     def from_config(cls, config: RunConfig) -> "VGG":
         return cls(config.depth, config.batch_norm, config.residual, config.dropout, config.initialisation)
+
+    @classmethod
+    def from_run(cls, place: str | os.PathLike[str]) -> "VGG":
+        """The network after the last epoch of a finished run, in evaluation mode.
+
+        Args:
+            place: the run's folder, or a weights file alone, which then says itself which network it is of.
+
+        Raises:
+            ArtifactError: there are no weights, they are damaged, or they are of another network.
+        """
+        config, weights = load_weights(place)
+        model = cls.from_config(config)
+        model.load_state_dict(weights)
+        return model.eval()
 
     def fuse(self) -> "VGG":
         """Compute BN, shortcut and activation of each block as one compiled function when training, see `fused`."""

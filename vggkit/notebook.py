@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from vggkit.artifacts import Run, RunPaths
+from vggkit.artifacts import Run, RunPaths, segments
 from vggkit.config import RunConfig, check_name
 from vggkit.folders import results_folder
 from vggkit.tables import TITLES, is_full, run_settings
@@ -77,12 +77,28 @@ def _html_table(rows: list[dict[str, str]]) -> str:
 
 
 def provenance(run: Run) -> str:
-    """Where the run's files lie, which code and machine made them, and from which data."""
+    """Where the run's files lie, which code and machines made them, and from which data."""
     summary, folder = run.summary, RunPaths.of("results", run.config).folder
     files = "\n".join(f"- `{folder / name}` (SHA-256 `{digest[:12]}…`)" for name, digest in summary["files"].items())
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
+    parts = segments(run)
+    made = f"Trained at {_maker(parts[0])}, {versions}"
+    if len(parts) > 1:
+        fused = {None: "", True: ", fused", False: ", not fused"}
+        lines = [
+            f"- epochs {part['first_epoch']} to {part['last_epoch']}: {_maker(part)}, "
+            f"torch {part['torch'] or 'unknown'}, {part['precision']}{fused[part['fused']]}"
+            for part in parts
+        ]
+        made = "\n".join([f"Trained in {len(parts)} segments, at the end with {versions}:\n", *lines, "\nTogether"])
     return (
-        f"{files}\n\nTrained at commit `{(summary['commit'] or 'unknown')[:12]}` on {summary['device']}, "
-        f"{summary['threads']} threads, {versions}, in {summary['wall_seconds'] / 60:.0f} minutes "
+        f"{files}\n\n{made}, in {summary['wall_seconds'] / 60:.0f} minutes "
         f"({summary['images_per_second']:,.0f} images/s in training). Images: SHA-256 `{summary['data_sha256'][:12]}…`."
+    )
+
+
+def _maker(part: Mapping[str, Any]) -> str:
+    return (
+        f"commit `{(part['commit'] or 'unknown')[:12]}` on {part['device'] or 'an unknown machine'}, "
+        f"{part['threads'] or 'unknown'} threads"
     )

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from vggkit.artifacts import ArtifactError, Run, RunPaths, make_folder
+from vggkit.artifacts import InUseError, Run, RunPaths, make_folder
 from vggkit.config import ConfigError, RunConfig
+from vggkit.folders import Given, expanded
+from vggkit.storage import cannot_write, clear
 from vggkit.training import Progress, train_together
 
 
@@ -40,17 +42,19 @@ def order(names: Sequence[str], seeds: Sequence[int], together: int, **settings:
 def sweep(
     groups: Sequence[Sequence[RunConfig]],
     *,
-    results: str | os.PathLike[str] = "results",
-    archives: Path | None = None,
+    results: Given = None,
+    archives: str | os.PathLike[str] | None = None,
     minutes: float | None = None,
     progress: Callable[[RunConfig], Progress] = lambda config: lambda epoch, images, metrics: None,
     **where: Any,
 ) -> Iterator[Run]:
     """Train each group, or go on with it, or load it; yield its runs.
 
+    A run that another process is training is passed over for the next, and asked for again at the end.
+
     Args:
         groups: as `order` makes them.
-        results: folder of results.
+        results: folder of results, as in `training.train`.
         archives: folder in which each finished run is left as one `.tar.gz`, to be unpacked in `results`.
         minutes: after how long to stop, at the end of an epoch.
         progress: given a group's first configuration, what to tell of it, see `training.Progress`.
@@ -58,30 +62,53 @@ def sweep(
 
     Raises:
         TimeUp: `minutes` are over.
+        artifacts.InUseError: all else is finished, and another process is still training a run.
         ConfigError, data.DataError, artifacts.ArtifactError: as `training.train`.
     """
     if minutes is not None and not 0 <= minutes < math.inf:
         raise ConfigError(f"minutes: {minutes!r} is not allowed; allowed: a finite number of at least 0")
-    if archives:
-        make_folder("archives", archives)  # now, not after the first run
+    kept = None if archives is None else expanded(archives)
+    if kept:
+        make_folder("archives", kept)  # now, not after the first run
     end = None if minutes is None else time.monotonic() + 60 * minutes
     between = False  # at the first batch after an epoch, when all that are trained together have that epoch
-    for group in groups:
+    passed_over: list[RunConfig] = []
+
+    def trained(group: Sequence[RunConfig]) -> list[Run]:
         tell = progress(group[0])
 
-        def report(epoch: int, images: int, metrics: dict[str, Any] | None, tell: Progress = tell) -> None:
+        def report(epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
             nonlocal between
             if between and metrics is None and end is not None and time.monotonic() > end:
                 raise TimeUp(f"time is up after {minutes:g} minutes; call again to go on")
             between = metrics is not None
             tell(epoch, images, metrics)
 
-        for run in train_together(group, results=results, progress=report, **where):
-            if archives:
-                archive(RunPaths.of(results, run.config).folder, archives)
+        return train_together(group, results=results, progress=report, **where)
+
+    def free(group: Sequence[RunConfig]) -> list[Run]:
+        """The group's runs; where another process has one of them, those of the others."""
+        while group:
+            try:
+                return trained(group)
+            except InUseError as error:
+                taken = next(config for config in group if RunPaths.of(results, config).folder == error.folder)
+                passed_over.append(taken)
+                group = [config for config in group if config != taken]
+        return []
+
+    def hand_out(runs: Sequence[Run]) -> Iterator[Run]:
+        for run in runs:
+            if kept:
+                archive(RunPaths.of(results, run.config).folder, kept)
             yield run
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # each group's graph has memory of its own
+
+    for group in groups:
+        yield from hand_out(free(group))
+    for config in passed_over:  # by now another process may have finished it, or let go of it
+        yield from hand_out(trained([config]))
 
 
 def archive(folder: Path, archives: Path) -> Path:
@@ -97,6 +124,8 @@ def archive(folder: Path, archives: Path) -> Path:
         with tarfile.open(partial, "w:gz") as file:  # anew each time: the run may have been trained anew
             file.add(folder, arcname="/".join(place))
         partial.replace(target)
-    except OSError as error:
-        raise ArtifactError(f"archives: cannot write {target} ({error.strerror or error})") from error
+    except (OSError, MemoryError) as error:
+        failed = cannot_write(target, error, field="archives")
+        clear(partial)
+        raise failed from error
     return target

@@ -1,16 +1,20 @@
 """Training: one function, `train`, from a configuration to a finished run; `train_together` for several seeds.
 
-It can be stopped at any moment and called again: it goes on after the last finished epoch, and on
-the CPU ends with the same numbers, bit for bit, as a run that was never stopped.
+It can be stopped at any moment and called again: it goes on after the last finished epoch. On the CPU it
+ends with the same numbers, bit for bit, as a run that was never stopped, where all its epochs are trained on
+one kind of processor, with the same number of threads and the same versions of this library and of torch.
+(The checkpoint sees to it that all are fused, or none.) Elsewhere the numbers differ by rounding; the
+summary's `segments` tell which epochs were trained where.
 """
 
 import contextlib
 import math
-import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -19,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vggkit import artifacts, fused
-from vggkit.artifacts import Run, RunPaths
+from vggkit.artifacts import ArtifactWarning, Run, RunPaths
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.data import Images, evaluation_batches, load
+from vggkit.folders import Given
 from vggkit.gradients import to_frame
 from vggkit.models import VGG, count_parameters
 from vggkit.trainer import Trainer, arithmetic, check_precision, one_step, process_settings, train_epoch
@@ -38,8 +43,8 @@ and None, and after each epoch with its row of metrics."""
 def train(
     config: RunConfig,
     *,
-    results: str | os.PathLike[str] = "results",
-    data: str | os.PathLike[str] | None = None,
+    results: Given = None,
+    data: Given = None,
     device: str | torch.device | None = None,
     fuse: bool | None = None,
     progress: Progress = lambda epoch, images, metrics: None,
@@ -48,11 +53,12 @@ def train(
 
     Args:
         config: what to train.
-        results: folder under which the run is left, see `artifacts`.
+        results: folder under which the run is left, see `artifacts`; by default as `folders.results_folder`.
         data: folder of the data set, see `data.load`.
         device: where to train; by default a CUDA GPU where there is one, else the CPU.
         fuse: compile BN, shortcut and activation into one pass, see `fused`; the numbers differ by
-            rounding. By default where torch.compile works and the run is long enough to gain by it.
+            rounding. By default where torch.compile works and the run is long enough to gain by it. A run
+            that goes on keeps what it was begun with.
         progress: told of every batch and epoch.
 
     Returns:
@@ -68,8 +74,8 @@ def train(
 def train_together(
     configs: Sequence[RunConfig],
     *,
-    results: str | os.PathLike[str] = "results",
-    data: str | os.PathLike[str] | None = None,
+    results: Given = None,
+    data: Given = None,
     device: str | torch.device | None = None,
     fuse: bool | None = None,
     progress: Progress = lambda epoch, images, metrics: None,
@@ -103,12 +109,32 @@ def train_together(
         if waiting:
             states = [artifacts.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
             splits = load(configs[0], data).to(device)
-            fuse = worth_fusing(configs[0], device) if fuse is None else fuse  # may take seconds, so after the checks
-            under_way = [Attempt(Trainer(c, splits, device, fuse=fuse), RunPaths.of(results, c)) for c in waiting]
+            begun = [_fusing(state, fuse, device) for state in states]
+            if None in begun and fuse is None:
+                fuse = worth_fusing(configs[0], device)  # may take seconds, so after the checks
+            fusing = [fuse if choice is None else choice for choice in begun]
+            under_way = [
+                Attempt(Trainer(config, splits, device, fuse=bool(choice)), RunPaths.of(results, config))
+                for config, choice in zip(waiting, fusing, strict=True)
+            ]
             for attempt, state in zip(under_way, states, strict=True):
                 attempt.load(state)
             finished |= _train_epochs(under_way, progress)
     return [finished[config] for config in configs]
+
+
+def _fusing(state: dict[str, Any] | None, asked: bool | None, device: torch.device) -> bool | None:
+    """Whether a run that goes on is to be fused: as it was begun, which old checkpoints do not tell (None)."""
+    begun = None if state is None else state.get("fused")
+    if begun is None:
+        return None
+    if asked is not None and asked != begun:
+        raise ConfigError(f"fuse: {asked} is not allowed for a run begun with {begun}; allowed: {begun}, or None")
+    if begun and not fused.available(device):
+        told = "torch.compile does not work here: epochs from now on are not fused, and differ by rounding"
+        warnings.warn(f"fuse: the run was begun with fused passes, but {told}", ArtifactWarning, stacklevel=4)
+        return False
+    return begun
 
 
 @dataclass
@@ -120,6 +146,8 @@ class Attempt:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "validation_accuracy": -1.0, "model": None})
+    segments: list[dict[str, Any]] = field(default_factory=list)
+    own: dict[str, Any] | None = None  # this process's segment, once it has finished an epoch
 
     @property
     def over(self) -> bool:
@@ -130,6 +158,7 @@ class Attempt:
         if state:
             self.trainer.load_state_dict(state)
             self.metrics, self.gradients, self.best = state["metrics"], state["gradients"], state["best"]
+            self.segments = state.get("segments") or [segment(self.trainer.config, len(self.metrics))]
 
     def record(self, row: dict[str, Any], values: Tensor) -> None:
         """Take an epoch's metrics and gradient statistics into the history and write the checkpoint."""
@@ -138,8 +167,14 @@ class Attempt:
         if not _diverged(self.metrics) and row["validation_accuracy"] > self.best["validation_accuracy"]:
             weights = {k: v.clone() for k, v in self.trainer.model.state_dict().items()}
             self.best = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"], "model": weights}
-        history = {"metrics": self.metrics, "gradients": self.gradients, "best": self.best}
-        state = {"config": self.trainer.config.to_dict(), **history, **self.trainer.state_dict()}
+        if self.own is None:
+            machine = {**self.trainer.machine, "fused": self.trainer.fused}
+            self.own = segment(self.trainer.config, row["epoch"], row["epoch"], machine)
+            self.segments.append(self.own)
+        self.own["last_epoch"] = row["epoch"]
+        history = {name: getattr(self, name) for name in ("metrics", "gradients", "best", "segments")}
+        state = {"config": self.trainer.config.to_dict(), "fused": self.trainer.fused}
+        state |= {**history, **self.trainer.state_dict()}
         artifacts.write_checkpoint(self.paths, state)
 
     def finish(self) -> Run:
@@ -147,10 +182,24 @@ class Attempt:
         trainer = self.trainer
         weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
         frame = to_frame(trainer.gradient_log.names, torch.stack(self.gradients))
-        run = Run(trainer.config, pd.DataFrame(self.metrics), frame, _summary(trainer, self.metrics, self.best))
+        summary = _summary(trainer, self.metrics, self.best) | {"segments": self.segments}
+        run = Run(trainer.config, pd.DataFrame(self.metrics), frame, summary)
         run = artifacts.write_run(self.paths, run, weights)
-        self.paths.checkpoint.unlink(missing_ok=True)
+        try:
+            self.paths.checkpoint.unlink(missing_ok=True)
+        except OSError as error:  # the run is finished all the same
+            what = f"{self.paths.checkpoint} is no longer needed, but cannot be removed ({error.strerror or error})"
+            warnings.warn(f"checkpoint: {what}", ArtifactWarning, stacklevel=2)
         return run
+
+
+def segment(
+    config: RunConfig, last: int, first: int = 1, machine: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Which epochs one process trained, and on what; without `machine`, as in old checkpoints, that is not known."""
+    known = {name: machine.get(name) for name in ("commit", "device", "threads", "fused")}
+    known["torch"] = machine.get("versions", {}).get("torch")
+    return {"first_epoch": first, "last_epoch": last, "precision": config.precision, **known}
 
 
 def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig, Run]:

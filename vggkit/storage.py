@@ -1,0 +1,182 @@
+"""Where one run's files lie, who holds them, and how a file is written: whole, or not at all.
+
+Every file of a run, and every checkpoint, goes through `write_file`; a results folder is proved writable
+by that same function before anything is trained.
+"""
+
+import errno
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vggkit.config import OneLineError, RunConfig
+from vggkit.folders import results_folder
+
+FULL = 2**20  # bytes: with less room than this a write that failed without a reason failed for want of room
+
+
+class ArtifactError(OneLineError):
+    """A run's files are damaged, in use, of another configuration, or cannot be written."""
+
+
+class InUseError(ArtifactError):
+    """Another process is training the run of this folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"results: another process is training {folder}; wait for it")
+        self.folder = folder
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where one run's files lie under a results folder."""
+
+    folder: Path
+    checkpoint: Path
+    lock: Path
+
+    @classmethod
+    def of(cls, results: str | os.PathLike[str] | None, config: RunConfig) -> "RunPaths":
+        """The paths of `config` under `results`, which `folders.results_folder` reads."""
+        root, place = results_folder(results), Path(*place_of(config))
+        working = root / ".checkpoints" / place
+        return cls(root / place, working / "checkpoint.pt", working / "lock")
+
+    @property
+    def partial(self) -> Path:
+        """The run's folder while it is being written; its name does not depend on who writes it."""
+        return self.folder.with_name(f".partial-{self.folder.name}")
+
+
+def place_of(config: RunConfig) -> tuple[str, str, str]:
+    """Suite, name and seed: the one place under a results folder where a run of `config` counts."""
+    return config.suite, config.name, f"seed-{config.seed}"
+
+
+@contextmanager
+def claim(paths: RunPaths) -> Iterator[None]:
+    """Hold the run for this process alone; the system lets go of it when the process ends.
+
+    What a killed process left half written of this run is removed, and then it is proved that both
+    folders can be written.
+
+    Raises:
+        InUseError: another process holds the run.
+        ArtifactError: the results folder cannot be written.
+    """
+    from filelock import FileLock, Timeout  # slow to import, and wanted by those alone who train
+
+    try:
+        for folder in (paths.folder.parent, paths.lock.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        paths.lock.touch()
+        mode = stat.S_IMODE(paths.lock.stat().st_mode)  # else older versions of filelock pass over the umask
+        lock = FileLock(paths.lock, timeout=0, mode=mode)
+        lock.acquire()
+    except Timeout:
+        raise InUseError(paths.folder) from None
+    except OSError as error:
+        raise cannot_write(paths.folder, error, "choose another folder") from None
+    try:
+        _prove_writable(paths)
+        yield
+    finally:
+        lock.release()
+
+
+def _prove_writable(paths: RunPaths) -> None:
+    trial = _partial_file(paths.checkpoint)
+    try:
+        clear(paths.partial)
+        paths.partial.mkdir()
+        for file in (paths.partial / "summary.json", trial):
+            write_file(file, b"{}")
+    except OSError as error:
+        raise cannot_write(paths.folder, error, "choose another folder") from None
+    finally:
+        clear(paths.partial)
+        clear(trial)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk. Raises OSError."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write or replace a file in one step: a killed process leaves the old one or the new one. Raises OSError."""
+    partial = _partial_file(path)
+    try:
+        write_file(partial, content)
+        partial.replace(path)
+    except BaseException:
+        clear(partial)
+        raise
+
+
+def _partial_file(path: Path) -> Path:
+    return path.with_suffix(".partial")
+
+
+def clear(path: Path) -> None:
+    """Remove a half-written file or folder, as far as the system lets us."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def make_folder(field: str, folder: Path) -> None:
+    """Make `folder` where it is missing.
+
+    Raises:
+        ArtifactError: it cannot be made; the message names `field`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{field}: cannot make folder {folder} ({error.strerror})") from error
+
+
+def cannot_write(
+    path: Path, error: BaseException, remedy: str = "mend it and call again", *, field: str = "results"
+) -> ArtifactError:
+    """One line on a write to `path` that failed, which says so where the disk is full. Call it before tidying up."""
+    return ArtifactError(f"{field}: cannot write {path} ({reason(error, path.parent)}); {remedy}")
+
+
+def reason(error: BaseException, folder: Path | None = None) -> str:
+    """Why reading or writing failed, in one line; `folder` is where it was written, for whoever does not say."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    words = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+    code = getattr(error, "errno", None)
+    full = code == errno.ENOSPC or bool(re.search(r"no space left|os error 28", str(error), re.I))
+    if folder and not full and code is None:
+        with suppress(OSError):
+            full = shutil.disk_usage(folder).free < FULL
+    return f"the disk is full: {words}" if full else words
+
+
+def aside(path: Path) -> Path:
+    """Where a damaged file or folder may be moved: beside it, under a name that no command takes for a run's."""
+    return path.with_name(f".aside-{path.name}")
+
+
+def check_same(found: RunConfig, wanted: RunConfig, place: Path) -> None:
+    """Raise ArtifactError, naming the fields that differ, unless both are the same configuration."""
+    old, new = found.to_dict(), wanted.to_dict()
+    different = [f"{name} {old[name]!r}, not {new[name]!r}" for name in old if old[name] != new[name]]
+    if different:
+        raise ArtifactError(
+            f"results: {place} holds a run of another configuration ({'; '.join(different)}); "
+            "give its settings, or choose another suite or results folder"
+        )
