@@ -25,14 +25,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
 
 from vggkit.config import ConfigError, OneLineError, RunConfig
+
+if TYPE_CHECKING:  # importing torch takes seconds, which reading runs does not need
+    import torch
 
 WEIGHTS = "weights.safetensors"
 REQUIRED = {"config.json", "metrics.csv", "gradients.parquet"}
@@ -97,7 +98,7 @@ def claim(paths: RunPaths) -> Iterator[None]:
         lock.release()
 
 
-def write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | None = None) -> Run:
+def write_run(paths: RunPaths, run: Run, weights: "Mapping[str, torch.Tensor] | None" = None) -> Run:
     """Write a finished run, with the network's weights, in one step; return it with its checksums.
 
     Raises:
@@ -110,13 +111,15 @@ def write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | N
         raise ArtifactError(f"results: cannot write {paths.folder} ({reason}); mend it and call again") from error
 
 
-def _write_run(paths: RunPaths, run: Run, weights: Mapping[str, torch.Tensor] | None) -> Run:
+def _write_run(paths: RunPaths, run: Run, weights: "Mapping[str, torch.Tensor] | None") -> Run:
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=paths.folder.parent))
     try:
         _write_json(partial / "config.json", run.config.to_dict())
         run.metrics.to_csv(partial / "metrics.csv", index=False)
         run.gradients.to_parquet(partial / "gradients.parquet", compression="zstd", index=False)
         if weights:
+            from safetensors.torch import save_file
+
             save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, partial / WEIGHTS)
         files = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
         summary = run.summary | {"files": files}
@@ -193,12 +196,14 @@ def read_finished(paths: RunPaths, config: RunConfig) -> Run | None:
     return run
 
 
-def read_weights(paths: RunPaths) -> dict[str, torch.Tensor]:
+def read_weights(paths: RunPaths) -> "dict[str, torch.Tensor]":
     """The network after the last epoch of a finished run, for `load_state_dict`.
 
     Raises:
         ArtifactError: the run left no weights, or they are damaged.
     """
+    from safetensors.torch import load_file
+
     file = paths.folder / WEIGHTS
     if not file.exists():
         raise ArtifactError(f"weights: {paths.folder} holds no {WEIGHTS}; train the run anew in another results folder")
@@ -248,6 +253,8 @@ def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
     Raises:
         ArtifactError: it cannot be written; the old one is still there.
     """
+    import torch
+
     partial = paths.checkpoint.with_suffix(".partial")
     try:
         torch.save(state, partial)
@@ -260,7 +267,7 @@ def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
         ) from error
 
 
-def read_checkpoint(paths: RunPaths, config: RunConfig, device: torch.device) -> dict[str, Any] | None:
+def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") -> dict[str, Any] | None:
     """The state of an unfinished run, or None where there is none.
 
     Raises:
@@ -268,6 +275,8 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: torch.device) ->
     """
     if not paths.checkpoint.exists():
         return None
+    import torch
+
     try:
         state = torch.load(paths.checkpoint, map_location=device, weights_only=True)
         found = RunConfig.from_dict(state["config"])

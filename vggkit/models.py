@@ -18,10 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggkit import fused
-from vggkit.config import INITIALISATIONS, NEGATIVE_SLOPE, NUM_CLASSES, ConfigError, RunConfig, check_depth
-
-NUM_FILTERS = 32
-NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
+from vggkit.config import (
+    INITIALISATIONS,
+    NEGATIVE_SLOPE,
+    NUM_CLASSES,
+    NUM_FILTERS,
+    NUM_STAGES,
+    ConfigError,
+    RunConfig,
+    check_depth,
+)
 
 
 def conv3x3(in_channels: int, bias: bool) -> nn.Conv2d:

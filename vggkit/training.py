@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vggkit import artifacts, fused
+from vggkit import artifacts, fused, machine
 from vggkit.artifacts import Run, RunPaths
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.data import Images, evaluation_batches, load
@@ -103,6 +103,7 @@ def train_together(
         if waiting:
             states = [artifacts.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
             splits = load(configs[0], data).to(device)
+            machine.warn_of_emulation(configs[0].precision, device)
             fuse = worth_fusing(configs[0], device) if fuse is None else fuse  # may take seconds, so after the checks
             under_way = [Attempt(Trainer(c, splits, device, fuse=fuse), RunPaths.of(results, c)) for c in waiting]
             for attempt, state in zip(under_way, states, strict=True):
