@@ -142,12 +142,13 @@ def evaluate(config: RunConfig, results: Path, data: str | None, device: str | N
         )
     weights = artifacts.read_weights(paths)
 
-    from vggkit import training  # torch takes seconds: not before the mistakes are told
+    from vggkit import machine, training  # torch takes seconds: not before the mistakes are told
     from vggkit.data import load
     from vggkit.models import VGG
 
     chosen = training.choose_device(device)
     splits = load(config, data).to(chosen)
+    machine.warn_of_emulation(config.precision, chosen)
     model = VGG.from_config(config)
     model.load_state_dict(weights)
     model.to(chosen)

@@ -3,11 +3,15 @@
 import contextlib
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from vggkit.config import OneLineError
+
+GRACE = 5.0  # seconds for a process to end by itself
 
 
 class ProcessError(OneLineError):
@@ -34,15 +38,23 @@ def in_own_process(function: Callable[..., Any], *arguments: Any, limit: float) 
         process.join()
         raise ProcessError(f"the process ended without an answer (exit code {process.exitcode})") from None
     finally:
-        process.kill()  # also where it answered: nothing is left for it to do
-        process.join()
+        _end(process)
         receiver.close()
     if failure:
         raise ProcessError(failure)
     return answer
 
 
+def _end(process: BaseProcess) -> None:
+    """End the process: asked first, so that it cleans up after itself, and killed where that does not help."""
+    process.terminate()
+    process.join(GRACE)
+    process.kill()
+    process.join()
+
+
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         sender.send((function(*arguments), ""))
     except Exception as error:  # told by the process that asked, in one line
