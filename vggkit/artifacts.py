@@ -119,7 +119,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     """
     import pandas as pd
 
-    folder = expanded(folder)
+    folder = expanded("folder", folder)
     with _blaming(folder / "summary.json"):
         summary = _parsed((folder / "summary.json").read_bytes())
         if isinstance(summary, dict) and OWN_SUM in summary and summary[OWN_SUM] != _summary_sha256(summary):
@@ -221,7 +221,7 @@ def load_weights(place: str | os.PathLike[str]) -> tuple[RunConfig, dict[str, "t
     Raises:
         ArtifactError: the run left no weights, or they are damaged or of another network.
     """
-    place = expanded(place)
+    place = expanded("weights", place)
     alone = place.is_file()
     file = place if alone else place / WEIGHTS
     if not file.exists():

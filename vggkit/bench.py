@@ -2,16 +2,17 @@
 
 Every way is timed in a process of its own, in rounds, one after another within each round, so that
 none inherits another's memory or thread settings and a machine's drift meets all of them. Ratios are
-taken within a round; medians over the rounds are shown.
+taken within a round; medians over the rounds are shown. What is multiplied and copied for the floor is as
+large as a time budget allows, and a process that has not answered by its deadline is killed.
 """
 
+import contextlib
+import functools
 import json
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,17 @@ from vggkit.config import RunConfig
 from vggkit.data import MEAN, PADDING, SIZE, STD, Images, load
 from vggkit.folders import expanded
 from vggkit.models import VGG
+from vggkit.process import ProcessError, in_own_process
 from vggkit.trainer import Trainer, capture, process_settings
 
 MODELS = ("vgg08", "vgg38_bn_rc")
 WARM_UP_STEPS = 5
-MATRIX = 4096  # a square product of this size runs at the machine's rate
+MATRIX = 4096  # a square product of this size runs at the machine's rate; the largest that is tried
+SMALLEST_MATRIX = 128
 COPY_BYTES = 2**28  # large beside every cache
+RATE_SECONDS = 2.0  # for finding one rate of the floor
+REPEATS = 10
+DEADLINE = 180.0  # seconds for starting a process, compiling and warming up, on the slowest machine
 
 
 @dataclass(frozen=True)
@@ -48,47 +54,85 @@ class Way:
     fuse: bool = False
     graph: bool = False
     runs: int = 1
+    emulated: bool = False
 
     @property
     def title(self) -> str:
         if self.plain:
             return "plain loop, float32"
-        extras = [", fused"] * self.fuse + [", graph"] * self.graph + [f", {self.runs} runs at once"] * (self.runs > 1)
+        extras = (
+            [" (emulated)"] * self.emulated
+            + [", fused"] * self.fuse
+            + [", graph"] * self.graph
+            + [f", {self.runs} runs at once"] * (self.runs > 1)
+        )
         return f"vggkit, {self.precision}{''.join(extras)}"
 
 
-def ways(device: torch.device) -> list[Way]:
-    """What is compared on this device, the plain loop of each model first."""
+def ways(device: torch.device, *, emulated: bool = False) -> list[Way]:
+    """What is compared on this device, the plain loop of each model first; what it emulates only if `emulated`."""
     on_gpu = device.type == "cuda"
     fuse = (False, True) if fused.available(device) else (False,)
+    slow = machine.emulates_bfloat16(device)
+    precisions = {"float32": False} | ({"tf32": False} if on_gpu else {})
+    if emulated or not slow:
+        precisions["bfloat16"] = slow
     chosen = []
     for model in MODELS:
         chosen.append(Way(model, plain=True))
-        for precision in ("float32", *(["tf32"] if on_gpu else []), "bfloat16"):
-            chosen += [Way(model, precision, fuse=f) for f in fuse]
+        for precision, mark in precisions.items():
+            chosen += [Way(model, precision, fuse=f, emulated=mark) for f in fuse]
             if on_gpu:
-                chosen += [Way(model, precision, fuse=f, graph=True) for f in fuse]
-                chosen += [Way(model, precision, fuse=fuse[-1], graph=True, runs=runs) for runs in (2, 5)]
+                chosen += [Way(model, precision, fuse=f, graph=True, emulated=mark) for f in fuse]
+                several = [Way(model, precision, fuse=fuse[-1], graph=True, runs=r, emulated=mark) for r in (2, 5)]
+                chosen += several
     return chosen
 
 
 def measure(
-    device: torch.device, seconds: float, rounds: int, tell: Callable[[str], None] = lambda line: None
+    device: torch.device,
+    seconds: float,
+    rounds: int,
+    tell: Callable[[str], None] = lambda line: None,
+    *,
+    emulated: bool = False,
 ) -> dict[str, Any]:
-    """Images/s of each way, in each of `rounds`, timed for `seconds`; with the share of the floor. Tells of each."""
-    chosen = ways(device)
+    """Images/s of each way, in each of `rounds`, timed for `seconds`; with the share of the floor. Tells of each.
+
+    A way that does not answer by the deadline is left out, and told. Precisions that this device emulates are
+    measured only where `emulated` asks for it, and marked.
+
+    Raises:
+        ProcessError: a plain loop or a floor, which the others are compared with, could not be measured.
+    """
+    chosen = ways(device, emulated=emulated)
+    if not emulated and machine.emulates_bfloat16(device):
+        tell("bfloat16 is emulated on this machine, and left out: --emulated measures it too")
     rates: dict[Way, list[float]] = {way: [] for way in chosen}
+    left_out: dict[Way, str] = {}
     for _ in range(rounds):
         for way in chosen:
-            rates[way].append(_in_own_process(_time, way, str(device), seconds))
-            tell(f"{way.model}, {way.title}: {rates[way][-1]:,.0f} images/s")
-    floors = {
-        key: _in_own_process(floor_seconds, *key, str(device))
-        for key in dict.fromkeys((way.model, way.precision) for way in chosen)
-    }
+            if way in left_out:
+                continue
+            title = f"{way.model}, {way.title}"
+            try:
+                rates[way].append(in_own_process(_time, way, str(device), seconds, limit=DEADLINE + 3 * seconds))
+                tell(f"{title}: {rates[way][-1]:,.0f} images/s")
+            except ProcessError as error:
+                if way.plain:
+                    raise ProcessError(f"bench: {title}: {error}") from error
+                left_out[way] = str(error)
+                tell(f"{title}: left out: {error}")
+    kept = [way for way in chosen if way not in left_out]
+    floors = {}
+    for key in dict.fromkeys((way.model, way.precision) for way in kept):
+        try:
+            floors[key] = in_own_process(floor_seconds, *key, str(device), limit=DEADLINE)
+        except ProcessError as error:
+            raise ProcessError(f"bench: the floor of {key[0]} in {key[1]}: {error}") from error
     rows = []
-    for way in chosen:
-        plain = next(p for p in chosen if p.plain and p.model == way.model)
+    for way in kept:
+        plain = next(p for p in kept if p.plain and p.model == way.model)
         ratio = statistics.median(rate / base for rate, base in zip(rates[way], rates[plain], strict=True))
         rate = statistics.median(rates[way])
         floor = floors[way.model, way.precision]
@@ -96,12 +140,9 @@ def measure(
             {"model": way.model, "loop": way.title, "images_per_second": rate, "ratio": ratio, "rounds": rates[way]}
             | {"floor_share": rate * floor["seconds"], "floor": floor, "way": asdict(way)}
         )
-    return {"batch_size": RunConfig().batch_size, "seconds": seconds, **_machine(device), "rows": rows}
-
-
-def _in_own_process(function: Any, *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+    reasons = [{"model": way.model, "loop": way.title, "reason": reason} for way, reason in left_out.items()]
+    settings = {"batch_size": RunConfig().batch_size, "seconds": seconds}
+    return settings | _machine(device) | {"rows": rows, "left_out": reasons}
 
 
 class PlainDataset(Dataset):
@@ -169,8 +210,11 @@ def _time(way: Way, device_name: str, seconds: float) -> float:
 
 
 def _rate(steps: Iterator[int], device: torch.device, seconds: float) -> float:
-    for _ in range(WARM_UP_STEPS):
+    start = time.perf_counter()
+    for step in range(WARM_UP_STEPS):
         next(steps)
+        if step and time.perf_counter() - start > seconds:  # the first may compile; after it, a slow machine is warm
+            break
     if device.type == "cuda":
         torch.cuda.synchronize()
     start, images = time.perf_counter(), 0
@@ -233,28 +277,40 @@ def count_activations(config: RunConfig) -> int:
 
 
 def _matrix_rate(precision: str, device: torch.device) -> float:
+    """Operations per second of a square product, of the largest size up to MATRIX that the budget allows."""
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    size = MATRIX if device.type == "cuda" else MATRIX // 2
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    return 2 * size**3 / _best(lambda: a @ a, device)
+    largest = MATRIX if device.type == "cuda" else MATRIX // 2
+    size, end = SMALLEST_MATRIX, time.perf_counter() + RATE_SECONDS
+    while True:
+        a = torch.randn(size, size, device=device, dtype=dtype)
+        product = functools.partial(torch.mm, a, a)
+        seconds = _seconds(product, device)
+        left = end - time.perf_counter()
+        if size < largest and 8 * 2 * seconds < left:  # twice the size is eight times the work
+            size *= 2
+            continue
+        repeats = max(0, min(REPEATS, int(left / seconds)))
+        return 2 * size**3 / min([seconds, *(_seconds(product, device) for _ in range(repeats))])
 
 
 def _copy_rate(device: torch.device) -> float:
     source = torch.ones(COPY_BYTES, device=device, dtype=torch.uint8)
     target = torch.ones_like(source)
-    return 2 * COPY_BYTES / _best(lambda: target.copy_(source), device)
+    end = time.perf_counter() + RATE_SECONDS
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < REPEATS and time.perf_counter() < end):
+        times.append(_seconds(functools.partial(target.copy_, source), device))
+    return 2 * COPY_BYTES / min(times)
 
 
-def _best(call: Any, device: torch.device, repeats: int = 10) -> float:
+def _seconds(call: Callable[[], Any], device: torch.device) -> float:
+    """Time of one call, finished on the device."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    times = []
-    for _ in range(repeats + 2):
-        wait()
-        start = time.perf_counter()
-        call()
-        wait()
-        times.append(time.perf_counter() - start)
-    return min(times[2:])
+    wait()
+    start = time.perf_counter()
+    call()
+    wait()
+    return time.perf_counter() - start
 
 
 def _machine(device: torch.device) -> dict[str, Any]:
@@ -264,16 +320,25 @@ def _machine(device: torch.device) -> dict[str, Any]:
 
 
 def write(path: Path, measured: dict[str, Any]) -> None:
-    """Write what `measure` returned as JSON, in one step."""
-    path = expanded(path)
+    """Write what `measure` returned as JSON, in one step.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    path = expanded("json", path)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(measured, indent=2) + "\n")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(measured, indent=2) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise ArtifactError(f"json: cannot write {path} ({error.strerror or error})") from error
 
 
 def check_writable(path: Path) -> None:
     """Raise ArtifactError unless a file can be written at `path`."""
-    path = expanded(path)
+    path = expanded("json", path)
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

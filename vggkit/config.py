@@ -32,6 +32,8 @@ class DatasetSize(NamedTuple):
 
 
 NUM_CLASSES = 100
+NUM_FILTERS = 32  # of every convolution
+NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
 NEGATIVE_SLOPE = 0.01  # of LeakyReLU
 NUM_FILTERS = 32  # of every convolution
 NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
@@ -126,6 +128,16 @@ class RunConfig:
     @property
     def blocks_per_stage(self) -> int:
         return (self.depth - 8) // 6
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the network, counted without building it; `models.VGG` is the network."""
+        weights, norm = 9 * NUM_FILTERS**2, 2 * NUM_FILTERS  # of a convolution of 3x3 between filters, of a BN
+        entry = 9 * 3 * NUM_FILTERS + norm
+        processing = 2 * weights + 2 * norm * self.batch_norm
+        reduction = 2 * (weights + NUM_FILTERS) + 2 * norm * self.batch_norm
+        linear = (NUM_FILTERS + 1) * NUM_CLASSES
+        return entry + NUM_STAGES * (self.blocks_per_stage * processing + reduction) + linear
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -23,7 +23,7 @@ def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Pa
     Raises:
         ArtifactError: a configuration has no finished run, or the notebooks are not in `source`.
     """
-    output, source = expanded(output), expanded(source)
+    output, source = expanded("output", output), expanded("source", source)
     results = results_folder(results)
     for notebook in (RUN, COMPARISON):
         if not (source / notebook).is_file():

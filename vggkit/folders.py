@@ -31,6 +31,24 @@ def data_is_named(given: Given = None) -> bool:
     return _named(given, DATA_VARIABLE) is not None
 
 
+def results_are_named(given: Given = None) -> bool:
+    """Whether somebody named the folder of results, so that it must be there."""
+    return _named(given, RESULTS_VARIABLE) is not None
+
+
+def expanded(field: str, path: str | os.PathLike[str]) -> Path:
+    """The path with `~` and `~name` as the home folders that they stand for.
+
+    Raises:
+        ConfigError: there is no such home folder; the message names `field`.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        allowed = "a path; ~ and ~name stand for home folders that exist"
+        raise ConfigError(f"{field}: {os.fspath(path)!r} is not allowed; allowed: {allowed}") from error
+
+
 def project_folder() -> Path:
     """The nearest folder from the working directory upwards that holds this project, else the working directory.
 
@@ -46,16 +64,4 @@ def _named(given: Given, variable: str) -> Path | None:
     """The folder that was given or that the variable names; an empty text names none."""
     name = os.fspath(given) if given is not None else ""
     name = name or os.environ.get(variable, "")
-    return expanded(name) if name else None
-
-
-def expanded(path: str | os.PathLike[str]) -> Path:
-    """The path with `~` replaced by the home folder.
-
-    Raises:
-        ConfigError: there is no such home folder.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise ConfigError(f"path: the home folder in {os.fspath(path)!r} is not known; write it out") from None
+    return expanded("results" if variable == RESULTS_VARIABLE else "data", name) if name else None

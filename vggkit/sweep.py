@@ -67,7 +67,7 @@ def sweep(
     """
     if minutes is not None and not 0 <= minutes < math.inf:
         raise ConfigError(f"minutes: {minutes!r} is not allowed; allowed: a finite number of at least 0")
-    kept = None if archives is None else expanded(archives)
+    kept = None if archives is None else expanded("archives", archives)
     if kept:
         make_folder("archives", kept)  # now, not after the first run
     end = None if minutes is None else time.monotonic() + 60 * minutes

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vggkit import artifacts, fused
+from vggkit import artifacts, fused, machine
 from vggkit.artifacts import ArtifactWarning, Run, RunPaths
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.data import Images, evaluation_batches, load
@@ -109,6 +109,7 @@ def train_together(
         if waiting:
             states = [artifacts.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
             splits = load(configs[0], data).to(device)
+            machine.warn_of_emulation(configs[0].precision, device)
             begun = [_fusing(state, fuse, device) for state in states]
             if None in begun and fuse is None:
                 fuse = worth_fusing(configs[0], device)  # may take seconds, so after the checks
