@@ -143,7 +143,7 @@ def _remedy(root: Path, *, download: bool) -> str:
     else:
         steps = []
     named = f"name a folder that holds {CIFAR100.base_folder}/ by --data or {DATA_VARIABLE}"
-    others = [] if download else [f"leave both out to have it downloaded to data/ of the project"]
+    others = [] if download else ["leave both out to have it downloaded to data/ of the project"]
     return ", ".join([*steps, named, *others, f"or {SYNTHETIC}"])
 
 
