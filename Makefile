@@ -17,7 +17,12 @@ export TORCHINDUCTOR_CACHE_DIR := $(CACHE)/inductor
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PAGE := book/_build/html/index.html
-SOURCES := $(shell find book vggkit results -type f -not -path '*/_build/*' -not -path '*/__pycache__/*' -not -path '*/.checkpoints/*' 2>/dev/null)
+# The sources of the last build without warnings, as old as its start: whatever changed since, be it that a file is
+# gone or came from elsewhere with its old time, has the whole book built anew.
+BUILT := book/_build/.complete
+FIND := find book vggkit results \( -name _build -o -name __pycache__ -o -name .checkpoints \) -prune -o -type f
+UNCHANGED := test -e $(BUILT) && $(FIND) -print | LC_ALL=C sort | cmp -s - $(BUILT) && \
+	test -z "$$($(FIND) -cnewer $(BUILT) -print -quit)"
 
 .PHONY: setup book test lint notebooks
 setup: $(VENV)/ready
@@ -35,12 +40,12 @@ endif
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-book: $(PAGE)
+book: $(VENV)/ready
+	@mkdir -p book/_build
+	@$(UNCHANGED) || { rm -f $(BUILT) && $(FIND) -print | LC_ALL=C sort > $(BUILT).new; }
+	$(BIN)/jupyter-book build book/ $$(test -e $(BUILT) || echo --all) -W --keep-going || { rm -f $(BUILT); false; }
+	@if test -e $(BUILT).new; then mv $(BUILT).new $(BUILT); fi
 	@echo "The book is built: open $(PAGE)"
-
-$(PAGE): $(VENV)/ready $(SOURCES)
-	$(BIN)/jupyter-book build book/ --all -W --keep-going
-	@touch $@
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
@@ -51,5 +56,4 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 
 notebooks: $(VENV)/ready
-	$(BIN)/jupytext --sync notebooks/*.py
 	$(BIN)/vggkit notebooks

@@ -27,15 +27,13 @@ from IPython.display import HTML
 
 from vggkit import figures, notebook, tables
 
-notebook.refuse_unknown(globals(), ("seed", "results"))
-folder = notebook.results_folder(results)
-runs = tables.representative_runs(folder, seed)
+every, runs = notebook.comparison(globals())
 
 # %% [markdown]
 # ## Table 1
 
 # %% tags=["hide-input"]
-HTML(tables.table1_html(tables.all_runs(folder)))
+HTML(tables.table1_html(every))
 
 # %% [markdown]
 # ## Accuracy and gradients

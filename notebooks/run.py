@@ -17,7 +17,7 @@
 # # A run, layer by layer
 #
 # One configuration: its settings, curves, gradient flow and final metrics. Rerun it with other
-# parameters; a finished run is loaded, anything else is trained.
+# parameters; a finished run is loaded, anything else is trained (in a suite of the book only if asked to).
 
 # %% tags=["parameters", "hide-input"]
 configuration: str = "vgg08"  # which row of Table 1 to start from: vgg08, vgg38, vgg38_bn, vgg38_rc, ...
@@ -38,7 +38,8 @@ schedule: str = None  # cosine, constant or cosine-per-batch
 weight_decay: float = None  # L2 penalty added to the gradient by Adam
 precision: str = None  # float32, tf32 (GPU) or bfloat16
 seed: int = None  # draws initial weights, batch order, augmentation, dropout
-data: str = None  # folder that holds cifar-100-python; else VGGKIT_DATA; else data/, downloaded once
+train: bool = None  # train what is not finished; None: yes, but not in a suite of the book, which may take hours
+data: str = None  # folder that holds cifar-100-python; else VGGKIT_DATA; else data/ of this project, downloaded once
 results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of this project
 
 # %% tags=["remove-cell"]

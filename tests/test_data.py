@@ -1,8 +1,15 @@
 """Images against torchvision's own transforms, and damaged files that must never be unpickled."""
 
+import hashlib
 import pickle
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -99,16 +106,174 @@ def test_missing_and_empty_folders_say_what_to_do(tmp_path: Path) -> None:
         load(RunConfig(), tmp_path)
 
 
-def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **settings: object) -> None:
-        raise OSError("no network")
+class Server:
+    """Counts who asks for the generated archive; `content` is what is sent, of `length` promised bytes."""
 
-    refuse.base_folder = "cifar-100-python"  # type: ignore[attr-defined]
-    monkeypatch.setattr(data, "CIFAR100", refuse)
+    def __init__(self, content: bytes) -> None:
+        self.content, self.length, self.asked = content, len(content), 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(outer.length))
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                outer.asked += 1
+                self.do_HEAD()
+                self.wfile.write(outer.content)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/cifar-100-python.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small data set in CIFAR-100's layout, and its archive beside it."""
+    root = tmp_path_factory.mktemp("generated")
+    files = root / "cifar-100-python"
+    files.mkdir()
+    rng = np.random.default_rng(0)
+    for name, per_class in (("train", 26), ("test", 1)):
+        labels = list(range(100)) * per_class
+        pixels = rng.integers(0, 2, (len(labels), 3072), dtype=np.uint8)
+        (files / name).write_bytes(pickle.dumps({"data": pixels, "fine_labels": labels}))
+    (files / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(label) for label in range(100)]}))
+    with tarfile.open(root / "cifar-100-python.tar.gz", "w:gz") as archive:
+        archive.add(files, "cifar-100-python")
+    return root
+
+
+@pytest.fixture
+def server(generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The source of the download, in an empty working directory where nobody has named a folder of data."""
+
+    def md5(path: Path) -> str:
+        return hashlib.md5(path.read_bytes()).hexdigest()
+
+    files, archive = generated / "cifar-100-python", generated / "cifar-100-python.tar.gz"
+    source = Server(archive.read_bytes())
+
+    class Generated(data.CIFAR100):
+        url, tgz_md5 = source.url, md5(archive)
+        train_list = [["train", md5(files / "train")]]  # noqa: RUF012
+        test_list = [["test", md5(files / "test")]]  # noqa: RUF012
+        meta = {"filename": "meta", "key": "fine_label_names", "md5": md5(files / "meta")}  # noqa: RUF012
+
+    monkeypatch.setattr(data, "CIFAR100", Generated)
     monkeypatch.delenv("VGGKIT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"could not be downloaded .*no network.*synthetic"):
-        load(RunConfig())
+    thread = threading.Thread(target=source.http.serve_forever, daemon=True)
+    thread.start()
+    yield source
+    source.http.shutdown()
+    source.http.server_close()
+
+
+FEW = RunConfig(train_images_per_class=1, batch_size=100)
+
+
+def left_behind(how: str, generated: Path, root: Path) -> None:
+    """Bring `root` into a state in which interrupted downloads and copies leave a folder."""
+    files, archive = root / "cifar-100-python", root / "cifar-100-python.tar.gz"
+    shutil.copytree(generated, root)
+    if how == "nothing":
+        shutil.rmtree(root)
+    if how in ("empty folder", "archive alone", "half an archive"):
+        shutil.rmtree(files)
+    if how == "empty folder":
+        files.mkdir()
+    if how in ("empty folder", "file missing", "meta missing"):
+        archive.unlink()
+    if how in ("half an archive", "half an archive, file missing"):
+        archive.write_bytes(archive.read_bytes()[:1000])
+    if how in ("file missing", "archive, file missing", "half an archive, file missing"):
+        (files / "train").unlink()
+    if how == "archive, file short":
+        (files / "test").write_bytes((files / "test").read_bytes()[:1000])
+    if how == "meta missing":
+        (files / "meta").unlink()
+
+
+WITHOUT_NETWORK = ("archive alone", "archive, file missing", "archive, file short")
+STATES = (
+    "nothing", "empty folder", "file missing", "meta missing", "half an archive", "half an archive, file missing",
+    *WITHOUT_NETWORK,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_what_an_interrupted_download_left_is_completed(state: str, server: Server, generated: Path) -> None:
+    left_behind(state, generated, Path("data"))
+    assert len(load(FEW).train) == 100
+    asked = server.asked
+    assert bool(asked) == (state not in WITHOUT_NETWORK)
+    load(FEW)
+    assert server.asked == asked  # once is enough
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_folder_that_somebody_named_is_left_as_it_is_and_the_advice_leads_on(
+    state: str, server: Server, generated: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "named"
+    left_behind(state, generated, root)
+    before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
+    with pytest.raises(DataError) as error:
+        load(FEW, root)
+    message = str(error.value)
+    assert "\n" not in message and "delete" not in message
+    assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
+    assert server.asked == 0
+    if "archive alone" in state:
+        assert f"unpack {root / 'cifar-100-python.tar.gz'}" in message
+    elif (root / "cifar-100-python").is_dir():
+        assert f"move {root / 'cifar-100-python'} aside" in message
+
+
+@pytest.mark.parametrize("fault", ["cut short", "other content", "no server", "a file in the way", "disk"])
+def test_failed_download_says_what_to_do(fault: str, server: Server, generated: Path, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    if fault == "cut short":
+        server.content = server.content[:1000]
+    if fault == "other content":
+        server.content, server.length = b"<html>", 6
+    if fault == "no server":
+        monkeypatch.setattr(data.CIFAR100, "url", "http://127.0.0.1:9/nobody-listens")
+    if fault == "a file in the way":
+        Path("data").mkdir()
+        Path("data/cifar-100-python").touch()
+    if fault == "disk":
+
+        def full(*arguments: object, **settings: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(data, "download_and_extract_archive", full)
+    with pytest.raises(DataError, match=r"could not be downloaded .*synthetic") as error:
+        load(FEW)
+    assert "\n" not in str(error.value)
+    assert "leave both out" not in str(error.value)  # they were left out
+    assert ("move " in str(error.value)) == (fault == "a file in the way")
+
+
+def test_normalisation_is_called_what_it_is_and_stated_as_it_is_done() -> None:
+    page = " ".join((Path(__file__).parent.parent / "book/experiments.md").read_text().split())
+    for constants in (data.MEAN, data.STD):
+        assert ", ".join(f"{value:.4f}" for value in constants) in page
+    assert "common in code for CIFAR" in page
+    assert "mean and standard deviation of each channel" not in page
+
+
+def test_normalisation_constants_are_not_the_images_own(cifar100_folder: Path) -> None:
+    pixels = load(RunConfig(), cifar100_folder).train.pixels.double() / 255
+    page = " ".join((Path(__file__).parent.parent / "book/experiments.md").read_text().split())
+    for constants, own in ((data.MEAN, pixels.mean((0, 1, 2))), (data.STD, pixels.std((0, 1, 2)))):
+        assert ", ".join(f"{value:.3f}" for value in own) in page
+        assert max(abs(own - torch.tensor(constants))) > 0.005
 
 
 def test_real_images_have_the_stated_counts(cifar100_folder: Path) -> None:

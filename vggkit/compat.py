@@ -40,6 +40,6 @@ def import_torchvision() -> None:
 import_torchvision()
 from torchvision import transforms  # noqa: E402
 from torchvision.datasets import CIFAR100  # noqa: E402
-from torchvision.datasets.utils import check_integrity  # noqa: E402
+from torchvision.datasets.utils import check_integrity, download_and_extract_archive  # noqa: E402
 
-__all__ = ["CIFAR100", "check_integrity", "transforms"]
+__all__ = ["CIFAR100", "check_integrity", "download_and_extract_archive", "transforms"]

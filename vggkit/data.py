@@ -7,29 +7,31 @@ channels_last layout, the one in which convolutions are fastest.
 import functools
 import hashlib
 import os
+import tarfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from http.client import HTTPException
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Tensor
 
-from vggkit.compat import CIFAR100, check_integrity
+from vggkit.compat import CIFAR100, check_integrity, download_and_extract_archive
 from vggkit.config import DATASETS, NUM_CLASSES, OneLineError, RunConfig
 from vggkit.folders import DATA_VARIABLE, data_folder, data_is_named
 
-MEAN = (0.4914, 0.4822, 0.4465)  # of the training images' channels, in [0, 1]
+# The constants that are common in code for CIFAR, taken over from the report's framework, so that the networks
+# see what the report's saw. CIFAR-100's own are about 0.507, 0.487, 0.441 and 0.267, 0.256, 0.276.
+MEAN = (0.4914, 0.4822, 0.4465)  # subtracted from the channels red, green and blue, which lie in [0, 1]
 STD = (0.2023, 0.1994, 0.2010)
 PADDING = 4
 SIZE = 32
-HELP = (
-    f"give a folder that holds cifar-100-python/ by --data or {DATA_VARIABLE}, leave both out to download to "
-    "data/, or train on --dataset synthetic, which needs no files"
-)
+SYNTHETIC = "train on --dataset synthetic, which needs no files"
 
 
 class DataError(OneLineError):
@@ -69,8 +71,9 @@ class Splits:
 def load(config: RunConfig, folder: str | os.PathLike[str] | None = None) -> Splits:
     """The images a run trains, validates and tests on.
 
-    CIFAR-100 is read from `folder`, else from the folder named by VGGKIT_DATA, else from ./data,
-    where it is downloaded once.
+    CIFAR-100 is read from `folder`, else from the folder named by VGGKIT_DATA, else from data/ of the
+    project. There alone, where nobody named a folder, it is downloaded where it is missing, and what
+    an interrupted download left is completed; a folder that somebody named is only read.
 
     Raises:
         DataError: the files are missing or damaged, or the download failed.
@@ -97,32 +100,71 @@ def split(labels: Tensor, split_seed: int, validation: int, train: int) -> tuple
 
 
 def _cifar100(root: Path, *, download: bool) -> tuple[Images, Images]:
-    files = root / CIFAR100.base_folder
-    if not download and not root.is_dir():
-        raise DataError(f"data: no folder {root}; {HELP}")
-    if download and not files.is_dir():
-        _download(root)
-    # The files are pickles, which run code when they are read: nothing is read before its sum holds.
-    sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
-    for name, md5 in sums:
-        if not (files / name).is_file():
-            raise DataError(f"data: {files / name} is missing; {HELP}")
-        if not check_integrity(str(files / name), md5):
-            raise DataError(f"data: {files / name} is damaged (its MD5 is not {md5}); delete it, then {HELP}")
-    parts = []
-    for train in (True, False):
-        source = CIFAR100(root, train=train)
-        parts.append(Images(torch.from_numpy(source.data), torch.tensor(source.targets)))
+    try:
+        if download and _fault(root):
+            _download(root)
+        # The files are pickles, which run code when they are read: nothing is read before its sum holds.
+        if fault := _fault(root):
+            raise DataError(f"data: {fault}; {_remedy(root, download=download)}")
+        parts = []
+        for train in (True, False):
+            source = CIFAR100(root, train=train)
+            parts.append(Images(torch.from_numpy(source.data), torch.tensor(source.targets)))
+    except OSError as error:
+        raise DataError(
+            f"data: {root} cannot be read ({_reason(error)}); {_remedy(root, download=download)}"
+        ) from error
     return parts[0], parts[1]
 
 
+def _fault(root: Path) -> str | None:
+    """What keeps the data set from being read from `root`, or None where it is whole."""
+    files = root / CIFAR100.base_folder
+    sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
+    if not root.is_dir():
+        return f"no folder {root}"
+    if not files.is_dir():
+        return f"{files} is missing"
+    for name, md5 in sums:
+        if not (files / name).is_file():
+            return f"{files / name} is missing"
+        if not check_integrity(str(files / name), md5):
+            return f"{files / name} is damaged (its MD5 is not {md5})"
+    return None
+
+
+def _remedy(root: Path, *, download: bool) -> str:
+    """What the user can do about a fault, in the order of effort; never what has just been tried."""
+    files, archive = root / CIFAR100.base_folder, root / CIFAR100.filename
+    if files.exists():
+        steps = [f"move {files} aside" + (" and try again" if download else " and put a whole copy in its place")]
+    elif archive.is_file():
+        steps = [f"unpack {archive} where it lies"]
+    else:
+        steps = []
+    named = f"name a folder that holds {CIFAR100.base_folder}/ by --data or {DATA_VARIABLE}"
+    others = [] if download else ["leave both out to have it downloaded to data/ of the project"]
+    return ", ".join([*steps, named, *others, f"or {SYNTHETIC}"])
+
+
 def _download(root: Path) -> None:
+    """Complete the data set in `root` from the archive beside it, which is downloaded unless it is there and whole."""
     try:
-        with redirect_stdout(StringIO()):
-            CIFAR100(root, download=True)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"data: CIFAR-100 could not be downloaded to {root} ({reason}); {HELP}") from error
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".download.lock"), redirect_stdout(StringIO()):
+            if _fault(root):  # another process may have completed it meanwhile, and may be reading it
+                download_and_extract_archive(
+                    CIFAR100.url, str(root), filename=CIFAR100.filename, md5=CIFAR100.tgz_md5
+                )  # not CIFAR100(root, download=True), which takes a folder without its file meta for whole
+    except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError) as error:
+        raise DataError(
+            f"data: CIFAR-100 could not be downloaded to {root} ({_reason(error)}); try again, put "
+            f"{CIFAR100.filename} from elsewhere into {root}, {_remedy(root, download=True)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _synthetic(seed: int = 0) -> tuple[Images, Images]:

@@ -3,13 +3,14 @@
 Text and axes are drawn in a placeholder colour that becomes `currentColor`, so they follow the page.
 """
 
+import base64
 import html
 import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import matplotlib as mpl
@@ -18,28 +19,43 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from PIL import Image
 
 INK = "#010203"  # stands for the page's own text colour
 NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
+DOTS_PER_INCH, COLOURS = 120, 64  # of the image for pages that know no SVG
 PANEL = 4.6  # width of one of two panels, in inches
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Figure:
-    """An SVG for each panel, with a caption that can be read alone; shown by notebooks and by the book."""
+    """An SVG for each panel, with a caption that can be read alone; shown by notebooks and by the book.
+
+    Pages that know HTML show the SVG; others, such as LaTeX's, show `png`; text alone is what the figure says.
+    """
 
     svg: str
     caption: str
     description: str
+    png: bytes = b""
 
     def titled(self, label: str) -> "Figure":
         """The same, its caption preceded by `label`, such as "Figure 1"."""
-        return Figure(self.svg, f"<b>{html.escape(label)}.</b> {self.caption}", self.description)
+        return replace(self, caption=f"<b>{html.escape(label)}.</b> {self.caption}")
+
+    def __repr__(self) -> str:
+        caption = html.unescape(re.sub(r"<[^>]*>", "", self.caption))
+        return f"[Figure: {self.description.rstrip('.')}. {caption}]"
 
     def _repr_html_(self) -> str:
         drawing = f'<div role="img" aria-label="{html.escape(self.description)}" {self.svg.removeprefix("<div ")}'
         caption = f'<figcaption style="font-size:0.9em;color:inherit">{self.caption}</figcaption>'
         return f'<figure class="vggkit-figure" style="margin:1.5em 0">{drawing}{caption}</figure>'
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """All forms at once, so that IPython makes none of its own."""
+        image = {"image/png": base64.b64encode(self.png).decode()} if self.png else {}
+        return {"text/html": self._repr_html_(), **image, "text/plain": repr(self)}
 
 
 @contextmanager
@@ -54,9 +70,23 @@ def drawing(*widths: float, height: float = 3.4) -> Iterator[list[Axes]]:
 def finish(axes: Sequence[Axes], caption: str, description: str) -> Figure:
     """The figure of all `axes`, drawn."""
     panels = "".join(_panel(ax) for ax in axes)
-    return Figure(
-        f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start">{panels}</div>', caption, description
-    )
+    svg = f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start">{panels}</div>'
+    return Figure(svg, caption, description, _image(axes))
+
+
+def _image(axes: Sequence[Axes]) -> bytes:
+    """All panels side by side as one PNG on white, in few colours: a page holds it beside the SVG."""
+    panels = []
+    for ax in axes:
+        buffer = io.BytesIO()
+        canvas_of(ax).savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+        panels.append(Image.open(buffer).convert("RGB"))
+    whole = Image.new("RGB", (sum(panel.width for panel in panels), max(panel.height for panel in panels)), "white")
+    for place, panel in enumerate(panels):
+        whole.paste(panel, (sum(before.width for before in panels[:place]), 0))
+    buffer = io.BytesIO()
+    whole.quantize(COLOURS).save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
 
 
 def _panel(ax: Axes) -> str:

@@ -11,7 +11,9 @@ import nbformat
 import papermill
 
 from vggkit.artifacts import ArtifactError, make_folder
+from vggkit.book import METADATA, shown_runs
 from vggkit.folders import RESULTS_VARIABLE, expanded, results_folder
+from vggkit.pairing import bring_together
 from vggkit.tables import FULL, TITLES, representative_runs
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
@@ -20,12 +22,16 @@ RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
 def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Path, source: Path) -> Iterator[Path]:
     """Execute the run notebook for each configuration and then the comparison; yield each page.
 
+    Notebooks that lie beside their text are brought up to date with it first.
+
     Raises:
-        ArtifactError: a configuration has no finished run, or the notebooks are not in `source`.
+        ArtifactError: a configuration has no finished run, the notebooks are not in `source`, or a notebook
+            and its text were both edited.
     """
     output, source = expanded("output", output), expanded("source", source)
     results = results_folder(results)
     for notebook in (RUN, COMPARISON):
+        bring_together(source / notebook)
         if not (source / notebook).is_file():
             raise ArtifactError(f"source: no {notebook} in {source}; name the folder of the notebooks")
     runs = representative_runs(results)
@@ -41,9 +47,9 @@ def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Pa
     yield _page(source / COMPARISON, output / COMPARISON, results, {})
 
 
-def _page(source: Path, page: Path, results: str | os.PathLike[str], parameters: dict[str, Any]) -> Path:
+def _page(source: Path, page: Path, results: Path, parameters: dict[str, Any]) -> Path:
     before = os.environ.get(RESULTS_VARIABLE)
-    os.environ[RESULTS_VARIABLE] = str(Path(results).resolve())  # the kernel inherits it
+    os.environ[RESULTS_VARIABLE] = str(results.resolve())  # the kernel inherits it
     try:
         with tempfile.TemporaryDirectory() as folder:
             executed = Path(folder, page.name)
@@ -58,6 +64,7 @@ def _page(source: Path, page: Path, results: str | os.PathLike[str], parameters:
         else:
             os.environ[RESULTS_VARIABLE] = before
     clean(notebook)
+    notebook.metadata[METADATA] = {"runs": shown_runs(results, page.stem)}
     partial = page.with_suffix(".partial")
     nbformat.write(notebook, partial)
     partial.replace(page)

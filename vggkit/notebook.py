@@ -1,35 +1,137 @@
 """What the notebooks call: read their parameters strictly, find or train the run, describe it."""
 
 import ast
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 
-from vggkit.artifacts import Run, RunPaths, segments
-from vggkit.config import RunConfig, check_name
-from vggkit.folders import results_folder
-from vggkit.tables import TITLES, is_full, run_settings
+from vggkit import folders
+from vggkit.artifacts import ArtifactError, Run, RunPaths, check_same, read_run, segments
+from vggkit.config import SUITES, ConfigError, RunConfig, check_name
+from vggkit.markup import as_markdown
+from vggkit.tables import TITLES, all_runs, is_full, representative_runs, run_settings
 from vggkit.training import train
 
 SETTINGS = tuple(field.name for field in fields(RunConfig))
-PARAMETERS = ("configuration", *SETTINGS, "data", "results")
+PARAMETERS = ("configuration", *SETTINGS, "train", "data", "results")
 INJECTED = "# Parameters\n"  # how Papermill's injected cell begins
+_TYPES = get_type_hints(RunConfig)
 
 
 def run(variables: Mapping[str, Any]) -> Run:
-    """The run that the parameters in the notebook's `variables` name, trained where it is not finished.
+    """The run that the parameters in the notebook's `variables` name: the finished one, else trained now.
 
-    A wrong parameter ends the notebook with a one-line error.
+    What is finished is loaded, in the precision in which it was trained unless one is asked for. In a suite
+    of the book, where a finished run is expected, and where `train` is false, nothing is trained unasked:
+    a run may take hours. A wrong parameter ends the notebook with a one-line error.
 
     Raises:
-        ConfigError, data.DataError, artifacts.ArtifactError: as `training.train`.
+        ConfigError, data.DataError, artifacts.ArtifactError: as `training.train`; ArtifactError also where
+            there is no finished run and none is to be trained.
     """
     refuse_unknown(variables, PARAMETERS)
-    settings = {name: variables[name] for name in SETTINGS if variables.get(name) is not None}
-    config = RunConfig.named(variables["configuration"], **settings)
-    return train(config, results=results_folder(variables.get("results")), data=variables.get("data"))
+    config, wanted = configuration(variables), _flag("train", variables.get("train"))
+    results, data = results_folder(variables.get("results")), text("data", variables.get("data"))
+    place = RunPaths.of(results, config).folder
+    if place.exists():
+        found = read_run(place)
+        asked = setting("precision", variables.get("precision")) is not None
+        check_same(found.config, config if asked else replace(config, precision=found.config.precision), place)
+        if found.config != config:
+            print(
+                f"Loaded the finished run in {place}, which was trained in {found.config.precision}; for another "
+                f"precision name it and another suite, as in: -p precision {config.precision} -p suite local"
+            )
+        return found
+    if wanted or (wanted is None and config.suite not in SUITES):
+        return train(config, results=results, data=data)
+    raise ArtifactError(
+        f"results: no finished run in {place}; to train it, which may take hours, give -p train true, "
+        "or name the folder that holds it: -p results FOLDER"
+    )
+
+
+def comparison(variables: Mapping[str, Any]) -> tuple[dict[str, list[Run]], dict[str, Run]]:
+    """All finished runs that the book shows, by configuration, and of each configuration the one of `seed`.
+
+    Raises:
+        ConfigError: a parameter in the notebook's `variables` is unknown or unusable.
+        ArtifactError: there is no such run.
+    """
+    refuse_unknown(variables, ("seed", "results"))
+    seed, results = setting("seed", variables.get("seed")) or 0, results_folder(variables.get("results"))
+    RunConfig(seed=seed)  # checks it
+    every, chosen = all_runs(results), representative_runs(results, seed)
+    if not chosen:
+        seeds = sorted({run.config.seed for group in every.values() for run in group})
+        there = f"finished are seeds {', '.join(map(str, seeds))}" if seeds else "name the folder that holds some"
+        raise ArtifactError(f"results: no finished run with seed {seed} in {results}; {there}")
+    return every, chosen
+
+
+def results_folder(given: Any = None) -> Path:
+    """The folder of results that a parameter names, else the default, see `folders`.
+
+    Raises:
+        ConfigError: the parameter is no text.
+    """
+    return folders.results_folder(text("results", given))
+
+
+def configuration(variables: Mapping[str, Any]) -> RunConfig:
+    """The configuration that the parameters in the notebook's `variables` name.
+
+    Raises:
+        ConfigError: a parameter is unusable.
+    """
+    settings = {name: setting(name, variables.get(name)) for name in SETTINGS}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return RunConfig.named(str(text("configuration", variables.get("configuration"))), **given)
+
+
+def setting(name: str, value: Any) -> Any:
+    """A field's value as Papermill delivered it, read by the field's type; None is the configuration's own.
+
+    Papermill guesses types: `2024` comes as a number though a suite's name is text, YAML's `1e-2` and the
+    command line's `true` come as text.
+
+    Raises:
+        ConfigError: it is no value of the field's type.
+    """
+    kinds = get_args(_TYPES[name]) or (_TYPES[name],)
+    if str in kinds:
+        return text(name, value)
+    if isinstance(value, str):
+        return None if value.lower() == "none" else RunConfig.from_text(name, value)
+    return value
+
+
+def text(name: str, value: Any) -> str | None:
+    """A parameter that is text; an integer is taken for its digits.
+
+    Raises:
+        ConfigError: it came as something else, of which the text cannot be told any more: `1e3`, `True`.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    raise ConfigError(f"{name}: {value!r} is not allowed; allowed: text (papermill -r {name} TEXT takes it as it is)")
+
+
+def _flag(name: str, value: Any) -> bool | None:
+    words = {"true": True, "false": False, "none": None}
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ConfigError(f"{name}: {value!r} is not allowed; allowed: true, false or none")
 
 
 def refuse_unknown(variables: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -41,14 +143,14 @@ def refuse_unknown(variables: Mapping[str, Any], known: Iterable[str]) -> None:
         if cell.startswith(INJECTED):
             for statement in ast.parse(cell).body:
                 for target in getattr(statement, "targets", []):
-                    check_name("parameter", target.id, known)
+                    check_name("parameter", ast.unparse(target), known)
 
 
 def heading(run: Run) -> str:
     """In a sentence: what the run is, and whether it is one of Table 1's full runs."""
     kind = "the settings of Table 1" if is_full(run) else "**not a full run of Table 1**"
     state = " **Diverged: the loss was not finite.**" if run.summary["diverged"] else ""
-    name = TITLES.get(run.config.name, run.config.name)
+    name = as_markdown(TITLES.get(run.config.name, run.config.name))
     return f"**{name}**, suite `{run.config.suite}`: {run_settings(run)} ({kind}).{state}"
 
 

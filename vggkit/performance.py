@@ -1,7 +1,9 @@
 """What the page on performance shows: measured speeds, and whether a faster precision changes the curves."""
 
 import json
+import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,24 +13,55 @@ import pandas as pd
 from scipy import stats
 
 from vggkit.artifacts import ArtifactError, Run, find_runs
+from vggkit.config import PRECISIONS
+from vggkit.markup import as_html, as_markdown
 from vggkit.tables import TITLES
 
 PRECISION_SUITES = "preview", "preview-float32"
 SPLITS = ("train", "validation")
+FLOOR = ("operations", "bytes", "operations_per_second", "bytes_per_second")
 
 
 def read_bench(path: Path) -> dict[str, Any]:
     """What `vggkit bench --json` wrote.
 
     Raises:
-        ArtifactError: there is no such file, or it cannot be read.
+        ArtifactError: there is no such file, or it cannot be read, or a value has the wrong type.
     """
     try:
-        measured: dict[str, Any] = json.loads(path.read_text())
-        bench_html(measured), bench_method(measured)  # now, not in the middle of a page
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"bench: {path} cannot be read; make it anew: vggkit bench --json {path}") from error
+        measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _check_bench(measured)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if isinstance(error, OSError | ValueError) else "not as it was written"
+        raise ArtifactError(
+            f"bench: {path} cannot be read ({reason}); make it anew: vggkit bench --json {path}"
+        ) from error
     return measured
+
+
+def _check_bench(measured: dict[str, Any]) -> None:
+    """Raise ValueError (or what looking up in something else raises) unless all that a page shows is of its type."""
+
+    def check(holds: object, what: str) -> None:
+        if not holds:
+            raise ValueError(what)
+
+    check(isinstance(measured["machine"], str), "machine is no text")
+    commit = measured["commit"]
+    check(commit is None or re.fullmatch("[0-9a-f]{7,64}", commit), "commit is no checksum")
+    check(isinstance(measured["rows"], list) and measured["rows"], "rows is no list of rows")
+    numbers = [(name, measured[name]) for name in ("batch_size", "seconds")]
+    for row in measured["rows"]:
+        check(row["model"] in TITLES, "a row's model is none of Table 1")
+        check(isinstance(row["loop"], str), "a row's loop is no text")
+        check(row["way"]["precision"] in PRECISIONS, f"a row's precision is none of {', '.join(PRECISIONS)}")
+        check(isinstance(row["rounds"], list) and row["rounds"], "a row's rounds is no list of numbers")
+        numbers += [("rounds", rate) for rate in row["rounds"]]
+        numbers += [(name, row[name]) for name in ("images_per_second", "ratio", "floor_share")]
+        numbers += [(name, row["floor"][name]) for name in FLOOR]
+    for name, value in numbers:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        check(number and math.isfinite(value) and value > 0, f"{name} is no finite number above 0")
 
 
 def bench_html(measured: dict[str, Any]) -> str:
@@ -38,10 +71,9 @@ def bench_html(measured: dict[str, Any]) -> str:
         cells = f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}", f"{row['floor_share']:.0%}"
         numbers = "".join(f"<td>{cell}</td>" for cell in cells)
         first = models.index(row["model"]) == place
-        span = (
-            f"<th scope='rowgroup' rowspan='{models.count(row['model'])}'>{TITLES[row['model']]}</th>" if first else ""
-        )
-        body.append(f"<tr>{span}<td class='text'>{row['loop']}</td>{numbers}</tr>")
+        title = as_html(TITLES[row["model"]])
+        span = f"<th scope='rowgroup' rowspan='{models.count(row['model'])}'>{title}</th>" if first else ""
+        body.append(f"<tr>{span}<td class='text'>{as_html(row['loop'])}</td>{numbers}</tr>")
     head = "".join(f"<th scope='col'>{title}</th>" for title in ("loop", "images/s", "× plain loop", "of the floor"))
     return (
         f"<div class='vggkit-table'><table><thead><tr><th scope='col'>model</th>{head}</tr></thead>"
@@ -50,7 +82,7 @@ def bench_html(measured: dict[str, Any]) -> str:
 
 
 def bench_method(measured: dict[str, Any]) -> str:
-    """In sentences: machine, settings, and the counts and rates behind the floor."""
+    """In sentences, as Markdown: machine, settings, and the counts and rates behind the floor."""
     rows = measured["rows"]
     rounds = len(rows[0]["rounds"])
     floors = {row["way"]["precision"]: row["floor"] for row in rows}
@@ -63,9 +95,9 @@ def bench_method(measured: dict[str, Any]) -> str:
         for title, floor in counts.items()
     )
     copy = max(row["floor"]["bytes_per_second"] for row in rows) / 1e9
-    commit = (measured["commit"] or "unknown")[:12]
+    commit, machine = (measured["commit"] or "unknown")[:12], as_markdown(measured["machine"])
     return (
-        f"Training steps at batch size {measured['batch_size']} on {measured['machine']}; medians over {rounds} rounds "
+        f"Training steps at batch size {measured['batch_size']} on {machine}; medians over {rounds} rounds "
         f"of {measured['seconds']:g} seconds; commit `{commit}`. One image needs, in a step, at least: {needs}. "
         f"Measured rates: matrix product {rates}; copy up to {copy:,.0f} GB/s."
     )

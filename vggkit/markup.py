@@ -1,0 +1,14 @@
+"""Text from outside, such as a processor's name in a file, on its way into a page: the one place that escapes it."""
+
+import html
+import re
+
+
+def as_html(text: object) -> str:
+    """`text` as HTML that shows it and does nothing else, inside an element or a quoted attribute."""
+    return html.escape(str(text))
+
+
+def as_markdown(text: object) -> str:
+    """`text` as part of a line of Markdown that shows it and does nothing else."""
+    return re.sub(r"([\\`*_{}\[\]<>&$~|!#^])", r"\\\1", " ".join(str(text).split()))
