@@ -29,16 +29,16 @@ from vggkit import figures, notebook, tables
 
 notebook.refuse_unknown(globals(), ("seed", "results"))
 folder = notebook.results_folder(results)
-runs = tables.representative_runs(folder, seed)
+runs = tables.all_runs(folder)
 
 # %% [markdown]
 # ## Table 1
 
 # %% tags=["hide-input"]
-HTML(tables.table1_html(tables.all_runs(folder)))
+HTML(tables.table1_html(runs))
 
 # %% [markdown]
 # ## Accuracy and gradients
 
 # %% tags=["hide-input"]
-figures.comparison(runs)
+figures.comparison(runs, seed)
