@@ -301,6 +301,11 @@ def test_sentences_read_well_and_assert_only_what_is_decided() -> None:
     assert sentence(0.45, 0.55, "preview") == f"{reduced} suggest that {claim.no}."
     assert sentence(0.5, 0.5, "preview") == f"{reduced} leave open whether {claim.yes}."
     assert claims.told({}, "residual_over_bn") == f"It is not known yet whether {claim.yes}: runs are missing."
+    split = {bn: [made_up(bn, 0.45, "preview")], rc: [made_up(rc, 0.55, "preview")], "vgg08": spread}
+    split |= {"vgg38_bn_lr1e-2": [made_up("vgg38_bn_lr1e-2", 0.46, "preview")]}
+    both = claims.told(split, "residual_over_bn", "learning_rate_bn")
+    other = claims.BY_KEY["learning_rate_bn"].yes
+    assert both == f"{reduced} suggest that {claim.yes}; they leave open whether {other}."
     three = claims.told({}, "residual_over_bn", "vanishing", "turns")
     assert three.startswith(f"It is not known yet whether {claim.yes}; whether ")
     assert f"; and whether {claims.BY_KEY['turns'].yes}: runs are missing." in three

@@ -316,36 +316,41 @@ def table(runs: Runs) -> pd.DataFrame:
 def told(runs: Runs, *claims: str) -> str:
     """What our runs say of `claims`, in sentences for the book's text, as Markdown.
 
-    What holds or does not comes first. What the runs leave open, or only suggest, follows, all that they
-    leave open for one reason in one sentence.
+    What holds or does not comes first. What the runs only suggest or leave open follows, in one sentence
+    for all runs of one kind.
     """
     plain: list[str] = []
-    framed: dict[tuple[str, str, str], list[str]] = {}
+    suggested: dict[str, list[str]] = {}
+    left_open: dict[str, list[str]] = {}
     for key in claims:
         claim, found = BY_KEY[key], judge(key, runs)
         clause = claim.no if found.tendency == FAILS else claim.yes
-        if found.verdict == OPEN:
-            framed.setdefault(_frame(found), []).append(clause)
-        else:
+        if found.verdict != OPEN:
             plain.append(f"{clause[0].upper()}{clause[1:]}.")
-    for (before, joint, after), clauses in sorted(framed.items(), key=lambda item: item[0][1]):  # "that", "whether"
-        listed = [f"{joint} {clause}" for clause in clauses]
-        listed[-1] = "and " * (len(listed) > 1) + listed[-1]
-        plain.append(f"{before} {'; '.join(listed)}{after}.")
+        else:
+            (left_open if found.tendency == OPEN else suggested).setdefault(_who(found), []).append(clause)
+    missing = left_open.pop("", [])
+    for who in dict.fromkeys([*suggested, *left_open]):
+        says = [f"suggest {_listed('that', suggested[who])}"] if who in suggested else []
+        says += [f"leave open {_listed('whether', left_open[who])}"] if who in left_open else []
+        plain.append(f"{who} {'; they '.join(says)}.")
+    if missing:
+        plain.append(f"It is not known yet {_listed('whether', missing)}: runs are missing.")
     return " ".join(plain)
 
 
-def _frame(found: Judgement) -> tuple[str, str, str]:
-    """What stands before a clause that is not decided, how it is joined, and what follows."""
+def _listed(joint: str, clauses: Sequence[str]) -> str:
+    *firsts, last = [f"{joint} {clause}" for clause in clauses]
+    return "; ".join([*firsts, "and " * bool(firsts) + last])
+
+
+def _who(found: Judgement) -> str:
+    """The runs that do not decide a claim, as a sentence's subject; empty where there are none."""
     if found.suite is None:
-        return "It is not known yet", "whether", ": runs are missing"
+        return ""
     if found.suite == FULL:
-        who = "The full runs" if found.settled else "The full runs, too few for a verdict,"
-    else:
-        who = f"Reduced runs (`{found.suite}`, {found.epochs} epochs), which decide nothing,"
-    if found.tendency == OPEN:
-        return f"{who} leave open", "whether", ""
-    return f"{who} suggest", "that", ""
+        return "The full runs" if found.settled else "The full runs, too few for a verdict,"
+    return f"Reduced runs (`{found.suite}`, {found.epochs} epochs), which decide nothing,"
 
 
 def table_html(runs: Runs) -> str:

@@ -234,7 +234,7 @@ def _origin(runs: Sequence[Run]) -> str:
     if not reduced:
         note = ""
     elif len(reduced) == len(runs):
-        note = " Not a full run of Table 1."
+        note = " Not a full run of Table 1." if len(runs) == 1 else " No full runs of Table 1."
     else:
         note = f" Not full runs of Table 1 (marked *): {', '.join(reduced)}."
     return f"<i>[{'; '.join(settings)}]</i>{note}"

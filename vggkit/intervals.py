@@ -86,9 +86,9 @@ class Effect:
     method: str
 
     def __str__(self) -> str:
-        """In percentage points, kept on one line."""
+        """In percentage points; the interval is kept on one line."""
         value, low, high = (f"{100 * number:+.2f}".replace("-", "−") for number in (self.value, self.low, self.high))
-        return value if self.method == NONE else f"{value}\N{NO-BREAK SPACE}[{low},\N{NO-BREAK SPACE}{high}]"
+        return value if self.method == NONE else f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
 
 
 def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread:

@@ -183,7 +183,7 @@ def _times(effect: Effect) -> str:
         return f"{10**number:.2g}"
 
     interval = f" [{power(effect.low)}, {power(effect.high)}]" if effect.method != NONE else ""
-    return f"{power(effect.value)}{interval} times the last layer's".replace(" ", "\N{NO-BREAK SPACE}", 2)
+    return f"{power(effect.value)}{interval} times the last layer's"
 
 
 def count_seeds(*groups: Sequence[object]) -> str:
