@@ -27,16 +27,16 @@ from IPython.display import HTML
 
 from vggkit import figures, notebook, tables
 
-every, runs = notebook.comparison(globals())
+runs, shown_seed = notebook.comparison(globals())
 
 # %% [markdown]
 # ## Table 1
 
 # %% tags=["hide-input"]
-HTML(tables.table1_html(every))
+HTML(tables.table1_html(runs))
 
 # %% [markdown]
 # ## Accuracy and gradients
 
 # %% tags=["hide-input"]
-figures.comparison(runs)
+figures.comparison(runs, shown_seed)

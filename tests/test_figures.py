@@ -72,6 +72,29 @@ def test_diverged_run_is_evaluated(diverged: Run, results: Path) -> None:
     assert re.search(r"validation\W+-\W+1\.00%\W+-\W+1\.00%", done.stdout)
 
 
+def test_figure_compares_runs_of_one_suite_alone() -> None:
+    every = tables.all_runs(ROOT / "results")
+    suites = {run.config.suite for group in every.values() for run in group}
+    assert len(suites) > 1  # else this test shows nothing
+    figure = figures.comparison(every)
+    chosen = tables.one_suite(every)
+    assert f"all runs of suite <code>{next(iter(chosen.values())).config.suite}</code>" in figure.caption
+    assert f"{len(chosen)} of 7 configurations" in figure.caption
+    settings = figure.caption.rpartition("[")[2]
+    assert [suite for suite in suites if f"{suite}:" in settings] == [next(iter(chosen.values())).config.suite]
+    for run in chosen.values():
+        assert (
+            f"{tables.TITLES[run.config.name]} {100 * run.summary['final']['validation_accuracy']:.1f} %"
+            in figure.caption
+        )
+    pair = [every["vgg08"][0], replace(every["vgg08"][-1])]
+    assert pair[0].config.suite != pair[1].config.suite
+    with pytest.raises(ValueError, match="allowed: runs of one suite"):
+        figures.curves(pair)
+    with pytest.raises(ValueError, match="no run of seed 77"):
+        figures.comparison(every, seed=77)
+
+
 def test_zero_updates_are_counted_and_no_tensor_called_the_smallest() -> None:
     run = tables.representative_runs(ROOT / "results")["vgg38"]
     last = run.gradients.query("over == 'mean' and epoch == epoch.max()")

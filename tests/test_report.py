@@ -13,16 +13,19 @@ import pytest
 from vggkit import claims, drawing, figures, tables
 from vggkit.artifacts import Run, find_runs
 from vggkit.config import CONFIGURATIONS, RunConfig
+from vggkit.training import train
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_reduced_runs_decide_no_claim() -> None:
     runs = tables.runs_by_seed(ROOT / "results")
-    for row in claims.table(runs).itertuples():
-        claim = next(key for key, text in tables.REPORT["claims"].items() if text == row.claim)
-        if not all(tables.is_full(runs[name][0]) for name in claims.NEEDED[claim]):
-            assert row.verdict.startswith(claims.OPEN)
+    frame = claims.table(runs).set_index("claim")
+    assert len(frame) == len(claims.CLAIMS)
+    for claim in claims.CLAIMS:
+        if not all(tables.is_full(runs[name][0]) for name in claim.needs):
+            assert frame.loc[claim.text, "verdict"].startswith(claims.OPEN)
+            assert claims.judge(claim.key, runs).verdict == claims.OPEN
 
 
 def test_committed_runs_are_whole_and_of_the_stated_settings() -> None:
@@ -35,6 +38,8 @@ def test_committed_runs_are_whole_and_of_the_stated_settings() -> None:
 
 def with_final(name: str, seed: int, value: float | None, suite: str = "table1") -> Run:
     final = dict.fromkeys(tables.OURS, value)
+    if value is None:  # as training writes it: a network that answers, and no loss
+        final = {metric: None if "loss" in metric else 0.01 for metric in tables.OURS}
     summary = {"final": final, "diverged": value is None, "parameters": 59716, "train_images": 47500}
     return Run(RunConfig.named(name, suite=suite, seed=seed), pd.DataFrame(), pd.DataFrame(), summary)
 
@@ -56,6 +61,7 @@ def test_table_has_the_reports_rows_and_ours_from_the_artefacts() -> None:
 
 def test_table_gives_mean_and_sample_deviation_of_the_fullest_suite() -> None:
     seeds = [with_final("vgg08", seed, value) for seed, value in enumerate((0.48, 0.50, 0.52, None))]
+    assert {seed.summary["final"]["test_accuracy"] for seed in seeds} == {0.48, 0.50, 0.52, 0.01}
     short = [with_final("vgg38_rc", 0, 0.2, "short"), with_final("vgg38_rc", 0, 0.1, "preview")]
     runs = {"vgg08": [*seeds, with_final("vgg08", 0, 0.1, "preview")], "vgg38_rc": short}
     text = tables.formatted(tables.table1(runs)).set_index("model")
@@ -72,6 +78,40 @@ def test_table_gives_mean_and_sample_deviation_of_the_fullest_suite() -> None:
         assert words in tables.status(runs)
 
 
+def test_diverged_run_is_counted_and_left_out_of_every_mean_of_its_row(tmp_path: Path) -> None:
+    settings = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 50, "suite": "short", "epochs": 1}
+    good = [train(RunConfig.named("vgg08", seed=seed, **settings), results=tmp_path) for seed in (0, 1)]
+    wild = {"learning_rate": 1e30, "schedule": "constant"}
+    bad = train(RunConfig.named("vgg08", seed=2, **settings, **wild), results=tmp_path)
+    assert bad.summary["diverged"] and bad.summary["final"]["validation_loss"] is None
+    assert bad.summary["final"]["validation_accuracy"] == 0.01
+    row = tables.table1({"vgg08": [*good, bad]}).set_index("model").loc["VGG08"]
+    for metric, title in tables.OURS.items():
+        values = tables.finals(good, metric)
+        assert row[f"{title} (ours)"] == pytest.approx(values.mean())
+        assert row[f"{title} (sd)"] == pytest.approx(values.std(ddof=1))
+    assert (row["seeds"], row["diverged"], row["our runs"]) == (3, 1, "short, 3 seeds (1 diverged)")
+    text = tables.formatted(tables.table1({"vgg08": [bad]})).set_index("model").loc["VGG08 †"]
+    assert {text[f"{title} (ours)"] for title in tables.OURS.values()} == {tables.MISSING}
+    assert text["our runs"] == "short, 1 seed (1 diverged)"
+
+
+def test_runs_that_are_compared_are_of_one_suite() -> None:
+    def runs(**suites: str) -> dict[str, list[Run]]:
+        return {name: [with_final(name, 0, 0.5, suite) for suite in listed.split()] for name, listed in suites.items()}
+
+    def chosen(runs: tables.Runs, *names: str) -> tuple[set[str], list[str]]:
+        found = tables.one_suite(runs, names or tuple(CONFIGURATIONS))
+        return {run.config.suite for run in found.values()}, list(found)
+
+    mixed = runs(vgg08="table1 preview", vgg38="preview", vgg38_bn="short preview", vgg38_rc="table1")
+    assert chosen(mixed) == ({"preview"}, ["vgg08", "vgg38", "vgg38_bn"])
+    assert chosen(mixed, "vgg08", "vgg38_rc") == ({"table1"}, ["vgg08", "vgg38_rc"])
+    assert chosen(mixed | runs(vgg38="table1 preview")) == ({"table1"}, ["vgg08", "vgg38", "vgg38_rc"])  # equally many
+    assert chosen({}) == (set(), [])
+    assert tables.one_suite({"vgg08": [with_final("vgg08", 1, 0.5)]}) == {}
+
+
 def test_only_an_unchanged_configuration_is_a_full_run() -> None:
     def full(**settings: object) -> bool:
         config = RunConfig.named("vgg08", **settings)
@@ -85,7 +125,13 @@ def test_only_an_unchanged_configuration_is_a_full_run() -> None:
 def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
     runs = tables.representative_runs(ROOT / "results")
     run = runs["vgg38"]
-    drawn = [figures.curves([run]), figures.gradient_flow(run), figures.gradient_heatmap(run), figures.comparison(runs)]
+    every = tables.all_runs(ROOT / "results")
+    drawn = [
+        figures.curves([run]),
+        figures.gradient_flow(run),
+        figures.gradient_heatmap(run),
+        figures.comparison(every),
+    ]
     for figure in drawn:
         page = figure._repr_html_()
         assert 'role="img"' in page

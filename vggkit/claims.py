@@ -1,143 +1,274 @@
-"""The report's claims, each beside what our runs say, by rules that a test pins and the book prints.
+"""The report's claims, each beside what our runs say. A claim is one `Claim` in `CLAIMS`; nothing else lists them.
 
-Claims are judged by full runs alone; where these are not there yet, runs of one reduced suite give
-a direction. Intervals are two-sided, at 95 %; a comparison whose interval holds its bound (zero, or
-the margin of "close") cannot be told.
+A verdict comes from full runs alone, and only where the spread over seeds is known; else a tendency is
+told. How a comparison becomes a verdict is in `verdicts`, the statistics are in `intervals`.
 """
 
 import html
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from vggkit import tables
-from vggkit.artifacts import Run
+from vggkit.intervals import LEVEL, SMOOTHED, lowest_epochs, pooled_spread
 from vggkit.tables import CHANCE, FULL, METRICS, REPORT, SHOWN, TITLES, Runs, is_full, of_suite
+from vggkit.verdicts import (
+    ACCURACY,
+    EXCESS,
+    FAILS,
+    GAP,
+    HOLDS,
+    LEARNS,
+    OPEN,
+    TEST_IMAGES,
+    VALIDATION_IMAGES,
+    VANISHING,
+    WEAKEST,
+    Group,
+    Pair,
+    Part,
+    Rule,
+    Statistic,
+    above,
+    below,
+    count_seeds,
+    learns,
+    within,
+)  # fmt: skip
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
-TEST_IMAGES = 10_000
-LEVEL = 0.95
 CLOSE = 0.02  # two accuracies are "close" within two percentage points
-LEARNS = 0.01  # a network is trainable that gets more than one point above chance
-LATEST_TURN, OVERFIT = 0.9, 0.05  # "overfits": turns before 90 % of the epochs, ends more than 5 % above
+OVERFIT = 0.05  # "overfits": the loss ends more than 5 % above its lowest
 ABOUT = 0.1  # "about epoch 50": within ten epochs of a hundred
 VANISHED = 1e-2  # "vanish": below a hundredth of the last layer's
 
-RULES = f"""\
-- *Trainable*: test accuracy more than {100 * LEARNS:.0f} point above chance ({100 * CHANCE:.0f} %). The claim says also
-  that plain VGG38 is not.
-- *More*, *best*: the difference of test accuracies is above zero, against each of the others.
-- *Close*: the difference lies within ±{100 * CLOSE:.0f} points. The claim holds where the whole interval does, and does
-  not hold where the whole interval lies outside.
-- *Overfits*: the validation loss is lowest before {100 * LATEST_TURN:.0f} % of the epochs ("turns") and ends more than
-  {100 * OVERFIT:.0f} % above its lowest, in every seed. *About epoch 50*: it is lowest within
-  {100 * ABOUT:.0f} % of the epochs around the middle of the run.
-- *Vanish*: after the last epoch the median mean |gradient| of the first half of the convolutions is below
-  {100 * VANISHED:.0f} % of the last layer's, in every seed.
-- A claim of several parts holds where each of them does and does not hold where one of them does not. Where an
-  interval holds the bound, the claim cannot be told. A run that diverged counts as chance
-  where accuracies are compared, and decides nothing elsewhere."""
 
-METHODS = """\
-- *Newcombe*: hybrid score interval of the difference of two proportions (Newcombe 1998), and *Wilson* the interval of
-  one, on 10,000 test images; with one seed on a side. They cover the draw of test images, not that of the seed.
-- *Permutation*: the exact interval of all differences that the permutation test of two groups of seeds does not
-  reject; from 40 arrangements on, that is, four seeds on each side or three and five. *Welch*: Welch's t interval
-  over two seeds or more where there are fewer arrangements, and *t* its form for one configuration. They cover the
-  draw of seeds, for these test images."""
+def _differences(statistic: Statistic, rule: Rule, *pairs: tuple[str, str]) -> Callable[[Group], list[Part]]:
+    named = [Pair(first, second, f"{TITLES[first]} − {TITLES[second]}", rule) for first, second in pairs]
+    return lambda group: statistic.parts(group, named)
+
+
+def _values(statistic: Statistic, rule: Rule, *names: str, words: str = "") -> Callable[[Group], list[Part]]:
+    named = [Pair(name, 0.0, TITLES[name] + words, rule) for name in names]
+    return lambda group: statistic.parts(group, named)
+
+
+def _trainable(group: Group) -> list[Part]:
+    rules = {"vgg38": below(LEARNS), "vgg38_bn": above(LEARNS), "vgg38_rc": above(LEARNS)}
+    return ACCURACY.parts(group, [Pair(name, CHANCE, f"{TITLES[name]} − chance", rule) for name, rule in rules.items()])
+
+
+def _turns(group: Group) -> list[Part]:
+    facts, words, name = [], [], "vgg38_bn_rc_lr1e-2"
+    for run in group[name]:
+        if not np.isfinite(run.metrics["validation_loss"]).all():
+            return [Part(OPEN, OPEN, f"{TITLES[name]}, seed {run.config.seed}: diverged")]
+        epochs = lowest_epochs(run.metrics["validation_loss"])
+        about = [abs(epoch / run.config.epochs - 0.5) <= ABOUT for epoch in epochs]
+        facts.append(HOLDS if all(about) else OPEN if any(about) else FAILS)
+        words.append(f"lowest between epochs {epochs[0]} and {epochs[-1]} of {run.config.epochs}")
+    tendency = facts[0] if len(set(facts)) == 1 else OPEN
+    text = f"{TITLES[name]}: validation loss {'; '.join(words)} (each seed, {count_seeds(group[name])})"
+    return [Part(tendency if len(facts) > 1 else None, tendency, text)]
 
 
 @dataclass(frozen=True)
-class Effect:
-    """A difference with its interval, as fractions, and the method's name."""
+class Claim:
+    """A claim of the report.
 
-    value: float
-    low: float
-    high: float
-    method: str
-
-    def above(self, bound: float = 0.0) -> str:
-        """Verdict on "the difference is above `bound`"."""
-        return HOLDS if self.low > bound else FAILS if self.high < bound else OPEN
-
-    def within(self, margin: float) -> str:
-        """Verdict on "the difference is at most `margin` either way"."""
-        if -margin <= self.low and self.high <= margin:
-            return HOLDS
-        return FAILS if self.low > margin or self.high < -margin else OPEN
-
-    def __str__(self) -> str:
-        value, low, high = (f"{100 * number:+.2f}".replace("-", "−") for number in (self.value, self.low, self.high))
-        return f"{value}\N{NO-BREAK SPACE}[{low},\N{NO-BREAK SPACE}{high}]"  # kept on one line
-
-
-def wilson_interval(accuracy: float, images: int = TEST_IMAGES) -> tuple[float, float]:
-    """95 % interval of a proportion measured on `images` (Wilson 1927)."""
-    found = stats.binomtest(round(accuracy * images), images).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
-
-
-def newcombe_interval(first: float, second: float, images: int = TEST_IMAGES) -> tuple[float, float]:
-    """95 % interval of the difference of two proportions, each on `images` (Newcombe 1998, method 10).
-
-    It takes the two as independent. Two networks tend to fail on the same images, so it is rather too wide.
+    `text` is the claim, `needs` the configurations without which it cannot be judged, `parts` the rule,
+    `rule` the same in words. `yes` and `no` are clauses for the book's sentences (see `told`): what is so
+    where the claim holds, and where it does not.
     """
-    (low, high), (other_low, other_high) = wilson_interval(first, images), wilson_interval(second, images)
-    below = math.hypot(first - low, other_high - second)
-    return first - second - below, first - second + math.hypot(high - first, second - other_low)
+
+    key: str
+    text: str
+    needs: tuple[str, ...]
+    parts: Callable[[Group], list[Part]]
+    rule: str
+    yes: str
+    no: str
 
 
-def permutation_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
-    """Exact 95 % interval of a shift between two groups: what the permutation test does not reject (Pitman 1937).
+MORE = "the difference of test accuracies is above zero"
+BEST, OTHERS = "vgg38_bn_rc_lr1e-2", ("vgg38_bn_rc", "vgg38_rc", "vgg38_bn", "vgg38_bn_lr1e-2", "vgg08", "vgg38")
+REMEDIES = ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")
+DEEP = ("vgg38_rc", "vgg38_bn_rc", BEST)
 
-    The test shuffles all values between the groups and counts arrangements whose difference of means
-    is at least as extreme. An arrangement that swaps equally large parts A of `first` and B of
-    `second` is as extreme as the observed one at the shift mean(A) - mean(B); the interval lies
-    between order statistics of these. None where there are too few arrangements for p < 0.05.
+CLAIMS = (
+    Claim(
+        "deeper",
+        "The deeper network is the better one, once RC (alone or with BN) let it learn.",
+        (*DEEP, "vgg08"),
+        _differences(ACCURACY, above(), *((name, "vgg08") for name in DEEP)),
+        f"{MORE}, for each of the three VGG38 with RC against VGG08.",
+        "VGG38 with RC, alone or with BN, is better than VGG08",
+        "not every VGG38 with RC is better than VGG08",
+    ),
+    Claim(
+        "trainable",
+        "BN and RC each make VGG38 trainable.",
+        ("vgg38", "vgg38_bn", "vgg38_rc"),
+        _trainable,
+        f"test accuracy lies more than {100 * LEARNS:.0f} point above chance ({100 * CHANCE:.0f} %) with BN and with "
+        "RC, and not without.",
+        "plain VGG38 stays at chance while BN and RC each make it learn",
+        "plain VGG38 learns after all, or BN or RC does not make it learn",
+    ),
+    Claim(
+        "bn_over_vgg08",
+        "With BN, VGG38 is better than VGG08.",
+        ("vgg38_bn", "vgg08"),
+        _differences(ACCURACY, above(), ("vgg38_bn", "vgg08")),
+        f"{MORE}.",
+        "with BN alone, VGG38 is better than VGG08",
+        "with BN alone, VGG38 is worse than VGG08",
+    ),
+    Claim(
+        "residual_over_bn",
+        "RC helps more than BN.",
+        ("vgg38_rc", "vgg38_bn"),
+        _differences(ACCURACY, above(), ("vgg38_rc", "vgg38_bn")),
+        f"{MORE}.",
+        "RC help VGG38 more than BN does",
+        "RC help VGG38 less than BN does",
+    ),
+    Claim(
+        "both_best",
+        "Both together are best at the learning rate 1e-3.",
+        ("vgg38_bn_rc", "vgg38_rc", "vgg38_bn", "vgg38"),
+        _differences(ACCURACY, above(), *(("vgg38_bn_rc", name) for name in ("vgg38_rc", "vgg38_bn", "vgg38"))),
+        f"{MORE}, against each of the others.",
+        "BN and RC together are better than either at the learning rate 1e-3",
+        "BN and RC together are not the best at the learning rate 1e-3",
+    ),
+    Claim(
+        "learning_rate_bn",
+        "BN at 1e-2 is close to BN at 1e-3.",
+        ("vgg38_bn", "vgg38_bn_lr1e-2"),
+        _differences(ACCURACY, within(CLOSE), ("vgg38_bn", "vgg38_bn_lr1e-2")),
+        f"the difference of test accuracies lies within ±{100 * CLOSE:.0f} points; the claim holds where the whole "
+        "interval does, and does not hold where the whole interval lies outside.",
+        f"BN at the learning rate 1e-2 comes within {100 * CLOSE:.0f} points of BN at 1e-3",
+        f"BN at the learning rates 1e-2 and 1e-3 lies more than {100 * CLOSE:.0f} points apart",
+    ),
+    Claim(
+        "best_of_all",
+        "BN + RC at 1e-2 is best of all.",
+        (BEST, *OTHERS),
+        _differences(ACCURACY, above(), *((BEST, name) for name in OTHERS)),
+        f"{MORE}, against each of the others.",
+        "BN and RC at the learning rate 1e-2 are the best of all seven",
+        "BN and RC at the learning rate 1e-2 are not the best of all seven",
+    ),
+    Claim(
+        "regularise",
+        "The remedies regularise: they narrow the gap between training and validation accuracy.",
+        (*REMEDIES, "vgg08"),
+        _differences(GAP, below(), *((name, "vgg08") for name in REMEDIES)),
+        "training minus validation accuracy is smaller with BN, with RC and with both than for VGG08; plain VGG38, "
+        "which learns nothing, has no gap to narrow.",
+        "BN and RC regularise, by a gap between training and validation accuracy narrower than VGG08's",
+        "BN and RC do not regularise: with at least one of them the gap between training and validation accuracy is "
+        "wider than VGG08's",
+    ),
+    Claim(
+        "overfits",
+        "BN + RC at 1e-2 overfits: its validation loss turns.",
+        (BEST,),
+        _values(EXCESS, above(OVERFIT), BEST, words=": the validation loss ends above its lowest by (%)"),
+        f"the smoothed validation loss ends more than {100 * OVERFIT:.0f} % above its lowest.",
+        "BN and RC at the learning rate 1e-2 overfit in the end",
+        "BN and RC at the learning rate 1e-2 do not overfit",
+    ),
+    Claim(
+        "turns",
+        "It turns after about epoch 50 of 100.",
+        (BEST,),
+        _turns,
+        "all epochs whose smoothed validation loss lies within one standard error of the lowest are within "
+        f"{100 * ABOUT:.0f} % of the epochs around the middle of the run; the claim does not hold where none of them "
+        "is. In every seed, of two at least.",
+        "the validation loss of BN and RC at the learning rate 1e-2 turns about half-way through the run",
+        "the validation loss of BN and RC at the learning rate 1e-2 does not turn about half-way through the run",
+    ),
+    Claim(
+        "vanishing",
+        "VGG38's gradients vanish in all but the last layers.",
+        ("vgg38",),
+        _values(VANISHING, below(math.log10(VANISHED)), "vgg38"),
+        "mean |gradient|, averaged over the batches of the last epoch: the median of the first half of the "
+        f"convolutions lies below {100 * VANISHED:.0f} % of the last (linear) layer's. Judged by its logarithm.",
+        "the gradients of plain VGG38 vanish on their way to its first half",
+        "the gradients of plain VGG38 do not vanish on their way to its first half",
+    ),
+    Claim(
+        "recovers",
+        "With BN and RC the gradient recovers in all layers.",
+        REMEDIES,
+        _values(WEAKEST, above(math.log10(VANISHED)), *REMEDIES, words=", weakest layer"),
+        "likewise, with BN, with RC and with both, the convolution with the smallest gradient lies above "
+        f"{100 * VANISHED:.0f} % of the last layer's.",
+        "with BN, with RC and with both, the gradient reaches every layer of VGG38",
+        "with BN, with RC or with both, the gradient still vanishes in some layer of VGG38",
+    ),
+)
+BY_KEY = {claim.key: claim for claim in CLAIMS}
 
-    Why this one, with three to five seeds: an exact paired test (flipping signs) has 2^5 = 32
-    arrangements at most, so its two-sided p is never below 0.06, and pairs share no more than the
-    order and the augmentation of the images. Unpaired, four seeds on a side give 70 arrangements and
-    five 252. The percentile bootstrap is too narrow at this size: of normal values its 95 % interval
-    holds the true difference in 79 %, 85 % and 87 % of cases with three, four and five seeds a side.
-    Where no arrangement is rare enough, as with three on each side, Welch's t interval assumes normal values.
+RULES = (
+    "\n".join(f"- *{claim.text}* {claim.rule[0].upper()}{claim.rule[1:]}" for claim in CLAIMS)
+    + f"""
+
+A comparison holds where its whole interval lies on the claimed side of the bound, and does not where it
+lies on the other; where the interval holds the bound, it cannot be told. A claim of several parts holds
+where each of them does and does not hold where one of them does not. Its intervals are simultaneous: with a
+probability of {100 * LEVEL:.0f} % all of them cover at once, so that equal networks end in a wrong verdict on a
+claim in at most {100 - 100 * LEVEL:.0f} % of cases, however many parts it has. That is for one claim; of all
+{len(CLAIMS)}, one verdict may well be wrong. Intervals are two-sided: of that chance, half is in each direction.
+
+Where no configuration has two runs whose spread can stand for others, the spread over seeds is unknown, and
+instead of a verdict it says what these runs speak for. A run that diverged counts as chance where test
+accuracies are compared, and decides nothing elsewhere; nor does a configuration that learns with some seeds
+and not with others."""
+)
+
+METHODS = f"""\
+An interval covers two draws, and adds them in quadrature: that of the seed, and that of the images on which
+the accuracies are measured.
+
+- *Seeds, pooled t*: one standard deviation over seeds, pooled over every configuration of the suite that
+  learns and has several seeds ("df" are its degrees of freedom), stands for all, so that a configuration with
+  one seed gets an interval too. It rests on their spreads being alike, which few seeds cannot show. Of how far
+  a loss rises again only runs whose loss rises can tell the spread. The bound for several differences at once
+  is Dunnett's, for the correlation of differences that share a configuration.
+- *Seeds, permutation*: where each side of every part has so many seeds that its permutation test can reject
+  at {100 - 100 * LEVEL:.0f} % divided by the number of parts (four on each side for one part, five for six), the
+  interval is all shifts that this test does not reject, without any assumption on the spread.
+- *Images*: Newcombe's hybrid score interval of the difference of two proportions, or Wilson's of one, on
+  {TEST_IMAGES:,} test images, or for gaps on the {VALIDATION_IMAGES:,} validation images. "Images alone": the
+  spread over seeds is unknown, or a network guesses, which no seed changes. Ratios and losses have no such part.
+- *Smoothed*: a mean over {SMOOTHED} epochs (at both ends a straight line through {SMOOTHED}). Its standard error
+  comes from the scatter of the loss about it, near the lowest point."""
+
+
+class Judgement(NamedTuple):
+    """What our runs say of a claim.
+
+    `verdict` is HOLDS or FAILS only by full runs whose spread over seeds is known. `tendency` is what the
+    runs of `suite` say if they are taken as they are, `settled` whether they give a verdict of their suite.
     """
-    sizes = range(1, min(len(first), len(second)) + 1)
-    shifts = sorted(
-        round(float(np.mean(a) - np.mean(b)), 12)  # zero stays zero
-        for size in sizes
-        for a in itertools.combinations(first, size)
-        for b in itertools.combinations(second, size)
-    )
-    rejected = math.floor((1 - LEVEL) / 2 * (len(shifts) + 1) + 1e-9)  # arrangements, the observed one included
-    return (shifts[rejected - 1], shifts[-rejected]) if rejected else None
 
-
-def difference(first: Sequence[float], second: Sequence[float]) -> Effect:
-    """The difference of two configurations' accuracies, a value for each seed, by the method for their number."""
-    value = float(np.mean(first) - np.mean(second))
-    several = min(len(first), len(second)) >= 2
-    if several and (interval := permutation_interval(first, second)):
-        return Effect(value, *interval, "permutation")
-    if several and (len(set(first)) > 1 or len(set(second)) > 1):
-        welch = stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL)
-        return Effect(value, float(welch.low), float(welch.high), "Welch")
-    return Effect(value, *newcombe_interval(float(np.mean(first)), float(np.mean(second))), "Newcombe")
-
-
-def over_chance(accuracies: Sequence[float]) -> Effect:
-    """How far one configuration's accuracy lies above chance."""
-    mean = float(np.mean(accuracies))
-    if len(set(accuracies)) > 1:
-        low, high = stats.ttest_1samp(accuracies, 0).confidence_interval(LEVEL)
-        return Effect(mean - CHANCE, float(low) - CHANCE, float(high) - CHANCE, "t")
-    low, high = wilson_interval(mean)
-    return Effect(mean - CHANCE, low - CHANCE, high - CHANCE, "Wilson")
+    verdict: str
+    needs: tuple[str, ...]
+    tendency: str = OPEN
+    suite: str | None = None
+    epochs: int = 0
+    settled: bool = False
+    parts: tuple[Part, ...] = ()
 
 
 def all_of(verdicts: Sequence[str]) -> str:
@@ -145,107 +276,81 @@ def all_of(verdicts: Sequence[str]) -> str:
     return FAILS if FAILS in verdicts else HOLDS if set(verdicts) == {HOLDS} else OPEN
 
 
-def each_seed(facts: Sequence[bool]) -> str:
-    """A rule on single runs holds where it holds in every seed, and fails where in none."""
-    return HOLDS if all(facts) else OPEN if any(facts) else FAILS
+def judge(claim: str, runs: Runs) -> Judgement:
+    """The verdict on a claim of `CLAIMS`, by the fullest suite that has all the configurations it needs."""
+    found = BY_KEY[claim]
+    suite = next((suite for suite in SHOWN if set(found.needs) <= set(of_suite(runs, suite))), None)
+    if suite is None:
+        return Judgement(OPEN, found.needs)
+    group = of_suite(runs, suite)
+    parts = tuple(found.parts(group))
+    settled = all(part.verdict is not None for part in parts)
+    tendency = all_of([part.verdict if settled else part.tendency for part in parts])  # type: ignore[misc]
+    epochs = group[found.needs[0]][0].config.epochs
+    return Judgement(
+        tendency if settled and suite == FULL else OPEN, found.needs, tendency, suite, epochs, settled, parts
+    )
 
 
-NEEDED = {
-    "trainable": ["vgg38_bn", "vgg38_rc", "vgg38"],
-    "residual_over_bn": ["vgg38_rc", "vgg38_bn"],
-    "both_best": ["vgg38_bn_rc", "vgg38_rc", "vgg38_bn", "vgg38"],
-    "learning_rate_bn": ["vgg38_bn", "vgg38_bn_lr1e-2"],
-    "best_of_all": ["vgg38_bn_rc_lr1e-2", "vgg38_bn_rc", "vgg38_rc", "vgg38_bn", "vgg38_bn_lr1e-2", "vgg08", "vgg38"],
-    "overfits": ["vgg38_bn_rc_lr1e-2"],
-    "turns": ["vgg38_bn_rc_lr1e-2"],
-    "vanishing": ["vgg38"],
-}
-
-Part = tuple[str, str]
-"""A part's verdict, and in words the effect, its interval, the method and the number of seeds."""
-
-
-def parts(claim: str, runs: Mapping[str, Sequence[Run]]) -> list[Part]:
-    """The parts of a claim of report.toml, judged by `runs`, which hold all that the claim needs."""
-    first, *others = NEEDED[claim]
-    if claim in ("overfits", "turns"):
-        return [_overfits(runs[first], claim)]
-    if claim == "vanishing":
-        return [_vanishes(runs[first])]
-    accuracies = {name: _accuracies(runs[name]) for name in NEEDED[claim]}
-    found = []
-    for name in NEEDED[claim] if claim == "trainable" else others:
-        if claim == "trainable":
-            effect, against, count = over_chance(accuracies[name]), f"{TITLES[name]} − chance", _count(runs[name])
-            verdict = effect.above(LEARNS)
-            if name == "vgg38":  # the claim: without BN and RC it is not
-                verdict = {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}[verdict]
-        else:
-            effect, against = difference(accuracies[first], accuracies[name]), f"{TITLES[first]} − {TITLES[name]}"
-            count = _count(runs[first], runs[name])
-            verdict = effect.within(CLOSE) if claim == "learning_rate_bn" else effect.above()
-        found.append((verdict, f"{against}: {effect} ({effect.method}, {count})"))
-    return found
-
-
-def _accuracies(runs: Sequence[Run]) -> list[float]:
-    values = [None if run.summary.get("diverged") else run.summary["final"]["test_accuracy"] for run in runs]
-    return [CHANCE if value is None else value for value in values]
-
-
-def _count(*groups: Sequence[object]) -> str:
-    numbers = " + ".join(str(len(group)) for group in groups)
-    return f"{numbers} seed{'' if numbers == '1' else 's'}"
-
-
-def _overfits(runs: Sequence[Run], claim: str) -> Part:
-    turns, words, title = [], [], TITLES[runs[0].config.name]
-    for run in runs:
-        losses, epoch = run.metrics["validation_loss"], tables.turning_epoch(run)
-        if epoch is None or not math.isfinite(losses.iloc[-1]):
-            return OPEN, f"{title}, seed {run.config.seed}: diverged"
-        excess = losses.iloc[-1] / losses[np.isfinite(losses)].min() - 1
-        share = epoch / run.config.epochs
-        early, about_half = share < LATEST_TURN and excess > OVERFIT, abs(share - 0.5) <= ABOUT
-        turns.append(early if claim == "overfits" else about_half)
-        words.append(f"is lowest in epoch {epoch} of {run.config.epochs} and ends {100 * excess:.1f} % above it")
-    return each_seed(turns), f"{title}: validation loss {'; '.join(words)} (rule on each seed, {_count(runs)})"
-
-
-def _vanishes(runs: Sequence[Run]) -> Part:
-    ratios = [tables.vanishing_ratio(run) for run in runs]
-    title, words = TITLES[runs[0].config.name], ", ".join(f"{ratio:.1e} times" for ratio in ratios)
-    if not all(map(math.isfinite, ratios)):
-        return OPEN, f"{title}: no finite gradients in the last epoch"
-    facts = [ratio < VANISHED for ratio in ratios]
-    return each_seed(facts), f"{title}: {words} the last layer's mean |gradient| (rule on each seed, {_count(runs)})"
-
-
-def judge(claim: str, runs: Runs) -> tuple[str, list[str]]:
-    """The verdict on a claim of report.toml by full runs alone, and the configurations it needs."""
-    needed, full = NEEDED[claim], of_suite(runs, FULL)
-    verdict = all_of([verdict for verdict, _ in parts(claim, full)]) if set(needed) <= set(full) else OPEN
-    return verdict, needed
+SPEAKS = {HOLDS: "for it", FAILS: "against it", OPEN: "neither way"}
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    """A row for each claim: the verdict by full runs, or the direction of one reduced suite, and the parts."""
+    """A row for each claim: the verdict by full runs, or the tendency of those that are there, and the parts."""
     rows = []
-    for claim, text in REPORT["claims"].items():
-        needed = set(NEEDED[claim])
-        suite = next((suite for suite in SHOWN if needed <= set(of_suite(runs, suite))), None)
-        if suite is None:
-            reason = "these runs differ in length" if needed <= set(runs) else "runs are missing"
-            rows.append({"claim": text, "verdict": f"{OPEN} yet", "our runs": reason})
+    for claim in CLAIMS:
+        found = judge(claim.key, runs)
+        if found.suite is None:
+            reason = "these runs differ in length" if set(claim.needs) <= set(runs) else "runs are missing"
+            rows.append({"claim": claim.text, "verdict": f"{OPEN} yet", "our runs": reason})
             continue
-        group = of_suite(runs, suite)
-        found = parts(claim, group)
-        verdict = all_of([verdict for verdict, _ in found])
-        if suite != FULL:
-            epochs = group[NEEDED[claim][0]][0].config.epochs
-            verdict = f"{OPEN} yet\n({suite}, {epochs} epochs: {verdict})"
-        rows.append({"claim": text, "verdict": verdict, "our runs": "\n".join(words for _, words in found)})
+        if found.suite == FULL:
+            verdict = found.verdict if found.settled else f"these runs: {SPEAKS[found.tendency]}"
+        else:
+            says = found.tendency if found.settled else f"these runs: {SPEAKS[found.tendency]}"
+            verdict = f"{OPEN} yet\n({found.suite}, {found.epochs} epochs: {says})"
+        rows.append({"claim": claim.text, "verdict": verdict, "our runs": "\n".join(p.words for p in found.parts)})
     return pd.DataFrame(rows)
+
+
+def told(runs: Runs, *claims: str) -> str:
+    """What our runs say of `claims`, in sentences for the book's text, as Markdown.
+
+    What holds or does not comes first. What the runs only suggest or leave open follows, in one sentence
+    for all runs of one kind.
+    """
+    plain: list[str] = []
+    suggested: dict[str, list[str]] = {}
+    left_open: dict[str, list[str]] = {}
+    for key in claims:
+        claim, found = BY_KEY[key], judge(key, runs)
+        clause = claim.no if found.tendency == FAILS else claim.yes
+        if found.verdict != OPEN:
+            plain.append(f"{clause[0].upper()}{clause[1:]}.")
+        else:
+            (left_open if found.tendency == OPEN else suggested).setdefault(_who(found), []).append(clause)
+    missing = left_open.pop("", [])
+    for who in dict.fromkeys([*suggested, *left_open]):
+        says = [f"suggest {_listed('that', suggested[who])}"] if who in suggested else []
+        says += [f"leave open {_listed('whether', left_open[who])}"] if who in left_open else []
+        plain.append(f"{who} {'; they '.join(says)}.")
+    if missing:
+        plain.append(f"It is not known yet {_listed('whether', missing)}: runs are missing.")
+    return " ".join(plain)
+
+
+def _listed(joint: str, clauses: Sequence[str]) -> str:
+    *firsts, last = [f"{joint} {clause}" for clause in clauses]
+    return "; ".join([*firsts, "and " * bool(firsts) + last])
+
+
+def _who(found: Judgement) -> str:
+    """The runs that do not decide a claim, as a sentence's subject; empty where there are none."""
+    if found.suite is None:
+        return ""
+    if found.suite == FULL:
+        return "The full runs" if found.settled else "The full runs, too few for a verdict,"
+    return f"Reduced runs (`{found.suite}`, {found.epochs} epochs), which decide nothing,"
 
 
 def table_html(runs: Runs) -> str:
@@ -256,8 +361,9 @@ def table_html(runs: Runs) -> str:
         "<div class='vggkit-table claims'><table style='font-size:0.9em' aria-label='Claims'><thead><tr>"
         "<th scope='col'>claim</th><th scope='col'>verdict</th><th scope='col'>our runs</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div><p style='font-size:0.9em'>Differences of official test accuracies after "
-        "the last epoch, in percentage points, with their 95 % intervals in brackets. In parentheses: "
-        "the direction of reduced runs.</p>"
+        "the last epoch (or of what the rule names), in percentage points, in brackets the "
+        f"{100 * LEVEL:.0f} % intervals, simultaneous for the parts of one claim. In parentheses: what reduced runs "
+        "say.</p>"
     )
 
 
@@ -268,29 +374,32 @@ def _lines(lines: Sequence[str]) -> str:
 def against_report(runs: Runs) -> pd.DataFrame:
     """Values of our full runs beside the report's, and how far the two may lie apart if only the seed differs.
 
-    "allowed" is the half-width of the 95 % prediction interval of one further run about the mean of
-    our n seeds, t s sqrt(1 + 1/n). The spread s is pooled over all configurations with two full seeds
-    or more, also for those with one; without such, it is missing.
+    "allowed" is the half-width of the prediction interval of one further run about the mean of our n
+    seeds, t s sqrt(1 + 1/n), of all rows together at 95 % (Bonferroni). The spread s is pooled over
+    all configurations that learn and have two full seeds or more ("df" degrees of freedom), also for
+    those with one; without such, it is missing. Runs that diverged are left out.
     """
     full = {name: group for name, group in tables.seeds(runs).items() if all(map(is_full, group))}
+    found = {(metric, name): tables.finals(full[name], metric) for metric in METRICS for name in full}
+    found = {place: values for place, values in found.items() if len(values)}
     rows = []
-    for metric, title in METRICS.items():
-        values = {name: tables.finals(group, metric).dropna() for name, group in full.items()}
-        freedom = sum(max(0, len(group) - 1) for group in values.values())
-        squares = sum(float(((group - group.mean()) ** 2).sum()) for group in values.values())
-        spread = math.sqrt(squares / freedom) if freedom else math.nan
-        for name, group in values.items():
-            if len(group):
-                allowed = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * spread * math.sqrt(1 + 1 / len(group))
-                report = REPORT["rows"][name][metric]
-                rows.append({"name": name, "metric": title, "report": report, "ours": group.mean(), "allowed": allowed})
-    return pd.DataFrame(rows, columns=["name", "metric", "report", "ours", "allowed"])
+    for (metric, name), values in found.items():
+        pooled = [v for (m, other), v in found.items() if m == metric and all(map(learns, full[other]))]
+        spread = pooled_spread(group.tolist() for group in pooled)
+        reach = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * len(found)), spread.freedom)) if spread.freedom else math.nan
+        row = {"name": name, "metric": METRICS[metric], "report": REPORT["rows"][name][metric], "ours": values.mean()}
+        rows.append(row | {"allowed": reach * spread.deviation * math.sqrt(1 + 1 / len(values)), "df": spread.freedom})
+    return pd.DataFrame(rows, columns=["name", "metric", "report", "ours", "allowed", "df"])
 
 
 def against_report_text(runs: Runs) -> str:
     """`against_report` in words, as Markdown: which values differ by more than the seed explains."""
     frame = against_report(runs)
-    several = [f"{TITLES[n]} ({len(g)})" for n, g in tables.seeds(runs).items() if len(g) > 1 and all(map(is_full, g))]
+    several = [
+        f"{TITLES[name]} ({len(group)} seeds)"
+        for name, group in tables.seeds(runs).items()
+        if len(group) > 1 and all(map(is_full, group)) and all(map(learns, group))
+    ]
     if not several:
         return "No configuration has two full runs yet: how much the seed alone changes cannot be told."
     beyond = frame[(frame["ours"] - frame["report"]).abs() > frame["allowed"]]
@@ -300,8 +409,21 @@ def against_report_text(runs: Runs) -> str:
         for name, group in beyond.groupby("name", sort=False)
     ]
     text = (
-        f"The spread over seeds is pooled over the configurations with several full runs: {', '.join(several)}. "
-        f"Of {len(frame)} values of full runs, {len(beyond)} lie further from the report's than it explains (ours "
-        "against the report's; in brackets how far apart two would lie in 95 % of cases if only the seed differed):"
+        f"The spread over seeds is pooled over the configurations that have several full runs: {', '.join(several)}, "
+        f"{frame['df'].max()} degrees of freedom. Of {len(frame)} comparisons, {len(beyond)} lie further from the "
+        f"report's value than it explains, with {len(frame)} comparisons taken into account: if only the seed "
+        f"differed, there would be none in {100 * LEVEL:.0f} % of cases (ours against the report's; in brackets how "
+        "far apart the two may lie):"
     )
     return "\n".join([text, "", *lines]) if lines else text.partition(" (ours")[0] + "."
+
+
+def report_gaps() -> str:
+    """The gaps between training and validation accuracy in the report's own table, in words."""
+    gaps = {name: row["train_accuracy"] - row["validation_accuracy"] for name, row in REPORT["rows"].items()}
+    listed = ", ".join(f"{gap:.2f} for {TITLES[name]}" for name, gap in gaps.items())
+    wider = [TITLES[name] for name, gap in gaps.items() if name not in ("vgg08", "vgg38") and gap > gaps["vgg08"]]
+    return (
+        "It says that BN and RC regularise. By its own table the gap between training and validation accuracy, in "
+        f"points, is {listed}: wider than VGG08's for {len(wider)} of the {len(gaps) - 2} networks with a remedy."
+    )

@@ -4,7 +4,7 @@ Curves use seaborn's colour-blind palette. A `Figure` carries its caption, compu
 description for those who cannot see it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -14,12 +14,12 @@ import torch
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
 from vggkit.artifacts import Run
-from vggkit.config import RunConfig
+from vggkit.config import ConfigError, RunConfig
 from vggkit.data import evaluation_batches, load
 from vggkit.drawing import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
 from vggkit.gradients import propagation
 from vggkit.models import VGG
-from vggkit.tables import TITLES, is_full, run_settings, turning_epoch, vanishing_ratio
+from vggkit.tables import TITLES, Runs, is_full, one_suite, run_settings, turning_epoch, vanishing_ratio
 
 TRAIN, VALIDATION = sns.color_palette("colorblind").as_hex()[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
@@ -34,7 +34,13 @@ STATISTIC_LABELS = {
 
 
 def curves(runs: Sequence[Run]) -> Figure:
-    """Cross-entropy and accuracy of training and validation over the epochs (the report's Figures 1 and 4)."""
+    """Cross-entropy and accuracy of training and validation over the epochs (the report's Figures 1 and 4).
+
+    Raises:
+        ConfigError: the runs are of several suites, and so of different lengths.
+    """
+    if len(suites := sorted({run.config.suite for run in runs})) > 1:
+        raise ConfigError(f"runs: of suites {', '.join(suites)}; allowed: runs of one suite, see tables.one_suite")
     with drawing(PANEL, PANEL) as axes:
         for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
             ends = []
@@ -79,8 +85,8 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
         bar.outline.set_visible(False)  # type: ignore[operator]
         ratio = vanishing_ratio(run)
         reached = (
-            f"In the last epoch the median convolution of the first half gets {_times(ratio)} the last layer's "
-            "mean |gradient|."
+            "Averaged over the last epoch's batches, the median convolution of the first half gets "
+            f"{_times(ratio)} the last layer's mean |gradient|."
             if np.isfinite(ratio)
             else "In the last epoch the gradients are not finite."
         )
@@ -123,27 +129,40 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
         return finish(axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {span}.")
 
 
-def comparison(runs: Mapping[str, Run]) -> Figure:
-    """Validation accuracy over the epochs, and the gradient over the layers in the last epoch, of all runs."""
+def comparison(runs: Runs, seed: int = 0) -> Figure:
+    """Validation accuracy over the epochs, and the gradient over the layers in the last epoch, of one suite's runs.
+
+    Of `runs`, which may be of several suites, it shows those of one seed in the suite with most configurations
+    (see `tables.one_suite`): runs of different lengths on one axis would say which is longer, not which is better.
+
+    Raises:
+        ConfigError: none of them has this seed.
+    """
+    chosen = one_suite(runs, seed=seed)
+    if not chosen:
+        raise ConfigError(f"seed: no run of seed {seed} among these; allowed: a seed that has finished runs")
     with drawing(PANEL, PANEL, height=4.0) as axes:
         ends = []
-        for name, run in runs.items():
+        for name, run in chosen.items():
             line = "--" if run.config.learning_rate != REFERENCE_LEARNING_RATE else "-"
             accuracy = finite(100 * run.metrics["validation_accuracy"])
-            progress = run.metrics["epoch"] / run.config.epochs * 100
-            axes[0].plot(progress, accuracy, line, color=PALETTE[name], linewidth=1.6)
-            ends.append((progress, accuracy, _label(run), PALETTE[name]))
+            axes[0].plot(run.metrics["epoch"], accuracy, line, color=PALETTE[name], linewidth=1.6)
+            ends.append((run.metrics["epoch"], accuracy, _title(run), PALETTE[name]))
             last = run.gradients.query("over == 'mean' and kind != 'bn'")
             last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
             place = np.linspace(0, 1, len(last))
             axes[1].plot(place, finite(last["mean_abs"]), line, color=PALETTE[name], linewidth=1.6)
         widen(axes[0], LEAST_SPAN["accuracy"])
         direct_labels(axes[0], ends)
-        axes[0].set(xlabel="share of the run's epochs (%)", ylabel="validation accuracy (%)")
+        axes[0].set(xlabel="epoch", ylabel="validation accuracy (%)")
         axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
-        order = sorted(runs.values(), key=lambda run: -run.summary["final"]["validation_accuracy"])
-        ranked = ", ".join(f"{_label(run)} {_percent(run.summary['final']['validation_accuracy'])}" for run in order)
-        caption = f"Final validation accuracy: {ranked}. Dashed: learning rate 1e-2. {_origin(list(runs.values()))}"
+        order = sorted(chosen.values(), key=lambda run: -run.summary["final"]["validation_accuracy"])
+        ranked = ", ".join(f"{_title(run)} {_percent(run.summary['final']['validation_accuracy'])}" for run in order)
+        suite = order[0].config.suite
+        caption = (
+            f"{len(order)} of {len(TITLES)} configurations, all runs of suite <code>{suite}</code>, which has most of "
+            f"them at one length. Final validation accuracy: {ranked}. Dashed: learning rate 1e-2. {_origin(order)}"
+        )
         return finish(axes, caption, f"Line charts; final validation accuracy: {ranked}.")
 
 
@@ -215,7 +234,7 @@ def _origin(runs: Sequence[Run]) -> str:
     if not reduced:
         note = ""
     elif len(reduced) == len(runs):
-        note = " Not a full run of Table 1."
+        note = " Not a full run of Table 1." if len(runs) == 1 else " No full runs of Table 1."
     else:
         note = f" Not full runs of Table 1 (marked *): {', '.join(reduced)}."
     return f"<i>[{'; '.join(settings)}]</i>{note}"

@@ -13,7 +13,7 @@ from vggkit import folders
 from vggkit.artifacts import ArtifactError, Run, RunPaths, check_same, read_run, segments
 from vggkit.config import SUITES, ConfigError, RunConfig, check_name
 from vggkit.markup import as_markdown
-from vggkit.tables import TITLES, all_runs, is_full, representative_runs, run_settings
+from vggkit.tables import TITLES, all_runs, is_full, run_settings
 from vggkit.training import train
 
 SETTINGS = tuple(field.name for field in fields(RunConfig))
@@ -55,8 +55,8 @@ def run(variables: Mapping[str, Any]) -> Run:
     )
 
 
-def comparison(variables: Mapping[str, Any]) -> tuple[dict[str, list[Run]], dict[str, Run]]:
-    """All finished runs that the book shows, by configuration, and of each configuration the one of `seed`.
+def comparison(variables: Mapping[str, Any]) -> tuple[dict[str, list[Run]], int]:
+    """All finished runs that the book shows, by configuration, and the seed that the figure shows.
 
     Raises:
         ConfigError: a parameter in the notebook's `variables` is unknown or unusable.
@@ -65,12 +65,12 @@ def comparison(variables: Mapping[str, Any]) -> tuple[dict[str, list[Run]], dict
     refuse_unknown(variables, ("seed", "results"))
     seed, results = setting("seed", variables.get("seed")) or 0, results_folder(variables.get("results"))
     RunConfig(seed=seed)  # checks it
-    every, chosen = all_runs(results), representative_runs(results, seed)
-    if not chosen:
+    every = all_runs(results)
+    if not any(run.config.seed == seed for group in every.values() for run in group):
         seeds = sorted({run.config.seed for group in every.values() for run in group})
         there = f"finished are seeds {', '.join(map(str, seeds))}" if seeds else "name the folder that holds some"
         raise ArtifactError(f"results: no finished run with seed {seed} in {results}; {there}")
-    return every, chosen
+    return every, seed
 
 
 def results_folder(given: Any = None) -> Path:

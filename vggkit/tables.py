@@ -83,6 +83,19 @@ def representative_runs(results: str | os.PathLike[str], seed: int = 0) -> dict[
     return {name: group[0] for name, group in firsts.items() if group}
 
 
+def one_suite(runs: Runs, names: Sequence[str] = tuple(CONFIGURATIONS), seed: int = 0) -> dict[str, Run]:
+    """The runs of one seed that may be compared: those of the suite that has most of the configurations `names`.
+
+    Of suites that have equally many, the fullest. All runs of a suite have one length and the same images.
+    """
+    suites = sorted({run.config.suite for group in _listed(runs).values() for run in group}, key=_rank)
+    chosen = [
+        {n: run for n in names for run in of_suite(runs, suite).get(n, []) if run.config.seed == seed}
+        for suite in suites
+    ]
+    return max(chosen, key=len, default={})  # the first among equals
+
+
 def is_full(run: Run) -> bool:
     """Whether the run is one of Table 1's: its suite, and a configuration with no setting changed."""
     return run.config.suite == FULL and run.config.name in CONFIGURATIONS
@@ -99,17 +112,22 @@ def run_settings(run: Run) -> str:
 
 
 def finals(runs: Sequence[Run], metric: str) -> pd.Series:
-    """A metric after the last epoch, for each seed; accuracies in per cent. A diverged run's may be missing."""
-    values = pd.Series([run.summary["final"][metric] for run in runs], dtype=float)
+    """A metric after the last epoch, for each seed that did not diverge; accuracies in per cent.
+
+    A diverged run has no loss, while what it answers still has an accuracy: to leave out both keeps all
+    means of a row over the same seeds.
+    """
+    values = pd.Series([run.summary["final"][metric] for run in runs if not run.summary["diverged"]], dtype=float)
     return values if "loss" in metric else 100 * values
 
 
 def table1(runs: Runs) -> pd.DataFrame:
     """A row for each configuration: the report's four values, ours, our test accuracy, and from which suite.
 
-    Ours are means over the seeds of the fullest suite, "sd" their sample standard deviation (missing
-    with one seed). Accuracies are per cent, the difference ours - report is in percentage points of
-    validation accuracy and given for full runs only; what a configuration has no run for is missing.
+    Ours are means over the seeds of the fullest suite that did not diverge, "sd" their sample standard
+    deviation (missing with one seed); "seeds" counts all, "diverged" those left out. Accuracies are per
+    cent, the difference ours - report is in percentage points of validation accuracy and given for full
+    runs only; what a configuration has no run for is missing.
     """
     chosen = seeds(runs)
     rows = []
@@ -123,7 +141,7 @@ def table1(runs: Runs) -> pd.DataFrame:
             row[f"{title} (ours)"], row[f"{title} (sd)"] = values.mean(), values.std(ddof=1)
         full = bool(group) and all(map(is_full, group))
         row[DIFFERENCE] = row["val acc % (ours)"] - report["validation_accuracy"] if full else None
-        row["seeds"] = len(group)
+        row["seeds"], row["diverged"] = len(group), sum(run.summary["diverged"] for run in group)
         row["our runs"] = _origin(group)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -210,7 +228,8 @@ def table1_html(runs: Runs) -> str:
         )
     caption = (
         "The report's value above, <b>ours below in bold</b>: after the last epoch, mean ± sample standard deviation "
-        "where there are several seeds. “ours − report” is in percentage points of validation accuracy. Under "
+        "where there are several seeds; runs that diverged are counted and left out. “ours − report” is in "
+        "percentage points of validation accuracy. Under "
         f"each model its number of parameters. {html.escape(NOTE)}."
     )
     return (
@@ -241,13 +260,24 @@ def run_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("")
 
 
+def _last_gradients(run: Run) -> tuple[pd.Series, float]:
+    """Mean |gradient| of the convolutions, input first, and of the linear layer, over the last epoch's batches."""
+    gradients = run.gradients.query("over == 'mean' and kind != 'bn'")
+    layers = gradients[gradients["epoch"] == gradients["epoch"].max()].sort_values("layer")
+    last = layers[layers["kind"] == "linear"]["mean_abs"]
+    return layers[layers["kind"] == "conv"]["mean_abs"], float(last.iloc[-1]) if len(last) else float("nan")
+
+
 def vanishing_ratio(run: Run) -> float:
-    """Median over the convolutions of the first half of mean |gradient|, over that of the last layer; last epoch."""
-    gradients = run.gradients.query("over == 'last' and kind != 'bn'")
-    layers = gradients[gradients["epoch"] == gradients["epoch"].max()].sort_values("layer")["mean_abs"].to_numpy()
-    half = pd.Series(layers[: len(layers) // 2])
-    last = float(layers[-1])
-    return float(half.median()) / last if last else float("nan")
+    """Mean |gradient| in the last epoch: median over the first half of the convolutions, over the last layer's."""
+    convolutions, last = _last_gradients(run)
+    return float(convolutions.iloc[: len(convolutions) // 2].median()) / last if last else float("nan")
+
+
+def weakest_ratio(run: Run) -> float:
+    """Mean |gradient| in the last epoch: that of the convolution with the smallest, over the last layer's."""
+    convolutions, last = _last_gradients(run)
+    return float(convolutions.min(skipna=False)) / last if last else float("nan")
 
 
 def turning_epoch(run: Run) -> int | None:

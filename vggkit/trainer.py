@@ -249,7 +249,7 @@ def arithmetic(config: RunConfig, device: torch.device) -> torch.autocast:
 def process_settings(config: RunConfig, device: torch.device) -> Iterator[None]:
     """Settings of the whole process while a run trains; all but `keep_freed_memory` end with it.
 
-    Denormal numbers, which vanishing gradients and their squares in Adam become, are flushed to
+    Denormal numbers, which the squares of vanishing gradients in Adam become, are flushed to
     zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
     worker threads keep the one they were started with.) TF32 is on for `tf32` alone.
     """
