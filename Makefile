@@ -56,7 +56,7 @@ notebooks: $(VENV)/ready
 
 # The playground: JavaScript with Node 20 or newer, its tools outside the book's folder. The book itself needs no
 # Node: the bundle is committed, and tests/test_playground.py checks that it is what the sources give.
-.PHONY: playground playground-tools playground-lint test-playground
+.PHONY: playground playground-tools playground-lint playground-bench test-playground
 PLAY := book/playground
 TOOLS := $(CACHE)/playground
 export npm_config_cache := $(CACHE)/npm
@@ -73,9 +73,13 @@ playground: $(TOOLS)/ready
 	node $(PLAY)/build.mjs $(TOOLS) book/_static/playground
 
 playground-lint: $(TOOLS)/ready
-	$(TOOLS)/node_modules/@biomejs/biome/bin/biome check --config-path=$(PLAY) $(PLAY)
+	cd $(PLAY) && node $(TOOLS)/node_modules/@biomejs/biome/bin/biome check .
 
-# Node compares with PyTorch; the browser tests want Debian's chromium and `pip install playwright`, else they skip.
+playground-bench: playground
+	node $(PLAY)/bench.mjs $(TOOLS)/build/kernels.wasm
+
+# Node compares with PyTorch. The browser tests want the book built, Debian's chromium and `pip install playwright`,
+# else they skip.
 test-playground: $(VENV)/ready playground
 	$(BIN)/python $(PLAY)/reference.py $(TOOLS)/reference
 	node --test $(PLAY)/test/*.test.js

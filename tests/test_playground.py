@@ -138,7 +138,9 @@ def open_page(launch: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """A page at an address, 390 px wide, ready where both networks have taken their first step."""
     contexts = []
 
-    def start(address: str, *arguments: str, ready: str | None = READY, width: int = 390, **options: Any) -> Any:
+    def start(
+        address: str, *arguments: str, ready: str = READY, width: int = 390, script: str = "", **options: Any
+    ) -> Any:
         context = launch(*arguments).new_context(viewport={"width": width, "height": 844}, **options)
         contexts.append(context)
         page = context.new_page()
@@ -146,9 +148,9 @@ def open_page(launch: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         page.requests, page.errors = [], []
         page.on("request", lambda request: page.requests.append(request.url))
         page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.add_init_script(script)
         page.goto(address)
-        if ready:
-            page.wait_for_function(ready)
+        page.wait_for_function(ready)
         return page
 
     yield start
@@ -254,6 +256,42 @@ def test_an_absurd_address_is_refused_in_a_sentence(served: str, open_page: Call
 
 
 @pytest.mark.slow
+def test_a_loss_that_is_no_number_is_called_diverged(served: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(f"{served}#a-rc=1&a-lr=1&b-depth=8&batch=4")
+    page.click("[data-do=train]")
+    page.wait_for_function("document.querySelector('[data-out=now]').textContent.includes('diverged')")
+    at = step_of(page, "b")
+    page.wait_for_function(f"!document.body.textContent.includes('step {at}: loss')")  # the other one goes on
+    page.click("[data-do=train]")
+    page.wait_for_function("document.querySelector('[data-do=train]').textContent === 'Train'")
+    page.uncheck("[data-network=a] [data-key=residual]")
+    page.wait_for_function(READY)
+    assert "diverged" not in says(page, "now")
+
+
+@pytest.mark.slow
+def test_each_task_sets_what_it_says(served: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(f"{served}#{SMALL}")
+    links = page.locator("section a[href^='#'][href*='=']")
+    assert links.count() >= 5
+    for i in range(links.count()):
+        wanted = (links.nth(i).get_attribute("href") or "").lstrip("#")
+        links.nth(i).evaluate("link => link.click()")
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert says(page, "alert") == ""
+        settings = dict(part.split("=") for part in wanted.split("&"))
+        for name, key in (("depth", "depth"), ("init", "initialisation"), ("lr", "learningRate")):
+            for network in "ab":
+                value = page.locator(f"[data-network={network}] [data-key={key}]").input_value()
+                default = {"depth": "38", "init": "default", "lr": "0.001"}[name]
+                assert value == settings.get(f"{network}-{name}", default)
+        for name, key in (("bn", "batchNorm"), ("rc", "residual")):
+            for network, default in (("a", "0"), ("b", "1")):
+                checked = page.locator(f"[data-network={network}] [data-key={key}]").is_checked()
+                assert checked == (settings.get(f"{network}-{name}", default) == "1")
+
+
+@pytest.mark.slow
 def test_table_has_a_row_for_each_layer(served: str, open_page: Callable[..., Any]) -> None:
     page = open_page(f"{served}#{SMALL}")
     page.click("details.table summary")
@@ -267,7 +305,9 @@ def test_table_has_a_row_for_each_layer(served: str, open_page: Callable[..., An
 @pytest.mark.slow
 def test_without_webassembly_a_sentence_stands_there(served: str, open_page: Callable[..., Any]) -> None:
     alert = "document.querySelector('[data-out=alert]').textContent !== ''"
-    page = open_page(f"{served}#{SMALL}", "--js-flags=--noexpose_wasm", ready=alert)
+    # As in a browser with it switched off: neither the page nor its workers have it.
+    off = "delete self.WebAssembly;"
+    page = open_page(f"{served}#{SMALL}", ready=alert, script=off + _before_workers(off))
     assert says(page, "alert").startswith("WebAssembly is switched off")
     assert page.is_disabled("[data-do=train]")
     page.select_option("[data-network=a] [data-key=depth]", "20")  # the page still answers
@@ -357,15 +397,24 @@ def test_webgpu_gives_the_same_values(served: str, open_page: Callable[..., Any]
 
 @pytest.mark.slow
 def test_a_lost_gpu_is_replaced_by_the_processor(served: str, open_page: Callable[..., Any]) -> None:
-    """The device is lost when Chromium's GPU process ends, which chrome://gpucrash does."""
+    in_worker = """const ask = self.GPUAdapter && GPUAdapter.prototype.requestDevice;
+        if (ask) GPUAdapter.prototype.requestDevice = async function () {
+          const device = await ask.call(this);
+          addEventListener('message', ({data}) => { if (data.type === 'steps') device.destroy(); });
+          return device;
+        };"""
     software = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-    page = open_page(f"{served}#a-depth=8&b-depth=8&batch=4&device=gpu", *software)
+    address = f"{served}#a-depth=8&b-depth=8&batch=4&device=gpu"
+    page = open_page(address, *software, script=_before_workers(in_worker))
     if "GPU" not in page.inner_text("[data-network=b] [data-out=now]"):
         pytest.skip("this Chromium has no WebGPU adapter")
-    crash = page.context.new_page()
-    crash.goto("chrome://gpucrash", wait_until="commit")
-    page.bring_to_front()
     page.click("[data-do=step]")
     page.wait_for_function("document.querySelector('[data-out=alert]').textContent.includes('The GPU stopped')")
-    page.wait_for_function(READY)
-    assert "(processor)" in page.inner_text("[data-network=a] [data-out=now]")
+    page.wait_for_function(READY.replace("startsWith('step')", "includes('(processor)')"))
+    one_step(page)
+
+
+def _before_workers(code: str) -> str:
+    """A script that runs `code` at the start of every worker from a Blob."""
+    return f"""const Whole = Blob;
+        self.Blob = function (parts, options) {{ return new Whole([{json.dumps(code)}, ...parts], options); }};"""

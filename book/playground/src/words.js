@@ -32,13 +32,15 @@ export function finding(run, show) {
   return `the ${show} ${orders < 0 ? "falls" : "grows"} by ${times} of magnitude ${way}`;
 }
 
+const loss = (value) => (value < 1000 ? value.toFixed(3) : number(value));
+
 export function lossOf(run, network) {
   const { losses, diverged } = run;
   if (!losses.length) return "";
   const name = `${capital(run.key)}, ${nameOf(network)}`;
   return diverged
     ? `${name}: diverged at step ${losses.length}.`
-    : `${name}: step ${losses.length}, loss ${losses.at(-1).toFixed(3)}.`;
+    : `${name}: step ${losses.length}, loss ${loss(losses.at(-1))}.`;
 }
 
 export function now(run) {
@@ -46,7 +48,7 @@ export function now(run) {
   if (!losses.length) return progress ? `${progress} …` : "";
   if (diverged) return `step ${losses.length}: diverged, the loss is no number any more; try a smaller learning rate`;
   const seconds = milliseconds < 100 ? (milliseconds / 1000).toFixed(2) : (milliseconds / 1000).toFixed(1);
-  return `step ${losses.length}: loss ${losses.at(-1).toFixed(3)}; ${seconds} s a step (${device === "gpu" ? "GPU" : device})`;
+  return `step ${losses.length}: loss ${loss(losses.at(-1))}; ${seconds} s a step (${device === "gpu" ? "GPU" : device})`;
 }
 
 export function caption(show, measured) {
