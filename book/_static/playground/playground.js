@@ -31,8 +31,8 @@ AssemblyScript authors, who have them from musl, MIT licence, (c) Rich Felker et
 </div>
 <p class="message" role="alert" data-out="alert"></p>
 <figure>
-  <p class="key" data-out="key"></p>
   <div role="img" data-out="layers"></div>
+  <p class="key" data-out="key"></p>
   <label class="cursor">layer <input type="range" min="1" max="38" step="1" value="1" data-do="cursor"></label>
   <p class="reading" data-out="reading"></p>
   <fieldset class="show">

@@ -37,8 +37,8 @@ export const LAYOUT = `
 </div>
 <p class="message" role="alert" data-out="alert"></p>
 <figure>
-  <p class="key" data-out="key"></p>
   <div role="img" data-out="layers"></div>
+  <p class="key" data-out="key"></p>
   <label class="cursor">layer <input type="range" min="1" max="38" step="1" value="1" data-do="cursor"></label>
   <p class="reading" data-out="reading"></p>
   <fieldset class="show">
