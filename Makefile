@@ -57,3 +57,34 @@ lint: $(VENV)/ready
 
 notebooks: $(VENV)/ready
 	$(BIN)/vggkit notebooks
+
+# The playground: JavaScript with Node 20 or newer, its tools outside the book's folder. The book itself needs no
+# Node: the bundle is committed, and tests/test_playground.py checks that it is what the sources give.
+.PHONY: playground playground-tools playground-lint playground-bench test-playground
+PLAY := book/playground
+TOOLS := $(CACHE)/playground
+export npm_config_cache := $(CACHE)/npm
+
+playground-tools: $(TOOLS)/ready
+
+$(TOOLS)/ready: $(PLAY)/package.json $(PLAY)/package-lock.json
+	@mkdir -p $(TOOLS)
+	cp $^ $(TOOLS)/
+	cd $(TOOLS) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+playground: $(TOOLS)/ready
+	node $(PLAY)/build.mjs $(TOOLS) book/_static/playground
+
+playground-lint: $(TOOLS)/ready
+	cd $(PLAY) && node $(TOOLS)/node_modules/@biomejs/biome/bin/biome check .
+
+playground-bench: playground
+	node $(PLAY)/bench.mjs $(TOOLS)/build/kernels.wasm
+
+# Node compares with PyTorch. The browser tests want the book built, Debian's chromium and `pip install playwright`,
+# else they skip.
+test-playground: $(VENV)/ready playground
+	$(BIN)/python $(PLAY)/reference.py $(TOOLS)/reference
+	node --test $(PLAY)/test/*.test.js
+	$(BIN)/python -m pytest -m slow tests/test_playground.py
