@@ -53,3 +53,8 @@ lint: $(VENV)/ready
 notebooks: $(VENV)/ready
 	$(BIN)/jupytext --sync notebooks/*.py
 	$(BIN)/vggkit notebooks
+
+# What the tests find of the faults in tests/faults/faults.toml: make mutation FAULTS="trainer he-gain", or --quick.
+.PHONY: mutation
+mutation: $(VENV)/ready
+	$(BIN)/python -m tests.faults $(FAULTS)
