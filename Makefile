@@ -88,3 +88,29 @@ test-playground: $(VENV)/ready playground
 	$(BIN)/python $(PLAY)/reference.py $(TOOLS)/reference
 	node --test $(PLAY)/test/*.test.js
 	$(BIN)/python -m pytest -m slow tests/test_playground.py
+# What the tests find of the faults in tests/faults/faults.toml: make mutation FAULTS="trainer he-gain", or --quick.
+.PHONY: mutation
+mutation: $(VENV)/ready
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+# The tests beside the lowest version that pyproject.toml allows of each package but torch (whose
+# lowest version PyPI has for CUDA alone).
+LOWEST := .venv-lowest
+.PHONY: test-lowest test-plain-cpu
+test-lowest: $(LOWEST)/ready
+	$(LOWEST)/bin/python -m pytest
+
+$(LOWEST)/ready: requirements-lowest.lock pyproject.toml $(VENV)/ready
+ifeq ($(TORCH),system)
+	$(PYTHON) -m venv --system-site-packages $(LOWEST)
+else
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install -q $(TORCH)
+endif
+	$(LOWEST)/bin/pip install -q --no-deps --require-hashes -r requirements-lowest.lock
+	$(LOWEST)/bin/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The tests on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
+test-plain-cpu: $(VENV)/ready
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest

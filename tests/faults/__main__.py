@@ -1,0 +1,271 @@
+"""Puts faults into copies of the library, one at a time, and tells which of them the tests find.
+
+    python -m tests.faults                    all faults of faults.toml
+    python -m tests.faults trainer he-gain    those of a module, or of a name
+    python -m tests.faults --quick            those whose tests take seconds
+
+A fault is killed where a test fails or runs past its time, and survives where all pass. What was found
+out is kept under .cache/ and taken up by the next call, as long as neither library nor tests change.
+
+Each fault lives in a folder of its own, and its tests in a process of their own that is forked from one
+which has imported torch already: that import takes longer than most tests.
+"""
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LIST = Path(__file__).with_name("faults.toml")
+KEPT = ROOT / ".cache" / "faults.json"
+SHARED = ("book", "notebooks", "results", "pyproject.toml", "README.md", "Makefile")  # read by some tests
+HEAVY = ("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats", "safetensors.torch", "typer", "pytest")
+KILLED, SURVIVED, BROKEN = "killed", "survived", "broken"
+
+
+class ListError(Exception):
+    """The list of faults does not fit the library; one line."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A change of one place of a module that makes it wrong, and the files of tests that are to find it."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+    breaks: str
+    tests: tuple[str, ...]
+    quick: bool = False
+    excuse: str = ""  # why it may survive
+
+    def applied(self, package: Path) -> str:
+        """The module's text with the fault in it.
+
+        Raises:
+            ListError: the old text is not found exactly once, or the new text is no Python.
+        """
+        file = package / f"{self.module}.py"
+        count = file.read_text().count(self.old) if file.is_file() else 0
+        if count != 1:
+            elsewhere = [other.stem for other in sorted(package.glob("*.py")) if other.read_text().count(self.old) == 1]
+            hint = f"; found once in {', '.join(elsewhere)}" if elsewhere else ""
+            raise ListError(f"{self.name}: found {count} times in {self.module}, not once{hint}: {self.old!r}")
+        text = file.read_text().replace(self.old, self.new)
+        try:
+            compile(text, str(file), "exec")
+        except SyntaxError as error:
+            raise ListError(f"{self.name}: {self.module} with the fault is no Python ({error})") from None
+        return text
+
+
+def read() -> list[Fault]:
+    """All faults of the list.
+
+    Raises:
+        ListError: a name is there twice.
+    """
+    content = tomllib.loads(LIST.read_text())
+    faults = []
+    for entry in content["fault"]:
+        tests = entry.pop("tests", None) or content["tests"][entry["module"]]
+        faults.append(Fault(**entry, tests=tuple(tests)))
+    if twice := {fault.name for fault in faults if [f.name for f in faults].count(fault.name) > 1}:
+        raise ListError(f"names that are there twice: {', '.join(sorted(twice))}")
+    return faults
+
+
+def errors(faults: Iterable[Fault]) -> list[str]:
+    """A line for each fault that does not fit the library as it is now."""
+    found = []
+    for fault in faults:
+        try:
+            fault.applied(ROOT / "vggkit")
+        except ListError as error:
+            found.append(str(error))
+    return found
+
+
+def _digest() -> str:
+    """Changes with whatever decides whether a fault is found."""
+    files = sorted([*ROOT.glob("vggkit/*.*"), *ROOT.glob("tests/*.py")])
+    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+
+
+def _copy(place: Path) -> None:
+    ignored = shutil.ignore_patterns("__pycache__", "faults")
+    for name in ("vggkit", "tests"):
+        shutil.copytree(ROOT / name, place / name, ignore=ignored)
+    for name in SHARED:
+        (place / name).symlink_to(ROOT / name)
+
+
+def _run_tests(place: Path, tests: Sequence[str], log: Path) -> None:
+    """In the forked process: run pytest on the copy and end with its status."""
+    os.setsid()  # a deadline ends the processes that tests start too
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(place)
+    sys.path.insert(0, str(place))
+    os.environ["PYTHONPATH"] = str(place)
+    import pytest
+
+    status = 2
+    try:
+        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", *tests]))
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _start(fault: Fault | None, tests: Sequence[str], place: Path) -> int:
+    _copy(place)
+    if fault:
+        (place / "vggkit" / f"{fault.module}.py").write_text(fault.applied(ROOT / "vggkit"))
+    if child := os.fork():
+        return child
+    _run_tests(place, tests, place / "log")
+    return 0
+
+
+def _outcome(status: int | None) -> str:
+    """pytest's status 1: a test failed; 2 to 5: no test could be run; None: the time was over."""
+    if status is None or status == 1 or status < 0:
+        return KILLED
+    return SURVIVED if status == 0 else BROKEN
+
+
+def examine(faults: Sequence[Fault | None], jobs: int, timeout: float, told: dict[str, str], digest: str) -> None:
+    """Examine each fault (None: the library as it is) and add what becomes of it to `told`, by name.
+
+    Raises:
+        ListError: a test fails on the library as it is, so that it would seem to find every fault.
+    """
+    waiting = list(faults)
+    running: dict[int, tuple[Fault | None, Path, float]] = {}
+    everything = sorted({test for fault in faults if fault for test in fault.tests})
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    fault = waiting.pop(0)
+                    place = Path(folder, fault.name if fault else "unchanged")
+                    running[_start(fault, fault.tests if fault else everything, place)] = fault, place, time.monotonic()
+                time.sleep(0.05)
+                for child, (fault, place, start) in list(running.items()):
+                    seconds = time.monotonic() - start
+                    ended, status = os.waitpid(child, os.WNOHANG)
+                    late = not ended and seconds > timeout * (1 if fault else 10)
+                    if late:
+                        _kill(child)
+                    if ended or late:
+                        del running[child]
+                        outcome = _outcome(None if late else os.waitstatus_to_exitcode(status))
+                        note = "past its time" if late else ""
+                        _tell(fault, outcome, note, seconds, place / "log", told, digest)
+                        shutil.rmtree(place, ignore_errors=True)
+        finally:
+            for child in running:
+                _kill(child)
+
+
+def _kill(child: int) -> None:
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def _tell(
+    fault: Fault | None, outcome: str, note: str, seconds: float, log: Path, told: dict[str, str], digest: str
+) -> None:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    if fault is None:
+        if outcome != SURVIVED:
+            KEPT.unlink(missing_ok=True)  # what these tests found says nothing
+            raise ListError("the tests fail on the unchanged library:\n" + "\n".join(lines[-30:]))
+        return
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    note = note or (failed[0].split(" - ")[0] if failed else "")
+    if outcome == SURVIVED and fault.excuse:
+        note = fault.excuse
+    told[fault.name] = outcome
+    print(f"{outcome:8} {seconds:5.1f} s  {fault.name}: {fault.breaks}" + (f"  [{note}]" if note else ""), flush=True)
+    if outcome == BROKEN:
+        print("\n".join(lines[-10:]), flush=True)
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps({"digest": digest, "outcomes": told}, indent=1))
+
+
+def _known(digest: str) -> dict[str, str]:
+    try:
+        kept = json.loads(KEPT.read_text())
+        return dict(kept["outcomes"]) if kept["digest"] == digest else {}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _preload() -> None:
+    """Import what takes long, but nothing of the library: its copy is imported after the fork."""
+    for name in HEAVY:
+        importlib.import_module(name)
+    sys.modules["torch"].set_num_threads(1)
+    importlib.import_module("vggkit.compat")  # torchvision
+    for name in [name for name in sys.modules if name.partition(".")[0] == "vggkit"]:
+        del sys.modules[name]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="names of faults or modules; without any, all")
+    parser.add_argument("--quick", action="store_true", help="only the faults whose tests take seconds")
+    parser.add_argument("--again", action="store_true", help="examine also what is known from an earlier call")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="faults at a time (default: processors)")
+    parser.add_argument("--timeout", type=float, default=180, help="seconds for a fault's tests (default: 180)")
+    parser.add_argument("--target", type=float, default=95, help="per cent to be killed, else status 1 (default: 95)")
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # several processes side by side; before torch is imported
+    try:
+        faults = [fault for fault in read() if not given.names or {fault.name, fault.module} & set(given.names)]
+        faults = [fault for fault in faults if fault.quick or not given.quick]
+        if wrong := errors(faults):
+            raise ListError("\n".join(wrong))
+        if not faults:
+            raise ListError(f"no fault and no module is called {', '.join(given.names)}")
+        digest = _digest()
+        known = _known(digest)
+        todo = [fault for fault in faults if given.again or fault.name not in known]
+        if todo:
+            _preload()
+            print(f"{len(todo)} faults to examine, {len(faults) - len(todo)} known from before", flush=True)
+            examine([None, *todo], given.jobs, given.timeout, known, digest)
+    except ListError as error:
+        print(f"faults: {error}", file=sys.stderr)
+        return 2
+    return _report(faults, known, given.target)
+
+
+def _report(faults: Sequence[Fault], known: dict[str, str], target: float) -> int:
+    killed = sum(known[fault.name] == KILLED for fault in faults)
+    for fault in faults:
+        if known[fault.name] != KILLED:
+            reason = f"; {fault.excuse}" if fault.excuse else ""
+            print(f"not killed: {fault.name} ({known[fault.name]}): {fault.breaks}{reason}")
+    share = 100 * killed / len(faults)
+    print(f"{killed} of {len(faults)} faults are killed: {share:.0f} % (target {target:g} %)")
+    return 0 if share >= target else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
