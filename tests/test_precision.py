@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vggkit import branch, precision
+from vggkit import branch, cli, precision
 from vggkit.artifacts import ArtifactError, RunPaths
 from vggkit.config import ConfigError, RunConfig
 from vggkit.training import train
@@ -57,6 +57,25 @@ def test_interrupted_branches_go_on_where_they_were(state: branch.State, tmp_pat
     (kept,) = branch.find_branches(tmp_path)
     assert len(kept["branches"]) == 2
     assert kept["config"] == state.config.to_dict()
+
+
+def test_the_command_keeps_branches_and_refuses_in_one_line(
+    state: branch.State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["vggkit", "branch", *words, "--results", str(tmp_path)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    checkpoint = str(RunPaths.of(tmp_path, state.config).checkpoint)
+    assert call(checkpoint, "--orders", "0") == 0
+    assert capsys.readouterr().out.count("order 0 in") == 2
+    assert len(branch.find_branches(tmp_path)[0]["branches"]) == 2
+    for wrong in ([checkpoint, "--orders", "x"], [checkpoint, "--epochs", "9"], [str(tmp_path / "none.pt")]):
+        assert call(*wrong) == 2
+        told = capsys.readouterr()
+        assert (told.out, told.err.count("\n")) == ("", 1)
 
 
 def test_wrong_branches_are_refused_in_one_line(state: branch.State, tmp_path: Path) -> None:

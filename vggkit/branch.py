@@ -24,6 +24,7 @@ from vggkit.artifacts import ArtifactError
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import load
 from vggkit.folders import Given, results_folder
+from vggkit.storage import cannot_write, replace_file
 from vggkit.trainer import Trainer, check_precision, one_step, process_settings, train_epoch
 
 SUITE = "precision"
@@ -198,10 +199,8 @@ def find_branches(results: Given = None) -> list[dict[str, Any]]:
 
 
 def _write(file: Path, kept: dict[str, Any]) -> None:
-    partial = file.with_suffix(".partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(kept, allow_nan=False) + "\n")
-        partial.replace(file)
+        replace_file(file, (json.dumps(kept, allow_nan=False) + "\n").encode())
     except OSError as error:
-        raise ArtifactError(f"results: cannot write {file} ({error.strerror}); mend it and call again") from error
+        raise cannot_write(file, error) from error

@@ -240,7 +240,7 @@ def sweep(
         raise Stop(str(error), TIME_UP) from error
 
 
-def _seeds(text: str) -> list[int]:
+def _seeds(text: str, field: str = "seeds") -> list[int]:
     """Read "0,1,2" or "0-4"."""
     seeds: list[int] = []
     for part in text.split(","):
@@ -248,10 +248,33 @@ def _seeds(text: str) -> list[int]:
         whole = first.isdecimal() and (not dash or last.isdecimal())
         if not whole or not 0 <= int(last or first) - int(first) < MOST_SEEDS:
             raise ConfigError(
-                f"seeds: {text!r} is not allowed; allowed: integers as in 0,1,2 or 0-4, at most {MOST_SEEDS} in a row"
+                f"{field}: {text!r} is not allowed; allowed: integers as in 0,1,2 or 0-4, at most {MOST_SEEDS} in a row"
             )
         seeds += range(int(first), int(last or first) + 1)
     return seeds
+
+
+@app.command()
+def branch(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint of a run under way.", metavar="FILE")],
+    orders: Annotated[str, typer.Option(help="Orders of batches, as in 0,1,2 or 0-4.")] = "0-2",
+    epochs: Annotated[int, typer.Option(help="Epochs of each branch.")] = 1,
+    results: Results = None,
+    data: Data = None,
+    device: Device = None,
+) -> None:
+    """Train from one state in float32 and in bfloat16, on the same batches: does the precision bias training?"""
+    numbers = _seeds(orders, "orders")
+
+    from vggkit.branch import branch as train_branches
+    from vggkit.branch import place, read_state
+
+    state = read_state(folders.expanded("checkpoint", checkpoint))
+    settings: dict[str, Any] = {"epochs": epochs, "results": results, "data": data, "device": device}
+    for one in train_branches(state, orders=numbers, **settings):
+        losses = ", ".join(f"{row['train_loss']:.4f}" for row in one["epochs"])
+        print(f"order {one['order']} in {one['precision']}: training loss {losses}", flush=True)
+    print(f"kept in {place(state, results)}")
 
 
 @app.command()
