@@ -28,6 +28,7 @@ UNCHANGED := test -e $(BUILT) && $(FIND) -print | LC_ALL=C sort | cmp -s - $(BUI
 setup: $(VENV)/ready
 
 $(VENV)/ready: requirements.lock pyproject.toml
+	@mkdir -p $(CACHE)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and f"vggkit needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
 ifeq ($(TORCH),system)
 	$(PYTHON) -m venv --system-site-packages $(VENV)
