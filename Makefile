@@ -97,9 +97,11 @@ mutation: $(VENV)/ready
 # The tests beside the lowest version that pyproject.toml allows of each package but torch (whose
 # lowest version PyPI has for CUDA alone).
 LOWEST := .venv-lowest
+# Tests of torch alone, which is the same in both environments.
+TORCH_ALONE := bench fused gpu gradients models playground precision
 .PHONY: test-lowest test-plain-cpu
 test-lowest: $(LOWEST)/ready
-	$(LOWEST)/bin/python -m pytest
+	$(LOWEST)/bin/python -m pytest $(addprefix --ignore=tests/test_,$(addsuffix .py,$(TORCH_ALONE)))
 
 $(LOWEST)/ready: requirements-lowest.lock pyproject.toml $(VENV)/ready
 ifeq ($(TORCH),system)
@@ -112,6 +114,8 @@ endif
 	$(LOWEST)/bin/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The tests on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
+# Tests of what depends on the processor.
+COMPUTING := bench cli data fused gradients models numbers precision sweep training
+# They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
 test-plain-cpu: $(VENV)/ready
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest $(COMPUTING:%=tests/test_%.py)
