@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vggkit import claims, cli, figures, notebook, schema, tables
+from vggkit import claims, commands, figures, notebook, schema, tables
 from vggkit.artifacts import ArtifactError, ArtifactWarning, find_runs, read_run
 from vggkit.config import RunConfig
 
@@ -67,7 +67,7 @@ def show_everything(results: Path) -> str:
     for run in first.values():
         shown += [tables.run_table(run).to_html(), notebook.heading(run), notebook.settings_table(run)]
         shown.append(notebook.provenance(run))
-        cli._print_summary(run, results)
+        commands._print_summary(run, results)
         for figure in (figures.curves([run]), figures.gradient_flow(run), figures.gradient_heatmap(run)):
             shown.append(figure.caption)
     if first:
