@@ -81,7 +81,10 @@ def test_default_suite_is_that_of_table_1() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["foo"], "No such command 'foo'; allowed: list, train, evaluate, table, sweep, branch, notebooks, bench, doctor"),
+        (
+            ["foo"],
+            "No such command 'foo'; allowed: list, train, evaluate, table, sweep, branch, notebooks, bench, doctor",
+        ),
         (["train"], f"Missing argument 'NAME'; allowed: {', '.join(CONFIGURATIONS)}"),
         (["train", "vgg08", "--device", "[red]x[/red]"], "device: '[red]x[/red]' cannot be used"),
         (["train", "vgg08", "--device", "a\x1b[31m\nb"], r"device: 'a\x1b[31m\nb' cannot be used"),
