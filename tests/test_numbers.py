@@ -39,14 +39,25 @@ def trainer(config: RunConfig, splits: Splits) -> Trainer:
     return Trainer(config, splits, CPU)
 
 
+@pytest.mark.parametrize("initialisation", ["default", "he"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_initial_weights_are_those_that_pytorch_draws_from_the_seed(
-    seed: int, tiny: RunConfig, synthetic: Splits
+    seed: int, initialisation: str, tiny: RunConfig, synthetic: Splits
 ) -> None:
     torch.manual_seed(seed)
-    expected = VGG(8, False, False).state_dict()
-    found = trainer(replace(tiny, seed=seed), synthetic).model.state_dict()
+    expected = VGG(8, False, False, 0.0, initialisation).state_dict()
+    found = trainer(replace(tiny, seed=seed, initialisation=initialisation), synthetic).model.state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_he_initialisation_leaves_no_biases_in_convolutions_and_the_linear_layer_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = VGG(8, initialisation="he")
+    biases = {name: bias for name, bias in model.named_parameters() if ".conv" in name and name.endswith("bias")}
+    assert len(biases) == 6
+    assert not any(bias.any() for bias in biases.values())
+    bound = 32**-0.5  # PyTorch's documentation of Linear, "Variables"
+    assert 0.9 * bound < model.classifier.weight.abs().max().item() <= bound
 
 
 def test_initial_weights_differ_between_seeds(tiny: RunConfig, synthetic: Splits) -> None:
@@ -71,6 +82,28 @@ def test_each_draw_of_an_epochs_plan_follows_seed_and_epoch(drawn: str) -> None:
 
     assert values(0, 1) == values(0, 1)
     assert len({values(seed, epoch) for seed in (0, 1) for epoch in (1, 2)}) == 4
+
+
+def test_label_follows_its_image_through_the_epochs_order(tiny: RunConfig) -> None:
+    # Each image is of one colour that tells its number; corners of a crop may be padding, the centre never is.
+    numbers = torch.arange(100, dtype=torch.uint8)
+    images = Images(numbers[:, None, None, None].expand(100, 32, 32, 3).contiguous(), torch.arange(100))
+    batch, labels = data.train_batch(images, EpochPlan.draw(100, 0, 1))
+    colours = (batch[:, 0, 16, 16] * data.STD[0] + data.MEAN[0]) * 255
+    assert labels.tolist() == colours.round().long().tolist()
+    assert labels.tolist() != sorted(labels.tolist())
+
+
+def test_batchs_crops_and_flips_are_those_of_its_images(synthetic: Splits) -> None:
+    draws = EpochPlan.draw(200, 0, 1).take(torch.arange(50))
+    batch, _ = data.train_batch(synthetic.train, draws)
+    for place, (image, top, left, flip) in enumerate(zip(draws.order, draws.top, draws.left, draws.flip, strict=True)):
+        pixels = torch.zeros(3, 40, 40, dtype=torch.uint8)
+        pixels[:, 4:36, 4:36] = synthetic.train.pixels[image].permute(2, 0, 1)
+        crop = pixels[:, top : top + 32, left : left + 32]
+        crop = crop.flip(2) if flip else crop
+        mean, std = (torch.tensor(values)[:, None, None] for values in (data.MEAN, data.STD))
+        torch.testing.assert_close(batch[place], (crop / 255 - mean) / std)
 
 
 def test_epochs_plan_of_a_run_is_that_of_its_seed_and_epoch(tiny: RunConfig, synthetic: Splits) -> None:
@@ -252,3 +285,21 @@ def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
     assert RunPaths.of("results", changed).folder != RunPaths.of("results", config).folder
     if field not in ("suite", "seed"):
         assert changed.name != config.name
+
+
+@pytest.mark.parametrize(
+    ("suite", "different"),  # README, "What is where"
+    [
+        ("table1", {}),
+        ("local", {}),
+        ("short", {"epochs": 15}),
+        ("schedule", {"schedule": "cosine-per-batch"}),
+        ("preview", {"epochs": 10, "train_images_per_class": 158}),
+        ("preview-float32", {"epochs": 10, "train_images_per_class": 158}),
+    ],
+)
+def test_suites_change_the_reports_settings_in_what_they_say(suite: str, different: dict[str, Any]) -> None:
+    report = {"epochs": 100, "batch_size": 100, "learning_rate": 1e-3, "minimum_learning_rate": 2e-5}
+    report |= {"schedule": "cosine", "weight_decay": 0.0, "dropout": 0.0, "train_images_per_class": None}
+    config = RunConfig.named("vgg38_bn", suite=suite)
+    assert {name: getattr(config, name) for name in report} == report | different

@@ -4,8 +4,9 @@
     python -m tests.faults trainer he-gain    those of a module, or of a name
     python -m tests.faults --quick            those whose tests take seconds
 
-A fault is killed where a test fails or runs past its time, and survives where all pass. What was found
-out is kept under .cache/ and taken up by the next call, as long as neither library nor tests change.
+A fault is killed where a test fails, and survives where all pass. Where its tests run past their time
+nothing is known of it, and it counts as not killed. What was found out is kept under .cache/ and taken
+up by the next call, as long as neither library nor tests change.
 
 Each fault lives in a folder of its own, and its tests in a process of their own that is forked from one
 which has imported torch already: that import takes longer than most tests.
@@ -31,7 +32,7 @@ LIST = Path(__file__).with_name("faults.toml")
 KEPT = ROOT / ".cache" / "faults.json"
 SHARED = ("book", "notebooks", "results", "pyproject.toml", "README.md", "Makefile")  # read by some tests
 HEAVY = ("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats", "safetensors.torch", "typer", "pytest")
-KILLED, SURVIVED, BROKEN = "killed", "survived", "broken"
+KILLED, SURVIVED, BROKEN, LATE = "killed", "survived", "broken", "late"
 
 
 class ListError(Exception):
@@ -50,6 +51,11 @@ class Fault:
     tests: tuple[str, ...]
     quick: bool = False
     excuse: str = ""  # why it may survive
+
+    @property
+    def key(self) -> str:
+        """Under which its outcome is kept: another once anything of it is changed."""
+        return f"{self.name} {hashlib.sha256(repr(self).encode()).hexdigest()[:12]}"
 
     def applied(self, package: Path) -> str:
         """The module's text with the fault in it.
@@ -142,14 +148,16 @@ def _start(fault: Fault | None, tests: Sequence[str], place: Path) -> int:
 
 
 def _outcome(status: int | None) -> str:
-    """pytest's status 1: a test failed; 2 to 5: no test could be run; None: the time was over."""
-    if status is None or status == 1 or status < 0:
+    """pytest's status 1: a test failed; 2 to 5: no test could be run; negative: a crash; None: the time was over."""
+    if status is None:
+        return LATE
+    if status == 1 or status < 0:
         return KILLED
     return SURVIVED if status == 0 else BROKEN
 
 
 def examine(faults: Sequence[Fault | None], jobs: int, timeout: float, told: dict[str, str], digest: str) -> None:
-    """Examine each fault (None: the library as it is) and add what becomes of it to `told`, by name.
+    """Examine each fault (None: the library as it is) and add what becomes of it to `told`, by key.
 
     Raises:
         ListError: a test fails on the library as it is, so that it would seem to find every fault.
@@ -174,8 +182,7 @@ def examine(faults: Sequence[Fault | None], jobs: int, timeout: float, told: dic
                     if ended or late:
                         del running[child]
                         outcome = _outcome(None if late else os.waitstatus_to_exitcode(status))
-                        note = "past its time" if late else ""
-                        _tell(fault, outcome, note, seconds, place / "log", told, digest)
+                        _tell(fault, outcome, seconds, place / "log", told, digest)
                         shutil.rmtree(place, ignore_errors=True)
         finally:
             for child in running:
@@ -187,9 +194,7 @@ def _kill(child: int) -> None:
     os.waitpid(child, 0)
 
 
-def _tell(
-    fault: Fault | None, outcome: str, note: str, seconds: float, log: Path, told: dict[str, str], digest: str
-) -> None:
+def _tell(fault: Fault | None, outcome: str, seconds: float, log: Path, told: dict[str, str], digest: str) -> None:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     if fault is None:
         if outcome != SURVIVED:
@@ -197,15 +202,16 @@ def _tell(
             raise ListError("the tests fail on the unchanged library:\n" + "\n".join(lines[-30:]))
         return
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    note = note or (failed[0].split(" - ")[0] if failed else "")
+    note = failed[0].split(" - ")[0].removeprefix("FAILED ") if failed else ""
     if outcome == SURVIVED and fault.excuse:
         note = fault.excuse
-    told[fault.name] = outcome
+    told[fault.key] = outcome
     print(f"{outcome:8} {seconds:5.1f} s  {fault.name}: {fault.breaks}" + (f"  [{note}]" if note else ""), flush=True)
     if outcome == BROKEN:
         print("\n".join(lines[-10:]), flush=True)
     KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps({"digest": digest, "outcomes": told}, indent=1))
+    settled = {name: outcome for name, outcome in told.items() if outcome in (KILLED, SURVIVED)}
+    KEPT.write_text(json.dumps({"digest": digest, "outcomes": settled}, indent=1))
 
 
 def _known(digest: str) -> dict[str, str]:
@@ -232,7 +238,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="only the faults whose tests take seconds")
     parser.add_argument("--again", action="store_true", help="examine also what is known from an earlier call")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="faults at a time (default: processors)")
-    parser.add_argument("--timeout", type=float, default=180, help="seconds for a fault's tests (default: 180)")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for a fault's tests (default: 300)")
     parser.add_argument("--target", type=float, default=95, help="per cent to be killed, else status 1 (default: 95)")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # several processes side by side; before torch is imported
@@ -245,7 +251,7 @@ def main() -> int:
             raise ListError(f"no fault and no module is called {', '.join(given.names)}")
         digest = _digest()
         known = _known(digest)
-        todo = [fault for fault in faults if given.again or fault.name not in known]
+        todo = [fault for fault in faults if given.again or fault.key not in known]
         if todo:
             _preload()
             print(f"{len(todo)} faults to examine, {len(faults) - len(todo)} known from before", flush=True)
@@ -257,11 +263,11 @@ def main() -> int:
 
 
 def _report(faults: Sequence[Fault], known: dict[str, str], target: float) -> int:
-    killed = sum(known[fault.name] == KILLED for fault in faults)
+    killed = sum(known[fault.key] == KILLED for fault in faults)
     for fault in faults:
-        if known[fault.name] != KILLED:
+        if known[fault.key] != KILLED:
             reason = f"; {fault.excuse}" if fault.excuse else ""
-            print(f"not killed: {fault.name} ({known[fault.name]}): {fault.breaks}{reason}")
+            print(f"not killed: {fault.name} ({known[fault.key]}): {fault.breaks}{reason}")
     share = 100 * killed / len(faults)
     print(f"{killed} of {len(faults)} faults are killed: {share:.0f} % (target {target:g} %)")
     return 0 if share >= target else 1
