@@ -137,13 +137,13 @@ def _run_tests(place: Path, tests: Sequence[str], log: Path) -> None:
         os._exit(status)
 
 
-def _start(fault: Fault | None, tests: Sequence[str], place: Path) -> int:
+def _start(fault: Fault, place: Path) -> int:
     _copy(place)
-    if fault:
+    if fault.module:
         (place / "vggkit" / f"{fault.module}.py").write_text(fault.applied(ROOT / "vggkit"))
     if child := os.fork():
         return child
-    _run_tests(place, tests, place / "log")
+    _run_tests(place, fault.tests, place / "log")
     return 0
 
 
@@ -156,33 +156,40 @@ def _outcome(status: int | None) -> str:
     return SURVIVED if status == 0 else BROKEN
 
 
-def examine(faults: Sequence[Fault | None], jobs: int, timeout: float, told: dict[str, str], digest: str) -> None:
-    """Examine each fault (None: the library as it is) and add what becomes of it to `told`, by key.
+def unchanged(faults: Iterable[Fault]) -> list[Fault]:
+    """For all tests that are to find faults: no fault at all, which they must not find either."""
+    tests = sorted({test for fault in faults for test in fault.tests})
+    return [
+        Fault(f"unchanged {test}", "", "", "", "no fault at all", (test,))
+        for test in tests
+        if "::" not in test or test.partition("::")[0] not in tests
+    ]
 
-    Raises:
-        ListError: a test fails on the library as it is, so that it would seem to find every fault.
-    """
-    waiting = list(faults)
-    running: dict[int, tuple[Fault | None, Path, float]] = {}
-    everything = sorted({test for fault in faults if fault for test in fault.tests})
+
+def examine(faults: Sequence[Fault], jobs: int, timeout: float, told: dict[str, str], digest: str) -> None:
+    """Examine each fault that `told` does not tell of, and add what becomes of it, by key."""
+    waiting = [fault for fault in faults if fault.key not in told]
+    running: dict[int, tuple[Fault, Path, float]] = {}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     fault = waiting.pop(0)
-                    place = Path(folder, fault.name if fault else "unchanged")
-                    running[_start(fault, fault.tests if fault else everything, place)] = fault, place, time.monotonic()
+                    place = Path(folder, fault.key.replace("/", "-"))
+                    running[_start(fault, place)] = fault, place, time.monotonic()
                 time.sleep(0.05)
                 for child, (fault, place, start) in list(running.items()):
                     seconds = time.monotonic() - start
                     ended, status = os.waitpid(child, os.WNOHANG)
-                    late = not ended and seconds > timeout * (1 if fault else 10)
+                    late = not ended and seconds > timeout
                     if late:
                         _kill(child)
                     if ended or late:
                         del running[child]
                         outcome = _outcome(None if late else os.waitstatus_to_exitcode(status))
-                        _tell(fault, outcome, seconds, place / "log", told, digest)
+                        _tell(fault, outcome, seconds, place / "log")
+                        told[fault.key] = outcome
+                        _keep(told, digest)
                         shutil.rmtree(place, ignore_errors=True)
         finally:
             for child in running:
@@ -194,23 +201,20 @@ def _kill(child: int) -> None:
     os.waitpid(child, 0)
 
 
-def _tell(fault: Fault | None, outcome: str, seconds: float, log: Path, told: dict[str, str], digest: str) -> None:
+def _tell(fault: Fault, outcome: str, seconds: float, log: Path) -> None:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    if fault is None:
-        if outcome != SURVIVED:
-            KEPT.unlink(missing_ok=True)  # what these tests found says nothing
-            raise ListError("the tests fail on the unchanged library:\n" + "\n".join(lines[-30:]))
-        return
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     note = failed[0].split(" - ")[0].removeprefix("FAILED ") if failed else ""
     if outcome == SURVIVED and fault.excuse:
         note = fault.excuse
-    told[fault.key] = outcome
     print(f"{outcome:8} {seconds:5.1f} s  {fault.name}: {fault.breaks}" + (f"  [{note}]" if note else ""), flush=True)
-    if outcome == BROKEN:
-        print("\n".join(lines[-10:]), flush=True)
-    KEPT.parent.mkdir(exist_ok=True)
+    if outcome == BROKEN or (not fault.module and outcome != SURVIVED):
+        print("\n".join(lines[-20:]), flush=True)
+
+
+def _keep(told: dict[str, str], digest: str) -> None:
     settled = {name: outcome for name, outcome in told.items() if outcome in (KILLED, SURVIVED)}
+    KEPT.parent.mkdir(exist_ok=True)
     KEPT.write_text(json.dumps({"digest": digest, "outcomes": settled}, indent=1))
 
 
@@ -250,12 +254,16 @@ def main() -> int:
         if not faults:
             raise ListError(f"no fault and no module is called {', '.join(given.names)}")
         digest = _digest()
-        known = _known(digest)
-        todo = [fault for fault in faults if given.again or fault.key not in known]
-        if todo:
+        known = {} if given.again else _known(digest)
+        count = sum(fault.key not in known for fault in faults)
+        if count:
             _preload()
-            print(f"{len(todo)} faults to examine, {len(faults) - len(todo)} known from before", flush=True)
-            examine([None, *todo], given.jobs, given.timeout, known, digest)
+            print(f"{count} faults to examine, {len(faults) - count} known from before", flush=True)
+            sound = unchanged(fault for fault in faults if fault.key not in known)
+            examine(sound, given.jobs, 10 * given.timeout, known, digest)
+            if failing := [fault.tests[0] for fault in sound if known[fault.key] != SURVIVED]:
+                raise ListError(f"tests that fail on the library as it is find nothing: {', '.join(failing)}")
+            examine(faults, given.jobs, given.timeout, known, digest)
     except ListError as error:
         print(f"faults: {error}", file=sys.stderr)
         return 2
