@@ -82,6 +82,8 @@ def test_networks_that_guess_tell_no_spread() -> None:
 
 
 def test_diverged_run_counts_as_chance() -> None:
+    answering = {"vgg38_rc": [made_up("vgg38_rc", 0.53)], "vgg38_bn": [made_up("vgg38_bn", None, test_accuracy=0.6)]}
+    assert verdicts.ACCURACY.samples(answering)["vgg38_bn"].mean == 0.01  # type: ignore[union-attr]
     assert judged("residual_over_bn", vgg38_rc=[0.53], vgg38_bn=[None]) == HOLDS
     assert judged("trainable", vgg38=[None], vgg38_bn=[0.5], vgg38_rc=[0.5]) == HOLDS
     assert judged("trainable", vgg38=[0.01], vgg38_bn=[None], vgg38_rc=[0.5]) == FAILS
@@ -183,6 +185,9 @@ def test_turning_is_judged_by_all_epochs_that_noise_cannot_tell_from_the_lowest(
     assert losing(valley(50, 1.3), claim="turns").verdict == OPEN
     assert losing(valley(30, 1.3), valley(32, 1.3), claim="turns").verdict == FAILS
     assert losing(valley(50, 1.3), valley(80, 1.3), claim="turns").verdict == OPEN
+    assert (
+        losing(*[list(np.interp(np.arange(100), [0, 49, 79, 99], [3, 1, 1, 1.3]))] * 2, claim="turns").verdict == OPEN
+    )
     # One lucky epoch outside, in the noise of a shallow valley, does not move it.
     rng, told = np.random.default_rng(0), []
     for _ in range(100):

@@ -151,6 +151,18 @@ def test_checkpoint_is_on_the_disk(tiny: RunConfig, tmp_path: Path, synced: set[
     assert paths.checkpoint.stat().st_ino in synced
 
 
+@pytest.mark.parametrize("bit", [0, 6])
+def test_one_changed_bit_of_a_weight_is_refused(bit: int, tiny: RunConfig, tmp_path: Path) -> None:
+    paths = RunPaths.of(tmp_path, tiny)
+    train(tiny, results=tmp_path)
+    file = paths.folder / artifacts.WEIGHTS
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1 << bit  # in a number, whose file and shape stay whole
+    file.write_bytes(content)
+    with pytest.raises(artifacts.ArtifactError, match="damaged"):
+        artifacts.read_weights(paths)
+
+
 def test_archive_holds_the_run_as_it_is_now(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "local" / "vgg08" / "seed-0"
     folder.mkdir(parents=True)

@@ -18,7 +18,7 @@ from vggkit.artifacts import RunPaths
 from vggkit.config import RunConfig
 from vggkit.data import EpochPlan, Images, Splits, load
 from vggkit.models import VGG
-from vggkit.trainer import Trainer, process_settings
+from vggkit.trainer import Trainer, one_step, process_settings, train_epoch
 from vggkit.training import train
 
 CPU = torch.device("cpu")
@@ -135,6 +135,18 @@ def test_first_step_is_adams_with_the_penalty_in_the_gradient(
         gradient = parameter.grad.double() + weight_decay * before[name].double()
         expected = before[name].double() - 1e-3 * gradient / (gradient.abs() + 1e-8)
         torch.testing.assert_close(parameter.double(), expected, rtol=1e-4, atol=2e-6)
+
+
+def test_training_accuracy_is_the_share_of_images_that_the_network_got_right(
+    tiny: RunConfig, synthetic: Splits
+) -> None:
+    # A network that always says 7, and cannot learn otherwise, is right for the images of class 7: one in a hundred.
+    attempt = trainer(replace(tiny, batch_size=60, learning_rate=1e-9, minimum_learning_rate=0.0), synthetic)
+    with torch.no_grad():
+        attempt.model.classifier.bias[7] = 100.0
+    ((metrics, _),) = train_epoch([attempt], 1, one_step([attempt]), lambda images: None)
+    assert metrics["train_accuracy"] == 0.01
+    assert metrics["train_loss"] == pytest.approx(99.0, abs=1)  # 100 for all others
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
