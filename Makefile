@@ -3,6 +3,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
+# A process for each core, each with one thread: two that share the cores would wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # Everything that tools would leave in the home folder stays inside the clone.
 CACHE := $(CURDIR)/.cache
@@ -49,7 +51,7 @@ book: $(VENV)/ready
 	@echo "The book is built: open $(PAGE)"
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -101,7 +103,7 @@ LOWEST := .venv-lowest
 PACKAGES := artifacts book claims cli config data schema
 .PHONY: test-lowest test-plain-cpu
 test-lowest: $(LOWEST)/ready
-	$(LOWEST)/bin/python -m pytest $(PACKAGES:%=tests/test_%.py)
+	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) $(PACKAGES:%=tests/test_%.py)
 
 $(LOWEST)/ready: requirements-lowest.lock pyproject.toml $(VENV)/ready
 ifeq ($(TORCH),system)
@@ -118,4 +120,4 @@ endif
 COMPUTING := bench data fused gradients models numbers precision
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
 test-plain-cpu: $(VENV)/ready
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest $(COMPUTING:%=tests/test_%.py)
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) $(COMPUTING:%=tests/test_%.py)
