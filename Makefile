@@ -15,7 +15,6 @@ export IPYTHONDIR := $(CACHE)/ipython
 export JUPYTER_CONFIG_DIR := $(CACHE)/jupyter/config
 export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
 export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
-export TORCHINDUCTOR_CACHE_DIR := $(CACHE)/inductor
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PAGE := book/_build/html/index.html

@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from vggkit import schema, storage, weights
+from vggkit import artifacts, schema, storage, weights
 from vggkit.artifacts import (
     ArtifactError,
     ArtifactWarning,
@@ -726,3 +726,46 @@ def test_checkpoint_cannot_run_code(tiny: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is damaged"):
         read_checkpoint(paths, tiny, CPU)
     assert not (tmp_path / "trace").exists()
+
+
+def test_what_cannot_be_read_is_told_and_not_passed_over(paths: RunPaths, tmp_path: Path) -> None:
+    # Root may read everything, so a folder that may not be read is played by a failing system call.
+    read = Path.iterdir
+    for locked in (tmp_path, paths.folder.parent.parent, paths.folder.parent):
+        with pytest.MonkeyPatch.context() as patch:
+
+            def refuse(folder: Path, locked: Path = locked) -> Any:
+                if folder == locked:
+                    raise PermissionError(13, "Permission denied")
+                return read(folder)
+
+            patch.setattr(Path, "iterdir", refuse)
+            with pytest.raises(ArtifactError, match=f"results: {locked} cannot be read .*Permission denied") as error:
+                find_runs(tmp_path)
+            assert "\n" not in str(error.value)
+
+
+def test_file_or_dangling_link_in_a_runs_place_is_named(paths: RunPaths, tmp_path: Path) -> None:
+    (paths.folder.parent / "seed-7").write_text("no folder")
+    (paths.folder.parent / "seed-8").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(ArtifactWarning) as told:
+        assert [run.config.seed for run in find_runs(tmp_path)] == [0]
+    assert sorted(Path(str(one.message).split()[1]).name for one in told) == ["seed-7", "seed-8"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(36, "File name too long")])
+def test_path_that_cannot_be_looked_up_is_one_line(
+    error: OSError, paths: RunPaths, tiny: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **settings: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for look in (
+        lambda: read_finished(paths, tiny),
+        lambda: read_checkpoint(paths, tiny, CPU),
+        lambda: artifacts.load_weights(paths.folder),
+    ):
+        with pytest.raises(ConfigError, match=f"cannot be looked up .{error.strerror}") as told:
+            look()
+        assert "\n" not in str(told.value)

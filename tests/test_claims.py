@@ -183,7 +183,7 @@ def test_turning_is_judged_by_all_epochs_that_noise_cannot_tell_from_the_lowest(
     assert losing(valley(50, 1.3), valley(48, 1.3), claim="turns").verdict == HOLDS
     assert losing(valley(50, 1.3), claim="turns").tendency == HOLDS
     assert losing(valley(50, 1.3), claim="turns").verdict == OPEN
-    assert losing(valley(30, 1.3), valley(32, 1.3), claim="turns").verdict == FAILS
+    assert losing(valley(30, 3.0), valley(32, 3.0), claim="turns").verdict == FAILS
     assert losing(valley(50, 1.3), valley(80, 1.3), claim="turns").verdict == OPEN
     assert (
         losing(*[list(np.interp(np.arange(100), [0, 49, 79, 99], [3, 1, 1, 1.3]))] * 2, claim="turns").verdict == OPEN
@@ -223,6 +223,26 @@ def test_first_half_of_the_convolutions_does_not_count_the_linear_layer() -> Non
     only_mean = run.gradients.copy()
     only_mean.loc[only_mean["over"] == "last", "mean_abs"] = np.nan  # the batches' mean is taken, not the last one
     assert tables.vanishing_ratio(Run(run.config, run.metrics, only_mean, run.summary)) == 0.5
+
+
+def test_spread_of_a_ratio_comes_from_gradients_that_pass_as_many_layers_and_vanish_likewise() -> None:
+    steady = {"vgg08": [made_up("vgg08", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((0.5, 0.51))]}
+    alone = {"vgg38": [made_up("vgg38", gradients=[1e-9, 1e-9, 1.0])]}
+    found = claims.judge("vanishing", steady | alone)
+    assert (found.verdict, found.tendency, found.settled) == (OPEN, HOLDS, False)
+    # Of the same depth, but not vanishing.
+    deep = {"vgg38_rc": [made_up("vgg38_rc", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((0.5, 0.51))]}
+    assert not claims.judge("vanishing", deep | alone).settled
+    likewise = [made_up("vgg38_bn", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((1e-8, 1e-7))]
+    found = claims.judge("vanishing", steady | deep | alone | {"vgg38_bn": likewise})
+    assert found.settled and "1 df" in found.parts[0].words
+
+
+def test_of_two_kinds_of_gradients_the_larger_spread_counts() -> None:
+    pairs = {"vgg38_bn": (0.5, 0.51), "vgg38_rc": (1e-6, 1e-9), "vgg38_bn_rc": (0.5,)}
+    runs = {n: [made_up(n, gradients=[r, r, 1.0], seed=s) for s, r in enumerate(pair)] for n, pair in pairs.items()}
+    found = claims.judge("recovers", runs)
+    assert (found.verdict, found.tendency, found.settled) == (OPEN, OPEN, True)
 
 
 def test_gradient_recovers_where_no_layer_is_below_a_hundredth() -> None:

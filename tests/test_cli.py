@@ -260,16 +260,11 @@ def test_what_is_no_terminal_gets_each_row_in_one_line(call: Call, monkeypatch: 
     for run in runs:
         row = next(line for line in lines if re.search(rf"{run.config.name}\s", line))
         assert f"{run.config.suite} {run.config.seed}" in row
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("COLUMNS", "40")  # no word and no number is cut apart, be it wider than the screen
     narrow = call("list", "--results", str(ROOT / "results"))[1]
-    assert max(map(len, narrow.splitlines())) <= 40
-    columns = zip(*(re.split("[┃│]", line)[1:-1] for line in narrow.splitlines() if line[0] in "┃│"), strict=True)
-    texts = ["".join(part.strip() for part in column) for column in columns]
-    assert all(name in texts[0] for name in CONFIGURATIONS)
-    assert all(f"{run.config.suite}{run.config.seed}" in texts[3].replace(" ", "") for run in runs)
+    assert set(re.findall(r"[\w,.-]+", "\n".join(lines))) == set(re.findall(r"[\w,.-]+", narrow))
 
 
-@pytest.mark.parametrize("width", [40, 80, 200])
 def test_progress_keeps_bar_speed_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     written, now = io.StringIO(), [0.0]
     console = Console(file=written, force_terminal=True, width=width, highlight=False, get_time=lambda: now[0])
@@ -322,7 +317,7 @@ def test_stopped_training_says_so_keeps_the_epoch_and_goes_on(
         patch.setattr(artifacts, "write_checkpoint", write_and_stop)
         status, _, error = call("train", *TINY, "--results", str(tmp_path))
     assert status == 128 + number
-    assert error == "vggkit: stopped; the last finished epoch is kept: run the same command again to go on\n"
+    assert error == "vggkit: stopped; finished epochs are kept: run the same command again to go on\n"
     assert signal.getsignal(number) is before
     assert find_runs(tmp_path) == []
     status, out, _ = call("train", *TINY, "--results", str(tmp_path))

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from vggkit import schema
 from vggkit.checkpoints import read_checkpoint, write_checkpoint
 from vggkit.config import RunConfig
-from vggkit.folders import Given, expanded, results_folder
+from vggkit.folders import Given, exists, expanded, results_folder
 from vggkit.storage import (
     ArtifactError,
     InUseError,
@@ -185,7 +185,7 @@ def read_finished(paths: RunPaths, config: RunConfig) -> Run | None:
     Raises:
         ArtifactError: it is damaged, or the folder holds a run of another configuration.
     """
-    if not paths.folder.exists():
+    if not exists("results", paths.folder):
         return None
     run = read_run(paths.folder)
     check_same(run.config, config, paths.folder)
@@ -222,9 +222,9 @@ def load_weights(place: str | os.PathLike[str]) -> tuple[RunConfig, dict[str, "t
         ArtifactError: the run left no weights, or they are damaged or of another network.
     """
     place = expanded("weights", place)
-    alone = place.is_file()
+    alone = exists("weights", place) and place.is_file()
     file = place if alone else place / WEIGHTS
-    if not file.exists():
+    if not exists("weights", file):
         raise ArtifactError(f"weights: there is no {file}; train the run in another results folder to have them")
     remedy = f"restore it from version control or a backup, or move it aside to {aside(file)}"
     run = None if alone else read_run(place)
@@ -257,20 +257,34 @@ def find_runs(results: Given = None, suite: str | None = None) -> list[Run]:
         ArtifactError: as `read_run`, also for a run's folder that lost its summary.
     """
     root = results_folder(results)
+    suites = [root / suite] if suite else _listed(root)
     runs = []
-    for folder in sorted(path for path in root.glob(f"{suite or '*'}/*/*") if path.is_dir()):
-        place = folder.parts[-3:]
-        if any(part.startswith(".") for part in place):
-            continue
+    for folder in (folder for group in suites for name in _listed(group) for folder in _listed(name)):
         if re.fullmatch(r"seed-(0|[1-9]\d*)", folder.name, re.ASCII):
+            if not folder.is_dir():
+                _leave_out(folder, "it is no folder")
+                continue
             run = read_run(folder)
-            if place == place_of(run.config):
+            if folder.parts[-3:] == place_of(run.config):
                 runs.append(run)
             else:
                 _leave_out(folder, f"it holds {'/'.join(place_of(run.config))}")
-        elif (folder / "summary.json").exists():
+        elif exists("results", folder / "summary.json"):
             _leave_out(folder, "a run's folder is named seed-0, seed-1, ...")
     return runs
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, hidden entries left out; nothing where there is no such folder.
+
+    A folder that may not be read is an error: to pass over it would show other numbers than are there.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ArtifactError(f"results: {folder} cannot be read ({reason(error)}); mend it and call again") from error
 
 
 def _leave_out(folder: Path, why: str) -> None:

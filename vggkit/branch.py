@@ -23,7 +23,7 @@ from vggkit import machine, training
 from vggkit.artifacts import ArtifactError
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import load
-from vggkit.folders import Given, results_folder
+from vggkit.folders import Given, exists, results_folder
 from vggkit.storage import cannot_write, replace_file
 from vggkit.trainer import Trainer, check_precision, one_step, process_settings, train_epoch
 
@@ -164,7 +164,7 @@ def _read_or_begin(file: Path, state: State, epochs: int) -> dict[str, Any]:
         "commit": machine.commit(),
         "branches": [],
     }
-    if not file.exists():
+    if not exists("results", file):
         return begun
     kept = read_branches(file)
     for name in ("config", "epoch", "epochs", "checkpoint_sha256"):

@@ -4,6 +4,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from vggkit.config import ConfigError, RunConfig
+from vggkit.folders import exists
 from vggkit.storage import ArtifactError, RunPaths, aside, cannot_write, check_same, reason, replace_file
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
     import torch
 
     file = paths.checkpoint
-    if not file.exists():
+    if not exists("checkpoint", file):
         return None
     remedy = f"restore it from a backup, or move it aside to {aside(file)} and start anew"
     try:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from vggkit import tables
-from vggkit.intervals import LEVEL, SMOOTHED, lowest_epochs, pooled_spread
+from vggkit.intervals import LEVEL, SMOOTHED, WINDOWS, lowest_epochs, pooled_spread
 from vggkit.tables import CHANCE, FULL, METRICS, REPORT, SHOWN, TITLES, Runs, is_full, of_suite
 from vggkit.verdicts import (
     ACCURACY,
@@ -27,6 +27,7 @@ from vggkit.verdicts import (
     OPEN,
     TEST_IMAGES,
     VALIDATION_IMAGES,
+    VANISHED,
     VANISHING,
     WEAKEST,
     Group,
@@ -44,7 +45,6 @@ from vggkit.verdicts import (
 CLOSE = 0.02  # two accuracies are "close" within two percentage points
 OVERFIT = 0.05  # "overfits": the loss ends more than 5 % above its lowest
 ABOUT = 0.1  # "about epoch 50": within ten epochs of a hundred
-VANISHED = 1e-2  # "vanish": below a hundredth of the last layer's
 
 
 def _differences(statistic: Statistic, rule: Rule, *pairs: tuple[str, str]) -> Callable[[Group], list[Part]]:
@@ -70,9 +70,10 @@ def _turns(group: Group) -> list[Part]:
         epochs = lowest_epochs(run.metrics["validation_loss"])
         about = [abs(epoch / run.config.epochs - 0.5) <= ABOUT for epoch in epochs]
         facts.append(HOLDS if all(about) else OPEN if any(about) else FAILS)
-        words.append(f"lowest between epochs {epochs[0]} and {epochs[-1]} of {run.config.epochs}")
+        words.append(f"in epochs {tables.spans(epochs)} of {run.config.epochs}")
     tendency = facts[0] if len(set(facts)) == 1 else OPEN
-    text = f"{TITLES[name]}: validation loss {'; '.join(words)} (each seed, {count_seeds(group[name])})"
+    lowest = f"smoothed validation loss within one standard error of its lowest {'; '.join(words)}"
+    text = f"{TITLES[name]}: {lowest} (each seed, {count_seeds(group[name])})"
     return [Part(tendency if len(facts) > 1 else None, tendency, text)]
 
 
@@ -191,8 +192,8 @@ CLAIMS = (
         (BEST,),
         _turns,
         "all epochs whose smoothed validation loss lies within one standard error of the lowest are within "
-        f"{100 * ABOUT:.0f} % of the epochs around the middle of the run; the claim does not hold where none of them "
-        "is. In every seed, of two at least.",
+        f"{100 * ABOUT:.0f} % of the epochs around the middle of the run, smoothed over {WINDOWS[0]} to {WINDOWS[-1]} "
+        "epochs; the claim does not hold where none of them is. In every seed, of two at least.",
         "the validation loss of BN and RC at the learning rate 1e-2 turns about half-way through the run",
         "the validation loss of BN and RC at the learning rate 1e-2 does not turn about half-way through the run",
     ),
@@ -240,11 +241,13 @@ METHODS = f"""\
 An interval covers two draws, and adds them in quadrature: that of the seed, and that of the images on which
 the accuracies are measured.
 
-- *Seeds, pooled t*: one standard deviation over seeds, pooled over every configuration of the suite that
-  learns and has several seeds ("df" are its degrees of freedom), stands for all, so that a configuration with
-  one seed gets an interval too. It rests on their spreads being alike, which few seeds cannot show. Of how far
-  a loss rises again only runs whose loss rises can tell the spread. The bound for several differences at once
-  is Dunnett's, for the correlation of differences that share a configuration.
+- *Seeds, pooled t*: one standard deviation over seeds, pooled over the configurations of the suite that
+  have several seeds ("df" are its degrees of freedom), stands for all, so that a configuration with one seed
+  gets an interval too. It rests on their spreads being alike, which few seeds cannot show and those listed
+  below make doubtful. Accuracies are pooled over configurations that learn; how far a loss rises again over
+  those whose loss rises likewise; ratios of gradients over networks of the same depth whose gradient vanishes,
+  or does not, likewise. Where these are of several kinds the largest spread is taken. The bound for several
+  differences at once is Dunnett's, for the correlation of differences that share a configuration.
 - *Seeds, permutation*: where each side of every part has so many seeds that its permutation test can reject
   at {100 - 100 * LEVEL:.0f} % divided by the number of parts (four on each side for one part, five for six), the
   interval is all shifts that this test does not reject, without any assumption on the spread.
@@ -416,6 +419,21 @@ def against_report_text(runs: Runs) -> str:
         "far apart the two may lie):"
     )
     return "\n".join([text, "", *lines]) if lines else text.partition(" (ours")[0] + "."
+
+
+def spreads_text(runs: Runs) -> str:
+    """How far the seeds of each configuration lie apart, as Markdown: whether the pooled spread can stand for all."""
+    lines = []
+    for suite in SHOWN:
+        several = {name: group for name, group in of_suite(runs, suite).items() if len(group) > 1}
+        told = [
+            f"{TITLES[name]} {tables.finals(group, 'test_accuracy').std(ddof=1):.2f} ({len(group)} seeds)"
+            for name, group in several.items()
+        ]
+        lines += [f"- `{suite}`: {', '.join(told)}"] * bool(told)
+    if not lines:
+        return "No configuration has several seeds yet."
+    return "\n".join(["Standard deviations of the test accuracy over seeds, in percentage points:", "", *lines])
 
 
 def report_gaps() -> str:

@@ -51,7 +51,7 @@ def _call() -> tuple[int, str]:
 
 def _stopped() -> str:
     if sys.argv[1:] and sys.argv[1] in TRAINING:
-        return "stopped; the last finished epoch is kept: run the same command again to go on"
+        return "stopped; finished epochs are kept: run the same command again to go on"
     return "stopped"
 
 

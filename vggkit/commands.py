@@ -97,8 +97,11 @@ def _existing(given: str | None) -> Path:
     from vggkit.artifacts import ArtifactError
 
     results = results_folder(given)
-    if not results.is_dir() and (results.exists() or folders.results_are_named(given)):
+    there = folders.exists("results", results)
+    if not results.is_dir() and (there or folders.results_are_named(given)):
         raise ArtifactError(f"results: no folder {results}; name one that exists by --results")
+    if not there:
+        terminal.tell(f"results: no folder {results} yet, so no run is finished; --results names another")
     return results
 
 
@@ -138,7 +141,7 @@ def evaluate(config: RunConfig, results: Path, data: str | None, device: str | N
     run = artifacts.read_finished(paths, config)
     if run is None:
         raise artifacts.ArtifactError(
-            f"results: no finished run in {paths.folder}; train it first: vggkit train {config.name}"
+            f"results: no finished run in {paths.folder}; train it first, with the same options: vggkit train"
         )
     weights = artifacts.read_weights(paths)
 
@@ -245,7 +248,7 @@ def _seeds(text: str, field: str = "seeds") -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        whole = first.isdecimal() and (not dash or last.isdecimal())
+        whole = part.isascii() and first.isdecimal() and (not dash or last.isdecimal())
         if not whole or not 0 <= int(last or first) - int(first) < MOST_SEEDS:
             raise ConfigError(
                 f"{field}: {text!r} is not allowed; allowed: integers as in 0,1,2 or 0-4, at most {MOST_SEEDS} in a row"

@@ -34,6 +34,8 @@ class DatasetSize(NamedTuple):
 NUM_CLASSES = 100
 NUM_FILTERS = 32  # of every convolution
 NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
+MOST_EPOCHS = 1_000_000
+LONGEST_SUITE = 64  # letters: it is part of a folder's name
 NEGATIVE_SLOPE = 0.01  # of LeakyReLU
 NUM_FILTERS = 32  # of every convolution
 NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
@@ -90,7 +92,8 @@ class RunConfig:
             _require(holds, name, getattr(self, name), allowed)
 
         plain = self.suite.replace("-", "").replace("_", "")
-        check(plain.isascii() and plain.isalnum(), "suite", "letters, digits, '-' and '_'")
+        check(plain.isascii() and plain.isalnum() and len(self.suite) <= LONGEST_SUITE, "suite",
+              f"letters, digits, '-' and '_', at most {LONGEST_SUITE}")  # fmt: skip
         check_depth(self.depth)
         check(0 <= self.dropout < 1, "dropout", "a number from 0 up to, but not including, 1")
         size = DATASETS[self.dataset].train
@@ -98,7 +101,7 @@ class RunConfig:
         check(1 <= images <= size, "train_images_per_class", f"1 to {size} for {self.dataset}, or None for all")
         check(1 <= self.batch_size <= images * NUM_CLASSES, "batch_size",
               f"1 to {images * NUM_CLASSES}, the number of training images")  # fmt: skip
-        check(self.epochs >= 1, "epochs", "an integer of at least 1")
+        check(1 <= self.epochs <= MOST_EPOCHS, "epochs", f"an integer from 1 to {MOST_EPOCHS}")
         check(self.learning_rate > 0, "learning_rate", "a finite number above 0")
         check(self.minimum_learning_rate >= 0, "minimum_learning_rate", "a finite number of at least 0")
         if self.schedule != "constant":

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vggkit.compat import CIFAR100, check_integrity, download_and_extract_archive
 from vggkit.config import DATASETS, NUM_CLASSES, OneLineError, RunConfig
-from vggkit.folders import DATA_VARIABLE, data_folder, data_is_named
+from vggkit.folders import DATA_VARIABLE, data_folder, data_is_named, exists
 
 # The constants that are common in code for CIFAR, taken over from the report's framework, so that the networks
 # see what the report's saw. CIFAR-100's own are about 0.507, 0.487, 0.441 and 0.267, 0.256, 0.276.
@@ -121,7 +121,7 @@ def _fault(root: Path) -> str | None:
     """What keeps the data set from being read from `root`, or None where it is whole."""
     files = root / CIFAR100.base_folder
     sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
-    if not root.is_dir():
+    if not (exists("data", files) or root.is_dir()):  # first: it tells where neither can be looked up
         return f"no folder {root}"
     if not files.is_dir():
         return f"{files} is missing"

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from vggkit import fused, machine
+from vggkit import folders, fused, machine
+from vggkit.config import ConfigError
 from vggkit.folders import Given, data_folder, results_folder
 
 EXTRA = "book"
@@ -102,15 +103,23 @@ def _data(folder: Path) -> Finding:
 
     files = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
     place = folder / CIFAR100.base_folder
+    try:
+        there = folders.exists("data", place)
+    except ConfigError as error:
+        return Finding("data", False, str(error), {"folder": str(folder), "found": False})
     bad = [name for name, md5 in files if not check_integrity(str(place / name), md5)]
-    state = "whole" if not bad else "not there" if not place.exists() else f"missing or damaged: {', '.join(bad)}"
+    state = "whole" if not bad else "not there" if not there else f"missing or damaged: {', '.join(bad)}"
     value = f"CIFAR-100 in {place}: {state}"
     return Finding("data", not bad, value, {"folder": str(folder), "found": not bad})
 
 
 def _results(folder: Path) -> list[Finding]:
     """Whether a run can be left in the folder, which is not made for that, and the room on its disk."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    around = (folder.absolute(), *folder.absolute().parents)
+    try:
+        existing = next(path for path in around if folders.exists("results", path))
+    except ConfigError as error:
+        return [Finding("results", False, str(error), {"folder": str(folder), "writable": False})]
     try:
         with tempfile.TemporaryFile(dir=existing):
             reason = ""

@@ -12,7 +12,7 @@ import papermill
 
 from vggkit.artifacts import ArtifactError, make_folder
 from vggkit.book import METADATA, shown_runs
-from vggkit.folders import RESULTS_VARIABLE, expanded, results_folder
+from vggkit.folders import RESULTS_VARIABLE, exists, expanded, results_folder
 from vggkit.pairing import bring_together
 from vggkit.tables import FULL, TITLES, representative_runs
 
@@ -31,7 +31,8 @@ def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Pa
     output, source = expanded("output", output), expanded("source", source)
     results = results_folder(results)
     for notebook in (RUN, COMPARISON):
-        bring_together(source / notebook)
+        if exists("source", source / notebook):
+            bring_together(source / notebook)
         if not (source / notebook).is_file():
             raise ArtifactError(f"source: no {notebook} in {source}; name the folder of the notebooks")
     runs = representative_runs(results)

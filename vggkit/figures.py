@@ -18,8 +18,9 @@ from vggkit.config import ConfigError, RunConfig
 from vggkit.data import evaluation_batches, load
 from vggkit.drawing import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
 from vggkit.gradients import propagation
+from vggkit.intervals import lowest_epochs
 from vggkit.models import VGG
-from vggkit.tables import TITLES, Runs, is_full, one_suite, run_settings, turning_epoch, vanishing_ratio
+from vggkit.tables import TITLES, Runs, is_full, one_suite, run_settings, spans, turning_epoch, vanishing_ratio
 
 TRAIN, VALIDATION = sns.color_palette("colorblind").as_hex()[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
@@ -59,7 +60,7 @@ def curves(runs: Sequence[Run]) -> Figure:
             lowest = (
                 "no finite validation loss"
                 if best is None
-                else f"lowest validation loss in epoch {best} of {run.config.epochs}"
+                else f"validation loss lowest in epoch {best} of {run.config.epochs}{_smoothed(run)}"
             )
             sentences.append(
                 f"{_title(run)} ends at {_percent(final['train_accuracy'])} training and "
@@ -67,6 +68,14 @@ def curves(runs: Sequence[Run]) -> Figure:
             )
         caption = f"{'; '.join(sentences)}. {_origin(runs)}"
         return finish(axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
+
+
+def _smoothed(run: Run) -> str:
+    """Where the smoothed loss is as low as noise can tell: a single epoch's lowest is partly luck."""
+    losses = run.metrics["validation_loss"]
+    if not np.isfinite(losses).all():
+        return ""
+    return f"; smoothed, it is as low within its error in epochs {spans(lowest_epochs(losses))}"
 
 
 def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> Figure:

@@ -49,6 +49,24 @@ def expanded(field: str, path: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"{field}: {os.fspath(path)!r} is not allowed; allowed: {allowed}") from error
 
 
+def exists(field: str, path: Path) -> bool:
+    """Whether something is at the path.
+
+    Raises:
+        ConfigError: that cannot be found out, as where the folder around it may not be entered or a name is too
+            long; the message names `field`. `Path.exists` raises an OSError then, or says no.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigError(
+            f"{field}: {path} cannot be looked up ({error.strerror}); allowed: a path that can"
+        ) from error
+    return True
+
+
 def project_folder() -> Path:
     """The nearest folder from the working directory upwards that holds this project, else the working directory.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch._dynamo
+import torch.compiler.config
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -107,6 +108,11 @@ def _backward(
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # A kernel for each of the four image sizes: one for all, with the size unknown, took half as long again.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_KERNELS)
+    # PyTorch keeps compiled code on disk, and takes code made for wider or narrower registers than this process
+    # uses for its own, which then writes past the end of its tensors: so the instructions are part of its name.
+    capability = torch.backends.cpu.get_cpu_capability()
+    if not torch.compiler.config.cache_key_tag.endswith(capability):
+        torch.compiler.config.cache_key_tag += capability
     # By default an expression of more than four tensors is written out in between, in full size.
     return torch.compile(function, dynamic=False, options={"realize_reads_threshold": 16})
 

@@ -22,6 +22,7 @@ LEVEL = 0.95
 MOST_ARRANGEMENTS = 5_000  # beyond this many, a permutation interval draws arrangements instead of trying all
 DRAWN = 9_999
 SMOOTHED = 9  # epochs
+WINDOWS = (5, 7, 9, 11, 13)  # epochs: what depends on one choice among them is not told
 POOLED, PERMUTATION, IMAGES, NONE = "pooled t", "permutation", "images alone", "no interval"  # how an interval was made
 
 
@@ -163,6 +164,7 @@ def critical_value(correlation: tuple[tuple[float, ...], ...], freedom: int, lev
         correlation: of the differences, (k, k); those that share a configuration are correlated.
         freedom: degrees of freedom of the deviation that all share.
     """
+    correlation = _different(correlation)
     count = len(correlation)
     least = float(stats.t.ppf((1 + level) / 2, freedom))
     if count == 1:
@@ -176,6 +178,18 @@ def critical_value(correlation: tuple[tuple[float, ...], ...], freedom: int, lev
 
     most = float(stats.t.ppf(1 - (1 - level) / (2 * count), freedom))  # Bonferroni: never too small
     return most if missing(most) <= 0 else float(optimize.brentq(missing, least, most, xtol=1e-3))
+
+
+def _different(correlation: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+    """Without the differences that are another one over again, as those of one network to several that no seed moves.
+
+    A t value that is equal to another up to its sign adds nothing to what may go wrong.
+    """
+    kept: list[int] = []
+    for place, row in enumerate(correlation):
+        if all(abs(row[other]) < 1 - 1e-6 for other in kept):
+            kept.append(place)
+    return tuple(tuple(correlation[place][other] for other in kept) for place in kept)
 
 
 def joint_intervals(contrasts: Sequence[Contrast], spread: Spread) -> list[Effect]:
@@ -253,15 +267,15 @@ def _pooled_reaches(contrasts: Sequence[Contrast], spread: Spread) -> list[tuple
     return [(factor * errors.get(id(contrast), 0.0),) * 2 for contrast in contrasts]
 
 
-def smoothed(losses: Sequence[float]) -> tuple[np.ndarray, float]:
-    """A curve's mean over `SMOOTHED` epochs around each, and the standard error of its lowest value.
+def smoothed(losses: Sequence[float], window: int = SMOOTHED) -> tuple[np.ndarray, float]:
+    """A curve's mean over `window` epochs around each, and the standard error of its lowest value.
 
     A straight line is fitted over each window (Savitzky and Golay 1964), which is the mean inside the
     curve and does not flatten its ends. The error comes from how the curve scatters about the fit
     around its lowest point. A curve shorter than three epochs stays as it is, with no error.
     """
     curve = np.asarray(losses, dtype=float)
-    window = min(SMOOTHED, len(curve) - 1 + len(curve) % 2)
+    window = min(window, len(curve) - 1 + len(curve) % 2)
     if window < 3:
         return curve, 0.0
     smooth = signal.savgol_filter(curve, window, 1)
@@ -272,6 +286,9 @@ def smoothed(losses: Sequence[float]) -> tuple[np.ndarray, float]:
 
 
 def lowest_epochs(losses: Sequence[float]) -> list[int]:
-    """The epochs, from 1, whose smoothed loss lies within one standard error of the lowest."""
-    smooth, error = smoothed(losses)
-    return [int(place) + 1 for place in np.flatnonzero(smooth <= smooth.min() + error)]
+    """The epochs, from 1, whose smoothed loss lies within one standard error of the lowest, for any of `WINDOWS`."""
+    places: set[int] = set()
+    for window in WINDOWS:
+        smooth, error = smoothed(losses, window)
+        places |= set(np.flatnonzero(smooth <= smooth.min() + error).tolist())
+    return [place + 1 for place in sorted(places)]

@@ -37,7 +37,7 @@ def run(variables: Mapping[str, Any]) -> Run:
     config, wanted = configuration(variables), _flag("train", variables.get("train"))
     results, data = results_folder(variables.get("results")), text("data", variables.get("data"))
     place = RunPaths.of(results, config).folder
-    if place.exists():
+    if folders.exists("results", place):
         found = read_run(place)
         asked = setting("precision", variables.get("precision")) is not None
         check_same(found.config, config if asked else replace(config, precision=found.config.precision), place)

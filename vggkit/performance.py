@@ -98,7 +98,8 @@ def bench_method(measured: dict[str, Any]) -> str:
     commit, machine = (measured["commit"] or "unknown")[:12], as_markdown(measured["machine"])
     return (
         f"Training steps at batch size {measured['batch_size']} on {machine}; medians over {rounds} rounds "
-        f"of {measured['seconds']:g} seconds; commit `{commit}`. One image needs, in a step, at least: {needs}. "
+        f"of {measured['seconds']:g} seconds, and of the ratios to the plain loop within a round; commit `{commit}`. "
+        f"One image needs, in a step, at least: {needs}. "
         f"Measured rates: matrix product {rates}; copy up to {copy:,.0f} GB/s."
     )
 

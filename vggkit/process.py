@@ -2,11 +2,14 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from vggkit.config import OneLineError
@@ -54,11 +57,20 @@ def _end(process: BaseProcess) -> None:
 
 
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _leave)
     try:
         sender.send((function(*arguments), ""))
     except Exception as error:  # told by the process that asked, in one line
         sender.send((None, " ".join(f"{type(error).__name__}: {error}".split())))
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End the process as a program ends, cleaning up, and once only: a second signal meets the clean-up itself."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.stderr.flush()
+    with Path(os.devnull).open("w") as nowhere:  # what libraries say of being interrupted helps nobody
+        os.dup2(nowhere.fileno(), 2)
+    sys.exit(128 + number)
 
 
 @contextlib.contextmanager

@@ -280,6 +280,17 @@ def weakest_ratio(run: Run) -> float:
     return float(convolutions.min(skipna=False)) / last if last else float("nan")
 
 
+def spans(epochs: Sequence[int]) -> str:
+    """Whole numbers in words, neighbours taken together: 42, 51 to 56."""
+    spans: list[list[int]] = []
+    for epoch in epochs:
+        if spans and epoch == spans[-1][-1] + 1:
+            spans[-1].append(epoch)
+        else:
+            spans.append([epoch])
+    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
+
+
 def turning_epoch(run: Run) -> int | None:
     """The epoch with the lowest validation loss; None where none is finite."""
     losses = run.metrics.set_index("epoch")["validation_loss"]

@@ -187,7 +187,7 @@ def show_table(
     note: str | None = None,
     airy: bool = False,
 ) -> None:
-    """Print a table; what is too long for its column goes on in the next line.
+    """Print a table; text that is too long for its column goes on in the next line, a number is never cut.
 
     Args:
         titles: of the columns.
@@ -207,7 +207,11 @@ def show_table(
         table.add_column(_printable(name), justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_printable, row))
-    console().print(table)
+    screen = console()
+    least = screen.measure(table, options=screen.options.update(max_width=UNLIMITED)).minimum + 2 * len(titles)
+    if least > screen.width:  # then the terminal breaks whole lines, where Rich would cut words and numbers apart
+        screen.width = least
+    screen.print(table, crop=False)
 
 
 def epoch_line(epoch: int, metrics: dict[str, Any]) -> str:

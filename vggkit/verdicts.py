@@ -1,7 +1,7 @@
 """How a comparison of runs becomes a verdict: from a number of each run, through an interval, to one of three words."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from vggkit.intervals import (
     Contrast,
     Effect,
     Sample,
+    Spread,
     images_alone,
     joint_intervals,
     pooled_spread,
@@ -26,6 +27,7 @@ from vggkit.tables import CHANCE, TITLES
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 LEARNS = 0.01  # a network is trainable that gets more than one point above chance
 TURNED = 0.01  # a validation loss that ends more than 1 % above its lowest has turned
+VANISHED = 1e-2  # "vanish": below a hundredth of the last layer's
 TEST_IMAGES = DATASETS["cifar100"].test * NUM_CLASSES
 VALIDATION_IMAGES = DATASETS["cifar100"].validation * NUM_CLASSES
 
@@ -63,7 +65,8 @@ class Statistic:
 
     `value` is None where the run has none, as after divergence. `share` is the accuracy, or the error
     rate, on `images` images that the number rises with; `learned` says that the number depends on
-    whether the network learns at all; `pools` whether a run's spread over seeds may stand for others'.
+    whether the network learns at all. `kind` tells apart runs whose spreads over seeds need not be alike:
+    a run's spread stands for those of its own kind alone.
     """
 
     value: Callable[[Run], float | None]
@@ -71,7 +74,7 @@ class Statistic:
     images: int = 0
     share: Callable[[Run], float] = field(default=lambda run: math.nan)
     learned: bool = False
-    pools: Callable[[Run], bool] = field(default=lambda run: True)
+    kind: Callable[[Run], Hashable] = field(default=lambda run: None)
 
     def samples(self, group: Group) -> dict[str, Sample | None]:
         """For each configuration its values; None where a run has none."""
@@ -91,11 +94,8 @@ class Statistic:
     def parts(self, group: Group, pairs: Sequence[Pair]) -> list[Part]:
         """Judge `pairs` together, by simultaneous intervals. The spread over seeds comes from all of `group`."""
         samples = self.samples(group)
-        spread = pooled_spread(
-            sample.values
-            for name, sample in samples.items()
-            if sample and not sample.steady and self.comparable(group[name]) and all(map(self.pools, group[name]))
-        )
+        names = {name for pair in pairs for name in (pair.first, pair.second) if isinstance(name, str)}
+        spread = self._spread(group, samples, {self.kind(run) for name in names for run in group[name]})
         contrasts = {}
         for pair in pairs:
             first, second = samples[pair.first], samples[pair.second] if isinstance(pair.second, str) else pair.second
@@ -105,6 +105,21 @@ class Statistic:
         effects = joint_intervals([*contrasts.values()], spread) if known else images_alone([*contrasts.values()])
         found = dict(zip(contrasts, effects, strict=True))
         return [self._part(pair, found.get(pair), group, known, spread.freedom) for pair in pairs]
+
+    def _spread(self, group: Group, samples: Mapping[str, Sample | None], kinds: set[Hashable]) -> Spread:
+        """The spread over seeds of runs of these kinds: of several kinds the largest, unknown where one's is."""
+        pooled = [
+            pooled_spread(
+                sample.values
+                for name, sample in samples.items()
+                if sample
+                and not sample.steady
+                and self.comparable(group[name])
+                and {self.kind(run) for run in group[name]} == {kind}
+            )
+            for kind in kinds
+        ]
+        return max(pooled, key=lambda spread: math.inf if spread.freedom == 0 else spread.deviation)
 
     def _part(self, pair: Pair, effect: Effect | None, group: Group, known: bool, freedom: int) -> Part:
         names = [name for name in (pair.first, pair.second) if isinstance(name, str)]
@@ -173,6 +188,11 @@ def _turned(run: Run) -> bool:
     return excess is not None and excess > TURNED
 
 
+def _passage(ratio: Callable[[Run], float]) -> Callable[[Run], Hashable]:
+    """How many layers a gradient passes, and whether it vanishes: a product of more factors spreads more."""
+    return lambda run: (run.config.depth, ratio(run) < VANISHED)
+
+
 def _magnitude(ratio: float) -> float | None:
     """Decimal logarithm; float32 has no smaller number than 1e-45 to tell from zero."""
     return math.log10(max(ratio, 1e-45)) if math.isfinite(ratio) else None
@@ -193,6 +213,8 @@ def count_seeds(*groups: Sequence[object]) -> str:
 
 ACCURACY = Statistic(_accuracy, images=TEST_IMAGES, share=_accuracy, learned=True)
 GAP = Statistic(_gap, images=VALIDATION_IMAGES, share=_validation_error, learned=True)
-EXCESS = Statistic(_excess, pools=_turned)
-VANISHING = Statistic(lambda run: _magnitude(tables.vanishing_ratio(run)), _times)
-WEAKEST = Statistic(lambda run: _magnitude(tables.weakest_ratio(run)), _times)
+EXCESS = Statistic(_excess, kind=_turned)
+VANISHING = Statistic(
+    lambda run: _magnitude(tables.vanishing_ratio(run)), _times, kind=_passage(tables.vanishing_ratio)
+)
+WEAKEST = Statistic(lambda run: _magnitude(tables.weakest_ratio(run)), _times, kind=_passage(tables.weakest_ratio))

@@ -49,7 +49,7 @@ def measured(results: Path) -> list[dict[str, Any]]:
             chosen[key] = run
     return [
         settings(run.config)
-        | {"run": f"{run.config.suite}/{run.config.name}/seed-{run.config.seed}"}
+        | {"run": f"{run.config.suite}/{run.config.name}/seed-{run.config.seed}", "images": run.summary["train_images"]}
         | {name: _first_epoch(run.gradients, column) for name, column in _COLUMNS.items()}
         for run in chosen.values()
     ]

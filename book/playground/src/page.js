@@ -209,9 +209,13 @@ class Playground {
     else requestAnimationFrame(draw);
   }
 
+  #measuredRun(n) {
+    return this.data.measured.find((run) => settings.isConfiguration(this.state[n], run));
+  }
+
   #measured(n, show) {
     if (show === "signal") return null;
-    return this.data.measured.find((run) => settings.isConfiguration(this.state[n], run))?.[show] ?? null;
+    return this.#measuredRun(n)?.[show] ?? null;
   }
 
   #drawNow() {
@@ -275,7 +279,7 @@ class Playground {
     for (const run of runs) this.out("now", this.box(run.key)).textContent = words.now(run);
     this.out("caption").textContent = words.caption(
       show,
-      networks.some(({ measured }) => measured),
+      runs.filter((_, i) => networks[i].measured).map(({ key }) => this.#measuredRun(key)),
     );
     const slider = this.root.querySelector('[data-do="cursor"]');
     slider.max = this.#mostLayers();

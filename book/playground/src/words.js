@@ -52,7 +52,10 @@ export function now(run) {
 }
 
 export function caption(show, measured) {
-  const thin = measured ? " Thin: measured in the first epoch of the report's own run, on CIFAR-100." : "";
+  const runs = [...new Set(measured.map(({ run, images }) => `${run}, ${images.toLocaleString("en")} images`))];
+  const thin = runs.length
+    ? ` Thin: measured in the first epoch of this book's runs on CIFAR-100 (${runs.join("; ")}).`
+    : "";
   return `${MEANING[show]}, in the newest step and, fading, in some before.${thin}`;
 }
 
