@@ -1,8 +1,11 @@
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from vggkit import cli
 from vggkit.config import RunConfig
 
 
@@ -10,6 +13,21 @@ from vggkit.config import RunConfig
 def tiny() -> RunConfig:
     """A run of a second: 200 synthetic images, 8 layers."""
     return RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=2, batch_size=50, epochs=3)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`call(*arguments)` runs the command line in this process: exit status, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vggkit", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, *capsys.readouterr()
+
+    monkeypatch.delenv("VGGKIT_RESULTS", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return run
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from vggkit.gradients import to_frame, weight_names
 from vggkit.models import VGG, count_parameters
 
 CPU = torch.device("cpu")
+Call = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent
 
 
@@ -248,25 +249,20 @@ def test_run_that_lost_its_summary_is_not_passed_over(paths: RunPaths, tmp_path:
 
 
 @pytest.mark.parametrize("command", ["list", "table"])
-def test_command_shows_an_empty_folder_and_refuses_what_is_none(command: str, tmp_path: Path) -> None:
-    def call(results: Path) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "vggkit", command, "--results", str(results)]
-        return subprocess.run(words, capture_output=True, text=True, check=False)
-
-    assert call(tmp_path).returncode == 0
+def test_command_shows_an_empty_folder_and_refuses_what_is_none(command: str, call: Call, tmp_path: Path) -> None:
+    assert call(command, "--results", str(tmp_path))[0] == 0
     (tmp_path / "file").write_text("")
     for wrong in (tmp_path / "missing", tmp_path / "file"):
-        done = call(wrong)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == f"vggkit: results: no folder {wrong}; name one that exists by --results\n"
+        told = f"vggkit: results: no folder {wrong}; name one that exists by --results\n"
+        assert call(command, "--results", str(wrong)) == (2, "", told)
 
 
-def test_refused_training_prints_one_line_alone_and_names_the_options(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "vggkit", "train", "vgg08", "--results", str(tmp_path), "--data", str(tmp_path)]
+def test_refused_training_prints_one_line_alone_and_names_the_options(call: Call, tmp_path: Path) -> None:
+    words = ["train", "vgg08", "--results", str(tmp_path), "--data", str(tmp_path)]
     for wrong, told in (([], "cifar-100-python"), (["--lr", "1"], "--learning-rate"), (["--epoch", "1"], "--epochs")):
-        done = subprocess.run([*words, *wrong], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-        assert told in done.stderr
+        status, out, error = call(*words, *wrong)
+        assert (status, out, error.count("\n")) == (2, "", 1)
+        assert told in error
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
@@ -541,17 +537,16 @@ def test_copies_and_strangers_are_named_and_left_out(paths: RunPaths, tiny: RunC
         assert find_runs(tmp_path, "table1") == []
 
 
-def test_table_passes_over_copies_without_a_traceback(tmp_path: Path) -> None:
+def test_table_passes_over_copies_without_a_traceback(call: Call, tmp_path: Path) -> None:
     results = tmp_path / "results"
     for suite in ("table1", "preview"):
         shutil.copytree(ROOT / f"results/{suite}/vgg08/seed-0", results / suite / "vgg08/seed-0")
     for seed in range(1, 5):
         shutil.copytree(ROOT / "results/table1/vgg08/seed-0", results / f"table1/vgg08/seed-{seed}")
     shutil.copytree(ROOT / "results/preview/vgg38/seed-0", results / "table1/vgg38/seed-0")
-    call = [sys.executable, "-m", "vggkit", "table", "--format", "csv", "--results", str(results)]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "Traceback" not in done.stderr
-    assert "table1, 1 seed" in done.stdout.replace('"', "") and "5 seeds" not in done.stdout
+    status, out, error = call("table", "--format", "csv", "--results", str(results))
+    assert status == 0 and "Traceback" not in error
+    assert "table1, 1 seed" in out.replace('"', "") and "5 seeds" not in out
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from vggkit import artifacts, bench, cli, commands, doctor, fused, machine, tables, terminal
+from vggkit import artifacts, bench, commands, doctor, fused, machine, tables, terminal
 from vggkit.artifacts import RunPaths, find_runs
 from vggkit.config import CONFIGURATIONS, RunConfig
 from vggkit.models import VGG, count_parameters
@@ -25,21 +25,6 @@ from vggkit.training import train
 ROOT = Path(__file__).parent.parent
 TINY = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--batch-size", "50", "--epochs", "2"]
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`call(*arguments)` runs the command line in this process: exit status, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vggkit", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code, *capsys.readouterr()
-
-    monkeypatch.delenv("VGGKIT_RESULTS", raising=False)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return run
 
 
 # What a command imports
@@ -265,6 +250,7 @@ def test_what_is_no_terminal_gets_each_row_in_one_line(call: Call, monkeypatch: 
     assert set(re.findall(r"[\w,.-]+", "\n".join(lines))) == set(re.findall(r"[\w,.-]+", narrow))
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
 def test_progress_keeps_bar_speed_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     written, now = io.StringIO(), [0.0]
     console = Console(file=written, force_terminal=True, width=width, highlight=False, get_time=lambda: now[0])

@@ -28,7 +28,7 @@ def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
         ("depth", 2, "nearest: 8"),
         ("batch_size", 0, "1 to 47500"),
         ("batch_size", 47_501, "1 to 47500"),
-        ("epochs", 0, "at least 1"),
+        ("epochs", 0, "an integer from 1 to 1000000"),
         ("seed", 1.5, "integer"),
         ("seed", "x", "integer"),
         ("seed", -1, "0 to 2147483647"),

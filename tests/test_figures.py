@@ -1,9 +1,8 @@
 """Figures of runs that went wrong and of untrained networks: what is measured, axes and captions."""
 
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,13 +62,12 @@ def test_infinities_after_good_epochs_do_not_stretch_the_axes() -> None:
     assert f"not finite in {tensors} of {tensors} tensors" in figures.gradient_heatmap(broken).caption
 
 
-def test_diverged_run_is_evaluated(diverged: Run, results: Path) -> None:
-    call = [sys.executable, "-m", "vggkit", "evaluate", "vgg08", "--dataset", "synthetic", "--epochs", "3"]
-    call += ["--train-images-per-class", "2", "--results", str(results)]
-    call += [part for name, value in DIVERGING.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"validation\W+-\W+1\.00%\W+-\W+1\.00%", done.stdout)
+def test_diverged_run_is_evaluated(diverged: Run, results: Path, call: Callable[..., tuple[int, str, str]]) -> None:
+    words = ["evaluate", "vgg08", "--dataset", "synthetic", "--epochs", "3", "--train-images-per-class", "2"]
+    words += [part for name, value in DIVERGING.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    status, out, error = call(*words, "--results", str(results))
+    assert status == 0, error
+    assert re.search(r"validation\W+-\W+1\.00%\W+-\W+1\.00%", out)
 
 
 def test_figure_compares_runs_of_one_suite_alone() -> None:

@@ -4,8 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -224,17 +223,17 @@ def test_the_file_that_was_edited_decides_whatever_the_times_say(edited: str, ne
     assert json.loads(pair.read_text())["cells"] == json.loads(before[pair])["cells"]
 
 
-def test_both_edited_stops_in_one_line_and_changes_nothing(pair: Path) -> None:
+def test_both_edited_stops_in_one_line_and_changes_nothing(
+    pair: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
     text = pair.with_suffix(".py")
     edit(text)
     edit(pair, "side by side", "in one place")
     before = {path: path.read_bytes() for path in (pair, text)}
-    call = [sys.executable, "-m", "vggkit", "notebooks", "--source", str(pair.parent), "--output", str(pair.parent)]
     for name in ("run.py", "run.ipynb"):
         shutil.copy(ROOT / "notebooks" / name, pair.parent)
-    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "both edited" in done.stderr
+    status, _, error = call("notebooks", "--source", str(pair.parent), "--output", str(pair.parent))
+    assert (status, error.count("\n")) == (2, 1) and "both edited" in error
     assert {path: path.read_bytes() for path in (pair, text)} == before
 
 

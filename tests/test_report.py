@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -185,12 +186,17 @@ def test_notebook_refuses_an_unknown_parameter_and_trains_what_is_new(tmp_path: 
         (["bench", "--seconds", "inf"], "seconds: "),
     ],
 )
-def test_wrong_command_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    call = [sys.executable, "-m", "vggkit", *arguments]
-    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_wrong_command_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    call: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, error = call(*arguments)
+    assert (status, error.count("\n")) == (2, 1)
+    assert message in error
 
 
 def test_command_line_trains_evaluates_and_lists(tmp_path: Path) -> None:

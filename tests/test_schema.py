@@ -149,7 +149,7 @@ def test_altered_summary_is_refused_or_shown(every: bool, key: str, folder: Path
             else:
                 assert set(path) & FREE or value == "named otherwise", (path, value)
                 shown.append((path, value))
-    for path, value in shown if every else shown[:: max(1, len(shown) - 1)]:
+    for path, value in shown if every else shown[-1:]:
         summary = copy.deepcopy(whole)
         if value in ("missing", "named otherwise"):
             at(summary, path[:-1]).pop(path[-1])
@@ -252,7 +252,7 @@ def test_altered_table_is_refused_or_shown(every: bool, name: str, folder: Path)
         else:
             shown.append(what)
             accepted.append(frame)
-    for frame in accepted if every else accepted[:: max(1, len(accepted) // 4)]:
+    for frame in accepted if every else accepted[:: max(1, len(accepted) - 1)]:
         save(frame)
         write(folder, dict(run.summary), files_too=True)
         assert not refused_or_shown(folder, name)

@@ -1,9 +1,8 @@
 """Many runs in one call: order, hand-out, stopping in time and going on."""
 
 import contextlib
-import subprocess
-import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -116,9 +115,15 @@ def test_archives_go_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (["vgg9"], "unknown configuration"),
     ],
 )
-def test_wrong_sweep_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_wrong_sweep_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    call: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (tmp_path / "a_file").write_text("")
-    call = [sys.executable, "-m", "vggkit", "sweep", *arguments]
-    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert message in done.stderr
+    monkeypatch.chdir(tmp_path)
+    status, _, error = call("sweep", *arguments)
+    assert (status, error.count("\n")) == (2, 1)
+    assert message in error
