@@ -90,7 +90,7 @@ test-playground: $(VENV)/ready playground
 	$(BIN)/python $(PLAY)/reference.py $(TOOLS)/reference
 	node --test $(PLAY)/test/*.test.js
 	$(BIN)/python -m pytest -m slow tests/test_playground.py
-# What the tests find of the faults in tests/faults/faults.toml: make mutation FAULTS="trainer he-gain", or --quick.
+# What the tests find of the faults in tests/faults/faults.toml: make mutation FAULTS="training/step he-gain", or --quick.
 .PHONY: mutation
 mutation: $(VENV)/ready
 	$(BIN)/python -m tests.faults $(FAULTS)
@@ -99,10 +99,11 @@ mutation: $(VENV)/ready
 # lowest version PyPI has for CUDA alone).
 LOWEST := .venv-lowest
 # Tests of what the packages do for us, reading and writing above all; torch is the same in both environments.
-PACKAGES := artifacts book claims cli config data schema
+PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_schema.py tests/report/test_book.py \
+	tests/report/test_claims.py tests/test_config.py tests/test_data.py
 .PHONY: test-lowest test-plain-cpu
 test-lowest: $(LOWEST)/ready
-	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) $(PACKAGES:%=tests/test_%.py)
+	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) $(PACKAGES)
 
 $(LOWEST)/ready: requirements-lowest.lock pyproject.toml $(VENV)/ready
 ifeq ($(TORCH),system)
@@ -116,7 +117,8 @@ endif
 	@touch $@
 
 # Tests of what depends on the processor.
-COMPUTING := bench data fused gradients models numbers precision
+COMPUTING := tests/bench tests/networks tests/test_data.py tests/training/test_gradients.py \
+	tests/training/test_numbers.py tests/training/test_branch.py
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
 test-plain-cpu: $(VENV)/ready
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) $(COMPUTING:%=tests/test_%.py)
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) $(COMPUTING)

@@ -25,9 +25,9 @@ results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of 
 # %% tags=["remove-cell"]
 from IPython.display import HTML
 
-from vggkit import figures, notebook, tables
+from vggkit.report import figures, pages, tables
 
-runs, shown_seed = notebook.comparison(globals())
+runs, shown_seed = pages.comparison(globals())
 
 # %% [markdown]
 # ## Table 1

@@ -45,17 +45,17 @@ results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of 
 # %% tags=["remove-cell"]
 from IPython.display import HTML, Markdown
 
-from vggkit import figures, notebook, tables
+from vggkit.report import figures, pages, tables
 
 # %% tags=["hide-input"]
-run = notebook.run(globals())
-Markdown(notebook.heading(run))
+run = pages.run(globals())
+Markdown(pages.heading(run))
 
 # %% [markdown]
 # ## Configuration
 
 # %% tags=["hide-input"]
-HTML(notebook.settings_table(run))
+HTML(pages.settings_table(run))
 
 # %% [markdown]
 # ## Curves
@@ -87,4 +87,4 @@ tables.run_table(run)
 # ## Where the data of this page are
 
 # %% tags=["hide-input"]
-Markdown(notebook.provenance(run))
+Markdown(pages.provenance(run))

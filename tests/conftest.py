@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vggkit import cli
+from vggkit.cli import main
 from vggkit.config import RunConfig
 
 
@@ -22,7 +22,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["vggkit", *arguments])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            main.main()
         return end.value.code, *capsys.readouterr()
 
     monkeypatch.delenv("VGGKIT_RESULTS", raising=False)

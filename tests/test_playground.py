@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from vggkit.artifacts import read_run
 from vggkit.config import CONFIGURATIONS, RunConfig
+from vggkit.runs.store import read_run
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "book/_static/playground"

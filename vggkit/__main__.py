@@ -1,6 +1,6 @@
 """`python -m vggkit`: the command line."""
 
-from vggkit.cli import main
+from vggkit.cli.main import main
 
 if __name__ == "__main__":
     main()

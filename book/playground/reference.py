@@ -40,7 +40,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
 
 def measured(results: Path) -> list[dict[str, Any]]:
     """Mean |gradient| and |update| / |weight| of each layer over the first epoch of one run per configuration."""
-    from vggkit.artifacts import find_runs
+    from vggkit.runs.store import find_runs
 
     chosen: dict[tuple[Any, ...], Any] = {}
     for run in find_runs(results):
@@ -71,7 +71,7 @@ def _first_epoch(gradients: Any, column: str) -> list[float | None]:
 
 def copy_weights(results: Path, target: Path = WEIGHTS) -> list[dict[str, Any]]:
     """Put the weights of finished runs beside the page, which reads them where it is served."""
-    from vggkit.artifacts import find_runs
+    from vggkit.runs.store import find_runs
 
     found = []
     for run in find_runs(results):
@@ -107,7 +107,7 @@ def _write_case(config: RunConfig, file: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import save_file
 
-    from vggkit.models import VGG
+    from vggkit.networks.vgg import VGG
 
     torch.manual_seed(0)
     model = VGG.from_config(config)
@@ -142,8 +142,8 @@ def _five_steps(config: RunConfig, initial: dict[str, Any], images: Any, labels:
     import torch
     import torch.nn.functional as F
 
-    from vggkit.gradients import propagation
-    from vggkit.models import VGG
+    from vggkit.networks.vgg import VGG
+    from vggkit.training.gradients import propagation
 
     model = VGG.from_config(config).to(images.dtype).train()
     model.load_state_dict({name: value.to(images.dtype) for name, value in initial.items()}, strict=False)
@@ -181,8 +181,8 @@ def _write_streams(folder: Path) -> None:
     from safetensors.torch import save_file
 
     from vggkit import data
-    from vggkit.models import VGG
-    from vggkit.trainer import Trainer
+    from vggkit.networks.vgg import VGG
+    from vggkit.training.step import Trainer
 
     tensors: dict[str, Any] = {}
     config = RunConfig.named("vgg08", dataset="synthetic", batch_size=20, seed=3)

@@ -66,7 +66,9 @@ class Fault:
         file = package / f"{self.module}.py"
         count = file.read_text().count(self.old) if file.is_file() else 0
         if count != 1:
-            elsewhere = [other.stem for other in sorted(package.glob("*.py")) if other.read_text().count(self.old) == 1]
+            elsewhere = [
+                other.stem for other in sorted(package.rglob("*.py")) if other.read_text().count(self.old) == 1
+            ]
             hint = f"; found once in {', '.join(elsewhere)}" if elsewhere else ""
             raise ListError(f"{self.name}: found {count} times in {self.module}, not once{hint}: {self.old!r}")
         text = file.read_text().replace(self.old, self.new)
@@ -106,7 +108,7 @@ def errors(faults: Iterable[Fault]) -> list[str]:
 
 def _digest() -> str:
     """Changes with whatever decides whether a fault is found."""
-    files = sorted([*ROOT.glob("vggkit/*.*"), *ROOT.glob("tests/*.py")])
+    files = sorted([*ROOT.glob("vggkit/**/*.*"), *ROOT.glob("tests/**/*.py")])
     return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
 
 

@@ -1,0 +1,419 @@
+"""The command line: what it shows where, what it says of mistakes, and how it ends."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from vggkit.bench import measure
+from vggkit.cli import commands, doctor, terminal
+from vggkit.config import CONFIGURATIONS, RunConfig
+from vggkit.networks import fused
+from vggkit.networks.vgg import VGG, count_parameters
+from vggkit.report import tables
+from vggkit.runs import provenance, store
+from vggkit.runs.store import RunPaths, find_runs
+from vggkit.training.runner import train
+
+ROOT = Path(__file__).parents[2]
+TINY = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--batch-size", "50", "--epochs", "2"]
+Call = Callable[..., tuple[int, str, str]]
+
+
+# What a command imports
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (["--help"], {"torch", "torchvision", "scipy", "matplotlib", "safetensors", "pandas", "numpy", "rich"}),
+        (["train", "--help"], {"torch", "torchvision", "scipy", "matplotlib", "safetensors", "pandas", "numpy"}),
+        (["list"], {"torch", "torchvision", "scipy", "matplotlib", "seaborn", "safetensors"}),
+        (["table"], {"torch", "torchvision", "scipy", "matplotlib", "seaborn", "safetensors"}),
+    ],
+)
+def test_quick_commands_import_nothing_heavy(arguments: list[str], unwanted: set[str]) -> None:
+    code = (
+        "import sys\nfrom vggkit.cli.main import main\ntry:\n    main()\nexcept SystemExit as end:\n"
+        "    assert not end.code\nprint('|', *{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert unwanted.isdisjoint(done.stdout.rpartition("|")[2].split())
+
+
+@pytest.mark.parametrize("depth", range(8, 69, 6))
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_parameters_are_those_of_the_network(depth: int, batch_norm: bool) -> None:
+    config = RunConfig(depth=depth, batch_norm=batch_norm)
+    with torch.device("meta"):
+        assert config.parameters == count_parameters(VGG.from_config(config))
+
+
+def test_default_suite_is_that_of_table_1() -> None:
+    assert commands.DEFAULT_SUITE == tables.FULL
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["foo"],
+            "No such command 'foo'; allowed: list, train, evaluate, table, sweep, branch, notebooks, bench, doctor",
+        ),
+        (["train"], f"Missing argument 'NAME'; allowed: {', '.join(CONFIGURATIONS)}"),
+        (["train", "vgg08", "--device", "[red]x[/red]"], "device: '[red]x[/red]' cannot be used"),
+        (["train", "vgg08", "--device", "a\x1b[31m\nb"], r"device: 'a\x1b[31m\nb' cannot be used"),
+        (["list", "--results", "[bold]no[/bold]"], "no folder [bold]no[/bold]"),
+        (["list", "--results", "a\x1b[31m\nb"], r"no folder a\x1b[31m b"),
+        (["bench", "--rounds", "0"], "rounds: 0 is not allowed"),
+        (["bench", "--json", "no/such/file"], "json: cannot write"),
+        (["notebooks", "vgg9"], "unknown configuration 'vgg9'"),
+    ],
+)
+def test_mistake_is_one_plain_line(
+    arguments: list[str], told: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "train":
+        arguments = [*arguments, "--dataset", "synthetic"]
+    status, out, error = call(*arguments)
+    assert (status, out, error.count("\n")) == (2, "", 1)
+    assert error.startswith("vggkit: ") and told in error
+
+
+def test_no_command_shows_the_help(call: Call) -> None:
+    status, out, error = call()
+    assert status in (0, 2)  # 0 in older versions of typer
+    assert (out + error).startswith("Usage: ") and "Commands:\n" in out + error
+
+
+def test_failing_notebook_and_missing_packages_are_one_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exceptions = pytest.importorskip("papermill.exceptions", reason="needs the extra `book`")
+    from vggkit.report import notebooks
+
+    def fail(*arguments: object, **settings: object) -> None:
+        raise exceptions.PapermillExecutionError(1, 1, "code", "DataError", "data: not there", ["a", "b"])
+
+    monkeypatch.setattr(notebooks, "execute", fail)
+    assert call("notebooks") == (2, "", "vggkit: notebooks: a cell failed with DataError: data: not there\n")
+    monkeypatch.setitem(sys.modules, "papermill.exceptions", None)
+    status, _, error = call("notebooks")
+    assert (status, error.count("\n")) == (2, 1) and "pip install 'vggkit[book]'" in error
+
+
+# Where things are
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--results", "~nobody-at-all/x"],
+        ["train", *TINY, "--results", "~nobody-at-all/x"],
+        ["train", "vgg08", "--data", "~nobody-at-all/x"],
+        ["sweep", "--archives", "~nobody-at-all/x"],
+        ["bench", "--json", "~nobody-at-all/x"],
+        ["notebooks", "--output", "~nobody-at-all/x"],
+        ["notebooks", "--source", "~nobody-at-all/x"],
+        ["doctor", "--results", "~nobody-at-all/x"],
+    ],
+)
+def test_home_folder_that_is_none_is_one_line(
+    arguments: list[str], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fused, "available", lambda device: False)
+    status, out, error = call(*arguments)
+    assert (status, out, error.count("\n")) == (2, "", 1)
+    assert "~nobody-at-all" in error
+    assert list(tmp_path.glob("~*")) == []
+
+
+def test_home_is_expanded_in_every_path(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    for folder in (home, tmp_path / "elsewhere"):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    settings = ["--set", "dataset=synthetic", "--set", "train_images_per_class=1", "--set", "epochs=1"]
+    assert call("sweep", "vgg08", *settings, "--results", "~/runs", "--archives", "~/packed")[0] == 0
+    assert len(find_runs(home / "runs")) == 1 and len(list((home / "packed").iterdir())) == 1
+    monkeypatch.setenv("VGGKIT_RESULTS", "~/runs")
+    assert "table1 0" in call("list")[1]
+    measured = {"machine": "[bold]here[/bold]", "rows": []}
+    monkeypatch.setattr(measure, "measure", lambda *arguments, **settings: measured)
+    status, out, _ = call("bench", "--json", "~/bench.json")
+    assert (status, json.loads((home / "bench.json").read_text())) == (0, measured)
+    assert "[bold]here[/bold]" in out
+    assert str(home / "notebooks") in call("notebooks", "--source", "~/notebooks")[2]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_results_are_those_of_the_project_around(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    here = call("list")
+    monkeypatch.chdir(ROOT / "tests")
+    assert call("list") == here
+    assert "table1 0" in here[1]
+
+
+def test_list_shows_runs_with_changed_settings(call: Call, tmp_path: Path, tiny: RunConfig) -> None:
+    config = RunConfig.from_dict(tiny.to_dict() | {"suite": "own", "seed": 3, "depth": 14, "learning_rate": 0.5})
+    train(config, results=tmp_path)
+    lines = call("list", "--results", str(tmp_path))[1].splitlines()
+    row = next(line for line in lines if config.name in line)
+    assert re.findall(r"own 3|0\.5 |[\d,]{6,}", row) == ["0.5 ", f"{config.parameters:,}", "own 3"]
+
+
+# Encodings, files, pipes, terminals
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("arguments", [["list"], ["table"], ["table", "--format", "markdown"]])
+def test_output_in_other_encodings_is_whole(
+    arguments: list[str], encoding: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    reference = call(*arguments)[1]
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding, errors="strict"))
+    assert call(*arguments)[0] == 0
+    text = written.getvalue().decode(encoding)
+    assert text.count("\n") == reference.count("\n")
+    assert re.findall(r"[\w.,]{4,}", text) == re.findall(r"[\w.,]{4,}", reference)
+    assert "?" not in text
+    assert "±" not in reference or ("+-" if encoding == "ascii" else "±") in text
+
+
+def test_warnings_and_messages_in_ascii(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, encoding="ascii", errors="strict"))
+    assert call("train", "vgg±")[0] == 2
+    assert written.getvalue().startswith(b"vggkit: unknown configuration 'vgg+-'")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_full_device_is_one_line_and_loses_no_run(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["list"], ["table"], ["train", *TINY], ["evaluate", *TINY]):
+        with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", full)
+            status, _, error = call(*arguments, "--results", str(tmp_path))
+        assert (status, error) == (2, "vggkit: output: cannot be written (No space left on device)\n")
+    assert len(find_runs(tmp_path)) == 1
+
+
+def test_closed_pipe_is_quiet_and_loses_no_run(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments in (["list"], ["table"], ["train", *TINY], ["evaluate", *TINY]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as pipe, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", pipe)
+            assert call(*arguments, "--results", str(tmp_path)) == (128 + signal.SIGPIPE, "", "")
+    assert len(find_runs(tmp_path)) == 1
+
+
+def test_closed_output_is_quiet(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        status = call("table", "--results", str(ROOT / "results"))[0]
+    assert status == 0
+
+
+def test_pipe_that_closes_leaves_no_traceback_when_python_ends(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "vggkit", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_what_is_no_terminal_gets_each_row_in_one_line(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = find_runs(ROOT / "results")
+    lines = call("list", "--results", str(ROOT / "results"))[1].splitlines()
+    for run in runs:
+        row = next(line for line in lines if re.search(rf"{run.config.name}\s", line))
+        assert f"{run.config.suite} {run.config.seed}" in row
+    monkeypatch.setenv("COLUMNS", "40")  # no word and no number is cut apart, be it wider than the screen
+    narrow = call("list", "--results", str(ROOT / "results"))[1]
+    assert set(re.findall(r"[\w,.-]+", "\n".join(lines))) == set(re.findall(r"[\w,.-]+", narrow))
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_progress_keeps_bar_speed_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, now = io.StringIO(), [0.0]
+    console = Console(file=written, force_terminal=True, width=width, highlight=False, get_time=lambda: now[0])
+    monkeypatch.setattr(terminal, "console", lambda: console)
+    config = RunConfig.named("vgg38_bn_rc_lr1e-2")
+    names = [f"{split}_{metric}" for split in ("train", "validation") for metric in ("loss", "accuracy")]
+    with terminal.progress_bar(config) as progress:
+        for epoch in (40, 41):  # taken up after 39 epochs
+            for batch in (1, 2, 3):
+                now[0] += 10
+                progress(epoch, batch * 9500, None)
+            progress(epoch, 47_500, dict.fromkeys(names, 0.5))
+        progress.bar.refresh()
+        frame = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", written.getvalue()).replace("\r", "\n").splitlines()[-1]
+    assert len(frame) <= width
+    assert re.search(r"━{3,}.* \d+:\d\d:\d\d +\d[\d,]* images/s", frame)
+    speed = int(re.search(r"([\d,]+) images/s", frame)[1].replace(",", ""))
+    assert speed < 4750  # 39 epochs of an earlier call are not this one's speed
+    assert ("41/100" in frame) == (width >= terminal.NARROW)
+    assert written.getvalue().count("epoch 40: loss 0.500") == 1
+
+
+# Signals, warnings
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Every stopping signal as a terminal leaves it: a job in the background may be started with some ignored."""
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in terminal.STOPPING}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("default_signals")
+@pytest.mark.parametrize("name", terminal.STOPPING)
+def test_stopped_training_says_so_keeps_the_epoch_and_goes_on(
+    name: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, write = getattr(signal, name), store.write_checkpoint
+
+    def write_and_stop(paths: RunPaths, state: dict) -> None:
+        write(paths, state)
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_checkpoint", write_and_stop)
+        status, _, error = call("train", *TINY, "--results", str(tmp_path))
+    assert status == 128 + number
+    assert error == "vggkit: stopped; finished epochs are kept: run the same command again to go on\n"
+    assert signal.getsignal(number) is before
+    assert find_runs(tmp_path) == []
+    status, out, _ = call("train", *TINY, "--results", str(tmp_path))
+    assert status == 0 and "epoch 2:" in out and "epoch 1:" not in out
+
+
+@pytest.mark.usefixtures("default_signals")
+def test_second_signal_does_not_disturb_the_end(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_twice(results: Path) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # as `timeout` does
+
+    monkeypatch.setattr(store, "find_runs", stop_twice)
+    assert call("list", "--results", str(ROOT / "results")) == (128 + signal.SIGTERM, "", "vggkit: stopped\n")
+
+
+def test_ignored_signal_stays_ignored(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = store.write_checkpoint
+
+    def write_and_hang_up(paths: RunPaths, state: dict) -> None:
+        write(paths, state)
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(store, "write_checkpoint", write_and_hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert call("train", *TINY, "--results", str(tmp_path))[0] == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_handlers_are_not_set_where_python_forbids_it() -> None:
+    seen: list[list[int]] = []
+
+    def enter() -> None:
+        with terminal.stop_signals() as received:
+            seen.append(received)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [[]]
+
+
+def test_emulated_precision_warns_in_one_line_before_training(
+    call: Call, tmp_path: Path, tiny: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "bfloat16_ratio", lambda: 0.07)
+    monkeypatch.setattr(provenance, "device_name", lambda device: "A CPU @ 2.00GHz")
+    fast = [*TINY, "--precision", "bfloat16", "--results", str(tmp_path)]
+    status, out, error = call("train", *fast)
+    told = "vggkit: precision: bfloat16 is emulated on A CPU @ 2.00GHz; a convolution runs at 0.07 times the speed"
+    assert status == 0 and error.count("\n") == 1
+    assert error.startswith(told) and "epoch 2:" in out
+    assert call("train", *fast)[2] == ""  # finished: nothing is trained
+    with pytest.warns(provenance.PrecisionWarning, match="0.07 times"):
+        train(RunConfig.from_dict(tiny.to_dict() | {"precision": "bfloat16", "seed": 1}), results=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(RunConfig.from_dict(tiny.to_dict() | {"seed": 2}), results=tmp_path)
+
+
+def test_warnings_of_others_are_one_line_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(results: Path) -> list:
+        warnings.warn("first line\nand second", RuntimeWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr(store, "find_runs", warn)
+    error = call("list", "--results", str(ROOT / "results"))[2]
+    assert error == "vggkit: RuntimeWarning: first line and second\n"
+
+
+# What the machine has
+
+
+def test_doctor_says_what_is_there(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "available", lambda device: False)
+    monkeypatch.setattr(provenance, "bfloat16_ratio", lambda: 0.07)
+    (tmp_path / "file").write_text("")
+    where = ["--results", str(tmp_path / "file" / "x"), "--data", str(tmp_path / "[none]")]
+    status, out, error = call("doctor", *where)
+    assert (status, error) == (0, "")
+    found = {line[2:17].strip(): line for line in out.splitlines()}
+    assert torch.__version__ in found["torch"]
+    assert found["precisions"].startswith("! ") and "0.07 times" in found["precisions"]
+    assert found["compiler"].startswith("! ") and "does not work" in found["compiler"]
+    assert found["data"].startswith("! ") and "[none]" in found["data"]
+    assert found["results"].startswith("! ") and "cannot be written" in found["results"]
+    measured = json.loads(call("doctor", "--json", *where)[1])
+    assert measured["precisions"]["details"]["bfloat16"] == "emulated"
+    assert measured["results"] == {
+        "ok": False, "value": f"{tmp_path / 'file' / 'x'}: cannot be written (Not a directory)",
+        "details": {"folder": str(tmp_path / "file" / "x"), "writable": False},
+    }  # fmt: skip
+    assert set(measured) == {
+        "python", "torch", "processor", "threads", "precisions", "compiler", "gpu", "data", "results", "free_disk",
+        "book_packages",
+    }  # fmt: skip
+    assert "papermill" in measured["book_packages"]["details"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_doctor_finds_the_images(cifar100_folder: Path, tmp_path: Path) -> None:
+    assert doctor._data(cifar100_folder).ok
+    (tmp_path / "cifar-100-python").mkdir()
+    (tmp_path / "cifar-100-python/train").write_text("short")
+    assert "missing or damaged: train, test, meta" in doctor._data(tmp_path).value

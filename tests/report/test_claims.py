@@ -1,0 +1,401 @@
+"""Verdicts: each rule on made-up runs whose answer is known, and how often equal networks get a wrong one."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from vggkit.config import CONFIGURATIONS, SUITES, RunConfig
+from vggkit.report import claims, tables, verdicts
+from vggkit.report.claims import FAILS, HOLDS, OPEN
+from vggkit.report.intervals import Effect
+from vggkit.runs.store import Run
+
+FIVE_LOW, FIVE_HIGH = [0.480, 0.482, 0.484, 0.486, 0.488], [0.520, 0.522, 0.524, 0.526, 0.528]
+OVERLAPPING = [0.476, 0.490, 0.483, 0.479, 0.487]
+SPREAD = [0.498, 0.500, 0.502]  # three seeds of VGG08, which tell the spread over seeds
+SIMULATED = 200
+
+
+def made_up(
+    name: str,
+    accuracy: float | None = 0.5,
+    suite: str = "table1",
+    seed: int = 0,
+    losses: Sequence[float] = (2.0, 1.0),
+    gradients: Sequence[float] = (),
+    **final: float,
+) -> Run:
+    """A run as training writes it: one that diverged still answers, as by guessing, and has no loss."""
+    config = RunConfig.named(name, suite=suite, seed=seed)
+    frame = _frames(tuple(losses), tuple(gradients))
+    shares = {f"{split}_accuracy": 0.01 if accuracy is None else accuracy for split in ("train", "validation", "test")}
+    none = {f"{split}_loss": None for split in ("train", "validation", "test")}
+    summary = {"final": shares | none | final, "diverged": accuracy is None, "parameters": 1}
+    return Run(config, *frame, summary)
+
+
+@cache
+def _frames(losses: tuple[float, ...], gradients: tuple[float, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    metrics = pd.DataFrame({"epoch": range(1, len(losses) + 1), "validation_loss": losses})
+    kinds = ["conv"] * (len(gradients) - 1) + ["linear"]
+    layers = {"epoch": 1, "layer": range(len(gradients)), "mean_abs": gradients, "kind": kinds[: len(gradients)]}
+    return metrics, pd.concat([pd.DataFrame(layers).assign(over="mean"), pd.DataFrame(layers).assign(over="last")])
+
+
+def judged(claim: str, suite: str = "table1", spread: bool = True, **accuracies: Sequence[float | None]) -> str:
+    """The verdict; with `spread`, VGG08's three seeds tell how far seeds lie apart."""
+    named = {name.replace("_lr", "_lr1e-2"): values for name, values in accuracies.items()}
+    named = ({"vgg08": SPREAD} if spread else {}) | named
+    runs = {n: [made_up(n, v, suite, seed) for seed, v in enumerate(values)] for n, values in named.items()}
+    return claims.judge(claim, runs).verdict
+
+
+def test_more_is_told_where_the_interval_holds_no_zero() -> None:
+    for high, low in (([0.53], [0.48]), (FIVE_HIGH[:3], FIVE_LOW[:3]), (FIVE_HIGH, FIVE_LOW), (FIVE_HIGH, [0.48])):
+        assert judged("residual_over_bn", vgg38_rc=high, vgg38_bn=low) == HOLDS
+        assert judged("residual_over_bn", vgg38_rc=low, vgg38_bn=high) == FAILS
+        assert judged("residual_over_bn", vgg38_rc=high, vgg38_bn=high) == OPEN
+    assert judged("residual_over_bn", vgg38_rc=[0.500], vgg38_bn=[0.498]) == OPEN
+    assert judged("residual_over_bn", vgg38_rc=FIVE_LOW, vgg38_bn=OVERLAPPING) == OPEN
+    assert judged("residual_over_bn", vgg38_rc=[0.53]) == OPEN
+
+
+def test_without_a_spread_over_seeds_there_is_no_verdict_but_what_these_runs_say() -> None:
+    runs = {name: [made_up(name, value)] for name, value in (("vgg38_rc", 0.60), ("vgg38_bn", 0.40))}
+    found = claims.judge("residual_over_bn", runs)
+    assert (found.verdict, found.tendency, found.settled) == (OPEN, HOLDS, False)
+    assert shown(runs) == "these runs: for it"
+    assert shown({"vgg38_rc": runs["vgg38_bn"], "vgg38_bn": runs["vgg38_rc"]}) != "these runs: for it"
+    assert "images alone" in claims.judge("residual_over_bn", runs).parts[0].words
+    assert judged("residual_over_bn", spread=False, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
+    wide = [0.40, 0.50, 0.60]  # the same two runs where seeds differ much
+    assert judged("residual_over_bn", vgg08=wide, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
+
+
+def test_networks_that_guess_tell_no_spread() -> None:
+    assert judged("residual_over_bn", spread=False, vgg38=[0.01] * 3, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
+
+
+def test_diverged_run_counts_as_chance() -> None:
+    answering = {"vgg38_rc": [made_up("vgg38_rc", 0.53)], "vgg38_bn": [made_up("vgg38_bn", None, test_accuracy=0.6)]}
+    assert verdicts.ACCURACY.samples(answering)["vgg38_bn"].mean == 0.01  # type: ignore[union-attr]
+    assert judged("residual_over_bn", vgg38_rc=[0.53], vgg38_bn=[None]) == HOLDS
+    assert judged("trainable", vgg38=[None], vgg38_bn=[0.5], vgg38_rc=[0.5]) == HOLDS
+    assert judged("trainable", vgg38=[0.01], vgg38_bn=[None], vgg38_rc=[0.5]) == FAILS
+
+
+def test_trainable_is_more_than_a_point_above_chance() -> None:
+    assert judged("trainable", vgg38=[0.01], vgg38_bn=[0.5], vgg38_rc=[0.5]) == HOLDS
+    assert judged("trainable", vgg38=[0.01, 0.01], vgg38_bn=[0.5, 0.51], vgg38_rc=[0.5, 0.51]) == HOLDS
+    assert judged("trainable", vgg38=[0.30], vgg38_bn=[0.5], vgg38_rc=[0.5]) == FAILS
+    assert judged("trainable", vgg38=[0.02], vgg38_bn=[0.5], vgg38_rc=[0.5]) == OPEN
+    assert judged("trainable", vgg38=[0.01], vgg38_bn=[0.5], vgg38_rc=[0.03]) == OPEN
+
+
+def test_configuration_that_learns_with_some_seeds_decides_nothing() -> None:
+    assert judged("trainable", vgg38=[0.01, 0.9], vgg38_bn=[0.5], vgg38_rc=[0.5]) == OPEN
+    assert judged("residual_over_bn", vgg38_rc=[0.53, 0.54], vgg38_bn=[0.5, None]) == OPEN
+    runs = {
+        n: [made_up(n, v, seed=s) for s, v in enumerate(vs)]
+        for n, vs in (("vgg38_rc", [0.5]), ("vgg38_bn", [0.4, None]))
+    }
+    assert "VGG38 BN learned in 1 of 2 seeds" in claims.judge("residual_over_bn", runs).parts[0].words
+
+
+def test_best_is_above_each_of_the_others() -> None:
+    others = {"vgg38_rc": [0.50], "vgg38_bn": [0.48], "vgg38": [0.01]}
+    assert judged("both_best", vgg38_bn_rc=[0.55], **others) == HOLDS
+    assert judged("both_best", vgg38_bn_rc=[0.505], **others) == OPEN
+    assert judged("both_best", vgg38_bn_rc=[0.45], **others) == FAILS
+
+
+def test_deeper_is_judged_by_the_networks_with_residual_connections_and_bn_by_itself() -> None:
+    deep = {"vgg38_rc": [0.53], "vgg38_bn_rc": [0.54], "vgg38_bn_rc_lr": [0.60]}
+    assert judged("deeper", **deep) == HOLDS
+    assert judged("deeper", **deep | {"vgg38_rc": [0.45]}) == FAILS
+    assert judged("deeper", **deep | {"vgg38_rc": [0.50]}) == OPEN
+    assert judged("bn_over_vgg08", vgg38_bn=[0.53]) == HOLDS
+    assert judged("bn_over_vgg08", vgg38_bn=[0.46]) == FAILS
+
+
+def test_close_is_within_two_points_by_the_whole_interval() -> None:
+    tight = {"vgg08": [0.5, 0.5, 0.5001]}
+    assert judged("learning_rate_bn", **tight, vgg38_bn=[0.48], vgg38_bn_lr=[0.48]) == HOLDS
+    assert judged("learning_rate_bn", **tight, vgg38_bn=[0.48], vgg38_bn_lr=[0.465]) == OPEN
+    assert judged("learning_rate_bn", **tight, vgg38_bn=[0.48], vgg38_bn_lr=[0.52]) == FAILS
+    assert judged("learning_rate_bn", vgg38_bn=FIVE_LOW, vgg38_bn_lr=OVERLAPPING) == HOLDS
+    assert judged("learning_rate_bn", vgg38_bn=FIVE_LOW, vgg38_bn_lr=[x + 0.02 for x in FIVE_HIGH]) == FAILS
+
+
+def regularise(*gaps: float) -> str:
+    def run(name: str, gap: float, seed: int = 0) -> Run:
+        return made_up(name, seed=seed, train_accuracy=0.5 + gap, validation_accuracy=0.5)
+
+    runs = {"vgg08": [run("vgg08", gap, seed) for seed, gap in enumerate((0.10, 0.101, 0.099))]}
+    runs |= {name: [run(name, gap)] for name, gap in zip(claims.REMEDIES, gaps, strict=True)}
+    return claims.judge("regularise", runs).verdict
+
+
+def test_regularising_narrows_the_gap_of_every_remedy() -> None:
+    assert regularise(0.04, 0.03, 0.02) == HOLDS
+    assert regularise(0.04, 0.03, 0.20) == FAILS
+    assert regularise(0.04, 0.03, 0.10) == OPEN
+
+
+def test_reports_own_table_says_the_remedies_widen_the_gap() -> None:
+    text = claims.report_gaps()
+    assert "4.75 for VGG08" in text and "21.28 for VGG38 BN+RC, 1e-2" in text
+    assert "5 of the 5" in text
+
+
+BEST = "vgg38_bn_rc_lr1e-2"
+
+
+def losing(*losses: Sequence[float], claim: str = "overfits") -> claims.Judgement:
+    return claims.judge(claim, {BEST: [made_up(BEST, seed=s, losses=v) for s, v in enumerate(losses)]})
+
+
+def valley(lowest: float, end: float) -> list[float]:
+    """Down to 1 at the epoch `lowest`, up to `end` in epoch 100, in straight lines."""
+    return list(np.interp(np.arange(1, 101), [1, lowest, 100], [3.0, 1.0, end]))
+
+
+def test_overfitting_ends_five_per_cent_above_the_lowest() -> None:
+    assert losing(valley(50, 1.30), valley(45, 1.31)).verdict == HOLDS
+    assert losing(valley(50, 1.30)).tendency == HOLDS
+    assert losing(valley(50, 1.30)).verdict == OPEN  # one seed: no spread
+    assert losing(valley(50, 1.04), valley(50, 1.041)).tendency == FAILS
+    assert losing(valley(50, 1.30), valley(50, 3.0)).verdict == OPEN
+    assert losing([np.nan] * 100, valley(50, 1.3)).verdict == OPEN
+    assert losing([*valley(50, 1.3)[:99], np.inf], valley(50, 1.3)).verdict == OPEN
+    # A network that never turns has no spread of this kind, and lends none.
+    flat = [made_up("vgg08", seed=s, losses=valley(100, 1.0)) for s in range(3)]
+    runs = {BEST: [made_up(BEST, losses=valley(50, 1.3))], "vgg08": flat}
+    assert claims.judge("overfits", runs).verdict == OPEN
+
+
+def test_turning_is_judged_by_all_epochs_that_noise_cannot_tell_from_the_lowest() -> None:
+    assert losing(valley(50, 1.3), valley(48, 1.3), claim="turns").verdict == HOLDS
+    assert losing(valley(50, 1.3), claim="turns").tendency == HOLDS
+    assert losing(valley(50, 1.3), claim="turns").verdict == OPEN
+    assert losing(valley(30, 3.0), valley(32, 3.0), claim="turns").verdict == FAILS
+    assert losing(valley(50, 1.3), valley(80, 1.3), claim="turns").verdict == OPEN
+    assert (
+        losing(*[list(np.interp(np.arange(100), [0, 49, 79, 99], [3, 1, 1, 1.3]))] * 2, claim="turns").verdict == OPEN
+    )
+    # One lucky epoch outside, in the noise of a shallow valley, does not move it.
+    rng, told = np.random.default_rng(0), []
+    for _ in range(100):
+        shallow = 1.5 + 0.1 * np.array(valley(50, 2.0)) + rng.normal(0, 0.01, 100)
+        shallow[33] = shallow.min() - 0.001
+        assert shallow.argmin() == 33
+        told.append(losing(list(shallow), claim="turns").tendency)
+    assert told.count(FAILS) == 0 and told.count(HOLDS) > 50
+    assert losing([np.nan] * 100, claim="turns").verdict == OPEN
+
+
+def test_turning_epoch_of_a_diverged_run_is_none() -> None:
+    assert tables.turning_epoch(made_up("vgg08", losses=[np.nan, np.inf])) is None
+    assert tables.turning_epoch(made_up("vgg08", losses=[3.0, 2.0, np.nan])) == 2
+
+
+def test_vanishing_is_below_a_hundredth_of_the_last_layer() -> None:
+    def vanishing(*ratios: float) -> claims.Judgement:
+        runs = [made_up("vgg38", 0.01, seed=s, gradients=[r, r, 5.0, 5.0, 1.0]) for s, r in enumerate(ratios)]
+        return claims.judge("vanishing", {"vgg38": runs})
+
+    assert vanishing(0.001, 0.0011).verdict == vanishing(0.0, 0.0).verdict == HOLDS
+    assert vanishing(0.1, 0.11).verdict == FAILS
+    assert vanishing(0.0001, 0.011).verdict == vanishing(np.nan, np.nan).verdict == OPEN
+    assert (vanishing(0.001).verdict, vanishing(0.001).tendency) == (OPEN, HOLDS)
+
+
+def test_first_half_of_the_convolutions_does_not_count_the_linear_layer() -> None:
+    """With three convolutions the first half is the first one; with the linear layer among them it would be two."""
+    run = made_up("vgg38", gradients=[1.0, 100.0, 100.0, 2.0])
+    assert tables.vanishing_ratio(run) == 0.5
+    assert tables.weakest_ratio(run) == 0.5
+    only_mean = run.gradients.copy()
+    only_mean.loc[only_mean["over"] == "last", "mean_abs"] = np.nan  # the batches' mean is taken, not the last one
+    assert tables.vanishing_ratio(Run(run.config, run.metrics, only_mean, run.summary)) == 0.5
+
+
+def test_spread_of_a_ratio_comes_from_gradients_that_pass_as_many_layers_and_vanish_likewise() -> None:
+    steady = {"vgg08": [made_up("vgg08", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((0.5, 0.51))]}
+    alone = {"vgg38": [made_up("vgg38", gradients=[1e-9, 1e-9, 1.0])]}
+    found = claims.judge("vanishing", steady | alone)
+    assert (found.verdict, found.tendency, found.settled) == (OPEN, HOLDS, False)
+    # Of the same depth, but not vanishing.
+    deep = {"vgg38_rc": [made_up("vgg38_rc", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((0.5, 0.51))]}
+    assert not claims.judge("vanishing", deep | alone).settled
+    likewise = [made_up("vgg38_bn", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((1e-8, 1e-7))]
+    found = claims.judge("vanishing", steady | deep | alone | {"vgg38_bn": likewise})
+    assert found.settled and "1 df" in found.parts[0].words
+
+
+def test_of_two_kinds_of_gradients_the_larger_spread_counts() -> None:
+    pairs = {"vgg38_bn": (0.5, 0.51), "vgg38_rc": (1e-6, 1e-9), "vgg38_bn_rc": (0.5,)}
+    runs = {n: [made_up(n, gradients=[r, r, 1.0], seed=s) for s, r in enumerate(pair)] for n, pair in pairs.items()}
+    found = claims.judge("recovers", runs)
+    assert (found.verdict, found.tendency, found.settled) == (OPEN, OPEN, True)
+
+
+def test_gradient_recovers_where_no_layer_is_below_a_hundredth() -> None:
+    def recovers(*weakest: float) -> str:
+        runs = {
+            name: [made_up(name, seed=s, gradients=[5.0, 5.0, r * (1 + s / 50), 1.0]) for s in range(3)]
+            for name, r in zip(claims.REMEDIES, weakest, strict=True)
+        }
+        return claims.judge("recovers", runs).verdict
+
+    assert recovers(0.2, 0.1, 0.05) == HOLDS
+    assert recovers(0.2, 0.1, 0.005) == FAILS
+    assert recovers(0.2, 0.1, 0.01) == OPEN
+
+
+COMPARED = ("deeper", "bn_over_vgg08", "residual_over_bn", "both_best", "learning_rate_bn", "best_of_all", "regularise")
+
+
+@pytest.mark.parametrize("deviation", [0.002, 0.02])
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_equal_networks_seldom_get_a_wrong_verdict(seeds: int, deviation: float) -> None:
+    """Seven equal networks; with one seed each, VGG08 has three, as in this book, so that there is a spread.
+
+    A claim to be more is wrong in either direction; of closeness only "does not hold" is. The bound leaves room
+    for chance: a true rate of 5 % exceeds it in 1 of 1,000 cases (binomial).
+    """
+    rng = np.random.default_rng(seeds)
+    wrong = {claim: {HOLDS: 0, FAILS: 0, OPEN: 0} for claim in COMPARED}
+    for _ in range(SIMULATED):
+        runs = {}
+        for name in CONFIGURATIONS:
+            count = 3 if name == "vgg08" and seeds == 1 else seeds
+            test, validation = (rng.binomial(n, rng.normal(0.5, deviation, count)) / n for n in (10_000, 2_500))
+            train = rng.normal(0.6, deviation, count)
+            runs[name] = [
+                made_up(name, test[s], seed=s, validation_accuracy=validation[s], train_accuracy=train[s])
+                for s in range(count)
+            ]
+        for claim in COMPARED:
+            wrong[claim][claims.judge(claim, runs).verdict] += 1
+    most = int(stats.binom.ppf(0.999, SIMULATED, 0.05))
+    for claim, counts in wrong.items():
+        assert counts[FAILS] <= most, (claim, counts)
+        assert counts[HOLDS] <= most or claim == "learning_rate_bn", (claim, counts)
+
+
+def shown(runs: dict[str, list[Run]]) -> str:
+    return claims.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "verdict"]
+
+
+def test_reduced_runs_decide_nothing_and_give_a_tendency_only_where_all_are_of_one_suite() -> None:
+    assert judged("residual_over_bn", "short", vgg38_rc=[0.53], vgg38_bn=[0.48]) == OPEN
+    rc, bn = "vgg38_rc", "vgg38_bn"
+    full, preview = made_up(rc, 0.53), {name: made_up(name, a, "preview") for name, a in ((rc, 0.1), (bn, 0.2))}
+    spread = [
+        made_up("vgg08", value, suite, seed) for suite in ("table1", "preview") for seed, value in enumerate(SPREAD)
+    ]
+    assert shown({"vgg08": spread, rc: [full], bn: [made_up(bn, 0.48)]}) == HOLDS
+    assert shown({"vgg08": spread, rc: [full], bn: [preview[bn]]}) == f"{OPEN} yet"
+    both = {rc: [full, preview[rc]], bn: [preview[bn]]}
+    epochs = SUITES["preview"]["epochs"]
+    assert shown(both | {"vgg08": spread}) == f"{OPEN} yet\n(preview, {epochs} epochs: {FAILS})"
+    assert shown(both) == f"{OPEN} yet\n(preview, {epochs} epochs: these runs: against it)"
+    assert shown({name: [run, made_up(name, 0.3, "short")] for name, run in preview.items()}).count("short") == 1
+
+
+def test_sentences_read_well_and_assert_only_what_is_decided() -> None:
+    rc, bn = "vgg38_rc", "vgg38_bn"
+    claim = claims.BY_KEY["residual_over_bn"]
+    spread = [made_up("vgg08", value, suite, s) for suite in ("table1", "preview") for s, value in enumerate(SPREAD)]
+
+    def sentence(first: float, second: float, suite: str = "table1", spread: Sequence[Run] = spread) -> str:
+        runs = {rc: [made_up(rc, first, suite)], bn: [made_up(bn, second, suite)], "vgg08": list(spread)}
+        return claims.told(runs, "residual_over_bn")
+
+    reduced = "Reduced runs (`preview`, 10 epochs), which decide nothing,"
+    assert sentence(0.55, 0.45) == f"{claim.yes}."
+    assert sentence(0.45, 0.55) == f"{claim.no}."
+    assert sentence(0.5, 0.5) == f"The full runs leave open whether {claim.yes}."
+    assert sentence(0.55, 0.45, spread=[]) == f"The full runs, too few for a verdict, suggest that {claim.yes}."
+    assert sentence(0.45, 0.55, "preview") == f"{reduced} suggest that {claim.no}."
+    assert sentence(0.5, 0.5, "preview") == f"{reduced} leave open whether {claim.yes}."
+    assert claims.told({}, "residual_over_bn") == f"It is not known yet whether {claim.yes}: runs are missing."
+    split = {bn: [made_up(bn, 0.45, "preview")], rc: [made_up(rc, 0.55, "preview")], "vgg08": spread}
+    split |= {"vgg38_bn_lr1e-2": [made_up("vgg38_bn_lr1e-2", 0.46, "preview")]}
+    both = claims.told(split, "residual_over_bn", "learning_rate_bn")
+    other = claims.BY_KEY["learning_rate_bn"].yes
+    assert both == f"{reduced} suggest that {claim.yes}; they leave open whether {other}."
+    three = claims.told({}, "residual_over_bn", "vanishing", "turns")
+    assert three.startswith(f"It is not known yet whether {claim.yes}; whether ")
+    assert f"; and whether {claims.BY_KEY['turns'].yes}: runs are missing." in three
+
+
+def test_every_claim_has_a_clause_for_either_answer_and_names_what_it_needs() -> None:
+    for claim in claims.CLAIMS:
+        for clause in (claim.yes, claim.no):
+            assert not clause.endswith(".") and len(clause) > 20
+            assert clause[:2].isupper() or clause[:3].isupper() or clause[0].islower()  # it can follow "whether"
+        assert claim.yes != claim.no and claim.rule.endswith(".")
+        assert set(claim.needs) <= set(CONFIGURATIONS)
+        assert claims.judge(claim.key, {}).needs == claim.needs
+        assert claim.text in claims.RULES
+    assert len(claims.BY_KEY) == len(claims.CLAIMS)
+
+
+def test_page_says_rules_methods_and_seeds() -> None:
+    runs = {n: [made_up(n, a, seed=s) for s in range(4)] for n, a in (("vgg38_rc", 0.53), ("vgg38_bn", 0.48))}
+    words = claims.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "our runs"]
+    assert re.fullmatch(
+        r"VGG38 RC − VGG38 BN: \+5.00 \[\+3.6\d, \+6.3\d\] \(permutation, 4 \+ 4 seeds\)", words.replace("\xa0", " ")
+    )
+    few = {name: group[:3] for name, group in runs.items()}
+    assert "(pooled t, 4 df, 3 + 3 seeds)" in claims.judge("residual_over_bn", few).parts[0].words
+    for number in (claims.CLOSE, verdicts.LEARNS, claims.OVERFIT, claims.ABOUT, claims.VANISHED):
+        assert f"{100 * number:.0f}" in claims.RULES
+    assert str(Effect(0.05, 0.04, 0.06, "")).replace("\xa0", " ") == "+5.00 [+4.00, +6.00]"
+
+
+def test_difference_from_the_report_is_set_against_the_spread_over_seeds() -> None:
+    def trained(name: str, seed: int, value: float) -> Run:
+        return made_up(name, seed=seed, **dict.fromkeys(tables.METRICS, value))
+
+    runs = {"vgg08": [trained("vgg08", s, v) for s, v in enumerate((0.48, 0.50, 0.52))]}
+    frame = claims.against_report(runs | {"vgg38_rc": [trained("vgg38_rc", 0, 0.5)]}).set_index(["name", "metric"])
+    spread = 2.0  # sample sd of 48, 50, 52
+    factor = stats.t.isf(0.05 / (2 * 8), 2)  # eight comparisons, 2 degrees of freedom
+    assert factor == pytest.approx(12.59, abs=0.01)
+    assert frame.loc[("vgg08", "val acc %"), "allowed"] == pytest.approx(factor * spread * np.sqrt(4 / 3), rel=1e-6)
+    assert frame.loc[("vgg38_rc", "val acc %"), "allowed"] == pytest.approx(factor * spread * np.sqrt(2), rel=1e-6)
+    text = claims.against_report_text(runs)
+    assert "train loss 0.50 against 1.74" in text and "val acc % 50.00" not in text
+    assert "Of 4 comparisons" in text and "2 degrees of freedom" in text
+    assert "cannot be told" in claims.against_report_text({"vgg08": runs["vgg08"][:1]})
+
+
+def test_report_is_seldom_called_different_where_only_the_seed_differs() -> None:
+    """Twelve comparisons, three configurations of four values, as in this book; the whole is wrong in at most 5 %."""
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(SIMULATED):
+        runs = {}
+        for name in ("vgg08", "vgg38_rc", BEST):
+            row = tables.REPORT["rows"][name]
+            # The report's run is one of the same kind: what it drew is in all our seeds' distance from it.
+            theirs = {metric: row[metric] - rng.normal(0, 2) for metric in tables.METRICS}
+            runs[name] = [
+                made_up(
+                    name,
+                    seed=seed,
+                    **{m: (v + rng.normal(0, 2)) / (1 if "loss" in m else 100) for m, v in theirs.items()},
+                )
+                for seed in range(3 if name == "vgg08" else 1)
+            ]
+        frame = claims.against_report(runs)
+        assert len(frame) == 12
+        wrong += bool(((frame["ours"] - frame["report"]).abs() > frame["allowed"]).any())
+    assert wrong <= int(stats.binom.ppf(0.999, SIMULATED, 0.05))

@@ -1,0 +1,160 @@
+"""Figures of runs that went wrong and of untrained networks: what is measured, axes and captions."""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vggkit.config import RunConfig
+from vggkit.networks.vgg import VGG
+from vggkit.report import canvas, figures, tables
+from vggkit.runs.store import Run
+from vggkit.training.gradients import propagation
+from vggkit.training.runner import train
+
+ROOT = Path(__file__).parents[2]
+DIVERGING = {"learning_rate": 1e30, "schedule": "constant"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def diverged(results: Path) -> Run:
+    config = RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=2, epochs=3, **DIVERGING)
+    run = train(config, results=results)
+    assert run.summary["diverged"] and run.summary["final"]["validation_loss"] is None
+    return run
+
+
+def drawn(run: Run) -> list[canvas.Figure]:
+    heatmaps = [figures.gradient_heatmap(run, statistic) for statistic in ("mean_abs", "update_ratio")]
+    return [figures.curves([run]), figures.gradient_flow(run), *heatmaps, figures.comparison({"vgg08": run})]
+
+
+def test_diverged_run_is_drawn_and_told(diverged: Run) -> None:
+    for figure in drawn(diverged):
+        ET.fromstring(figure.svg)
+        assert "nan" not in re.sub(r'"data:[^"]*"', "", figure.svg)
+    assert "no finite validation loss" in figures.curves([diverged]).caption
+
+
+def test_infinities_after_good_epochs_do_not_stretch_the_axes() -> None:
+    run = tables.representative_runs(ROOT / "results")["vgg08"]
+    metrics, gradients = run.metrics.copy(), run.gradients.copy()
+    last = metrics.index[-1]
+    metrics.loc[last, ["train_loss", "validation_loss"]] = np.inf
+    gradients.loc[gradients["epoch"] == metrics["epoch"].max(), list(figures.STATISTIC_LABELS)] = np.inf
+    broken = replace(run, metrics=metrics, gradients=gradients)
+    for figure in drawn(broken):
+        ET.fromstring(figure.svg)
+        assert "inf<" not in figure.svg
+    tensors = gradients["layer"].nunique()
+    assert f"not finite in {tensors} of {tensors} tensors" in figures.gradient_heatmap(broken).caption
+
+
+def test_diverged_run_is_evaluated(diverged: Run, results: Path, call: Callable[..., tuple[int, str, str]]) -> None:
+    words = ["evaluate", "vgg08", "--dataset", "synthetic", "--epochs", "3", "--train-images-per-class", "2"]
+    words += [part for name, value in DIVERGING.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    status, out, error = call(*words, "--results", str(results))
+    assert status == 0, error
+    assert re.search(r"validation\W+-\W+1\.00%\W+-\W+1\.00%", out)
+
+
+def test_figure_compares_runs_of_one_suite_alone() -> None:
+    every = tables.all_runs(ROOT / "results")
+    suites = {run.config.suite for group in every.values() for run in group}
+    assert len(suites) > 1  # else this test shows nothing
+    figure = figures.comparison(every)
+    chosen = tables.one_suite(every)
+    assert f"all runs of suite <code>{next(iter(chosen.values())).config.suite}</code>" in figure.caption
+    assert f"{len(chosen)} of 7 configurations" in figure.caption
+    settings = figure.caption.rpartition("[")[2]
+    assert [suite for suite in suites if f"{suite}:" in settings] == [next(iter(chosen.values())).config.suite]
+    for run in chosen.values():
+        assert (
+            f"{tables.TITLES[run.config.name]} {100 * run.summary['final']['validation_accuracy']:.1f} %"
+            in figure.caption
+        )
+    pair = [every["vgg08"][0], replace(every["vgg08"][-1])]
+    assert pair[0].config.suite != pair[1].config.suite
+    with pytest.raises(ValueError, match="allowed: runs of one suite"):
+        figures.curves(pair)
+    with pytest.raises(ValueError, match="no run of seed 77"):
+        figures.comparison(every, seed=77)
+
+
+def test_zero_updates_are_counted_and_no_tensor_called_the_smallest() -> None:
+    run = tables.representative_runs(ROOT / "results")["vgg38"]
+    last = run.gradients.query("over == 'mean' and epoch == epoch.max()")
+    zero = sum(value == 0 for value in last["update_ratio"])
+    assert zero > 1
+    caption = figures.gradient_heatmap(run, "update_ratio").caption
+    assert f"exactly zero in {zero} of 39 tensors" in caption
+    assert "Grey: exactly zero." in caption
+    assert "smallest" not in caption
+    assert "smallest in <code>" in figures.gradient_heatmap(run).caption
+
+
+def test_chance_does_not_look_like_dynamics() -> None:
+    ticks = re.findall(r">(\d+)</text>", figures.curves([tables.representative_runs(ROOT / "results")["vgg38"]]).svg)
+    assert {"0", "1", "5"} <= set(ticks)  # the accuracy axis, per cent
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_labels_stay_apart_and_inside(scale: str) -> None:
+    epochs = pd.Series([1, 2, 3])
+    for last in (100.0, 98.0, 50.0, 1.0):
+        lines = [(epochs, pd.Series([2.0, last, np.nan]), name, "#000000") for name in "abcd"]
+        lines.append((epochs, pd.Series([np.nan] * 3), "never finite", "#000000"))
+        with canvas.drawing(canvas.PANEL) as (ax,):
+            ax.set(ylim=(1, 100), yscale=scale)
+            canvas.direct_labels(ax, lines)
+        points = [text.xy for text in ax.texts]
+        heights = ax.transAxes.inverted().transform(ax.transData.transform(points))[:, 1]
+        assert [text.get_text() for text in ax.texts] == list("abcd")
+        assert {x for x, _ in points} == {2}
+        assert (np.diff(heights) > 0.06).all()
+        assert heights.min() > -1e-6 and heights.max() < 1 + 1e-6
+
+
+def test_propagation_equals_a_forward_pass_written_out() -> None:
+    torch.manual_seed(3)
+    model, images, labels = (
+        VGG(8, batch_norm=False).double(),
+        torch.randn(6, 3, 32, 32, dtype=torch.float64),
+        torch.arange(6),
+    )
+    variation, error, spread = propagation(model, images, labels)
+    outputs = [model.entry.conv(images)]
+    x = F.leaky_relu(F.batch_norm(outputs[0], None, None, training=True), 0.01)
+    for stage in model.stages:
+        outputs.append(stage.reduction.conv1(x))
+        x = F.avg_pool2d(F.leaky_relu(outputs[-1], 0.01), 2)
+        outputs.append(stage.reduction.conv2(x))
+        x = F.leaky_relu(outputs[-1], 0.01)
+    logits = model.classifier(x.mean((2, 3)))
+    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), outputs)
+    outputs, logits = [output.detach() for output in outputs], logits.detach()
+    assert error == pytest.approx([float((g**2).sum() ** 0.5) for g in gradients])
+    assert variation == pytest.approx([float(((o - o.mean(0)) ** 2).sum(0).div(5).mean() ** 0.5) for o in outputs])
+    assert spread == pytest.approx(float((logits.max(0).values - logits.min(0).values).max() / logits.abs().max()))
+
+
+def test_signal_vanishes_in_the_plain_deep_network_alone() -> None:
+    before = torch.get_rng_state()
+    caption = figures.signal_propagation(images=2).caption
+    assert torch.equal(torch.get_rng_state(), before)
+    spread = float(re.search(r"at most (\S+) of their size", caption)[1])
+    assert spread < 1e-12
+    kept = [float(number) for number in re.findall(r"VGG38 (?:BN|RC|BN\+RC) (\S+?)[,.] ", caption)]
+    assert len(kept) == 3 and min(kept) > 1e-5

@@ -1,0 +1,208 @@
+"""What is shown: tables, verdicts, figures, notebooks, the command line."""
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from vggkit.config import CONFIGURATIONS, RunConfig
+from vggkit.report import canvas, claims, figures, tables
+from vggkit.runs.store import Run, find_runs
+from vggkit.training.runner import train
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_reduced_runs_decide_no_claim() -> None:
+    runs = tables.runs_by_seed(ROOT / "results")
+    frame = claims.table(runs).set_index("claim")
+    assert len(frame) == len(claims.CLAIMS)
+    for claim in claims.CLAIMS:
+        if not all(tables.is_full(runs[name][0]) for name in claim.needs):
+            assert frame.loc[claim.text, "verdict"].startswith(claims.OPEN)
+            assert claims.judge(claim.key, runs).verdict == claims.OPEN
+
+
+def test_committed_runs_are_whole_and_of_the_stated_settings() -> None:
+    runs = find_runs(ROOT / "results")
+    assert {run.config.name for run in runs} == set(CONFIGURATIONS)
+    for run in runs:
+        assert len(run.metrics) == run.config.epochs or run.summary["diverged"]
+        assert run.summary["final"]["validation_accuracy"] == run.metrics["validation_accuracy"].iloc[-1]
+
+
+def with_final(name: str, seed: int, value: float | None, suite: str = "table1") -> Run:
+    final = dict.fromkeys(tables.OURS, value)
+    if value is None:  # as training writes it: a network that answers, and no loss
+        final = {metric: None if "loss" in metric else 0.01 for metric in tables.OURS}
+    summary = {"final": final, "diverged": value is None, "parameters": 59716, "train_images": 47500}
+    return Run(RunConfig.named(name, suite=suite, seed=seed), pd.DataFrame(), pd.DataFrame(), summary)
+
+
+def test_table_has_the_reports_rows_and_ours_from_the_artefacts() -> None:
+    frame = tables.table1(tables.representative_runs(ROOT / "results")).set_index("model")
+    assert frame.loc["VGG38 BN+RC, 1e-2", "val acc % (report)"] == 61.44
+    metrics = [pd.read_csv(path) for path in (ROOT / "results/table1/vgg08").glob("seed-*/metrics.csv")]
+    first = pd.read_csv(ROOT / "results/table1/vgg08/seed-0/metrics.csv")["validation_accuracy"].iloc[-1]
+    assert frame.loc["VGG08", "val acc % (ours)"] == pytest.approx(100 * first)
+    frame = tables.table1(tables.runs_by_seed(ROOT / "results"))
+    mean = sum(table["validation_accuracy"].iloc[-1] for table in metrics) / len(metrics)
+    row = frame.set_index("model").loc["VGG08"]
+    assert row["val acc % (ours)"] == pytest.approx(100 * mean) and row["seeds"] == len(metrics)
+    assert row[tables.DIFFERENCE] == pytest.approx(100 * mean - 46.84)
+    for format in ("markdown", "csv", "latex"):
+        assert "61.44" in tables.as_text(frame, format)
+
+
+def test_table_gives_mean_and_sample_deviation_of_the_fullest_suite() -> None:
+    seeds = [with_final("vgg08", seed, value) for seed, value in enumerate((0.48, 0.50, 0.52, None))]
+    assert {seed.summary["final"]["test_accuracy"] for seed in seeds} == {0.48, 0.50, 0.52, 0.01}
+    short = [with_final("vgg38_rc", 0, 0.2, "short"), with_final("vgg38_rc", 0, 0.1, "preview")]
+    runs = {"vgg08": [*seeds, with_final("vgg08", 0, 0.1, "preview")], "vgg38_rc": short}
+    text = tables.formatted(tables.table1(runs)).set_index("model")
+    assert text.loc["VGG08", "test acc % (ours)"] == "50.00 ± 2.00"
+    assert text.loc["VGG08", tables.DIFFERENCE] == "+3.16"
+    assert text.loc["VGG08", "our runs"] == "table1, 4 seeds (1 diverged)"
+    assert text.loc["VGG38 RC †", "val acc % (ours)"] == "20.00"
+    assert text.loc["VGG38 RC †", tables.DIFFERENCE] == tables.MISSING
+    assert text.loc["VGG38 RC †", "our runs"] == "short, 1 seed"
+    assert text.loc["VGG38", "our runs"] == "none yet"
+    page = tables.table1_html(runs)
+    assert page.index("</div>") < page.index("The report's value above")  # outside the box that scrolls
+    for words in ("Full runs (`table1`): VGG08 (4 seeds).", "`short`: 15 epochs, 47,500 images"):
+        assert words in tables.status(runs)
+
+
+def test_diverged_run_is_counted_and_left_out_of_every_mean_of_its_row(tmp_path: Path) -> None:
+    settings = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 50, "suite": "short", "epochs": 1}
+    good = [train(RunConfig.named("vgg08", seed=seed, **settings), results=tmp_path) for seed in (0, 1)]
+    wild = {"learning_rate": 1e30, "schedule": "constant"}
+    bad = train(RunConfig.named("vgg08", seed=2, **settings, **wild), results=tmp_path)
+    assert bad.summary["diverged"] and bad.summary["final"]["validation_loss"] is None
+    assert bad.summary["final"]["validation_accuracy"] == 0.01
+    row = tables.table1({"vgg08": [*good, bad]}).set_index("model").loc["VGG08"]
+    for metric, title in tables.OURS.items():
+        values = tables.finals(good, metric)
+        assert row[f"{title} (ours)"] == pytest.approx(values.mean())
+        assert row[f"{title} (sd)"] == pytest.approx(values.std(ddof=1))
+    assert (row["seeds"], row["diverged"], row["our runs"]) == (3, 1, "short, 3 seeds (1 diverged)")
+    text = tables.formatted(tables.table1({"vgg08": [bad]})).set_index("model").loc["VGG08 †"]
+    assert {text[f"{title} (ours)"] for title in tables.OURS.values()} == {tables.MISSING}
+    assert text["our runs"] == "short, 1 seed (1 diverged)"
+
+
+def test_runs_that_are_compared_are_of_one_suite() -> None:
+    def runs(**suites: str) -> dict[str, list[Run]]:
+        return {name: [with_final(name, 0, 0.5, suite) for suite in listed.split()] for name, listed in suites.items()}
+
+    def chosen(runs: tables.Runs, *names: str) -> tuple[set[str], list[str]]:
+        found = tables.one_suite(runs, names or tuple(CONFIGURATIONS))
+        return {run.config.suite for run in found.values()}, list(found)
+
+    mixed = runs(vgg08="table1 preview", vgg38="preview", vgg38_bn="short preview", vgg38_rc="table1")
+    assert chosen(mixed) == ({"preview"}, ["vgg08", "vgg38", "vgg38_bn"])
+    assert chosen(mixed, "vgg08", "vgg38_rc") == ({"table1"}, ["vgg08", "vgg38_rc"])
+    assert chosen(mixed | runs(vgg38="table1 preview")) == ({"table1"}, ["vgg08", "vgg38", "vgg38_rc"])  # equally many
+    assert chosen({}) == (set(), [])
+    assert tables.one_suite({"vgg08": [with_final("vgg08", 1, 0.5)]}) == {}
+
+
+def test_only_an_unchanged_configuration_is_a_full_run() -> None:
+    def full(**settings: object) -> bool:
+        config = RunConfig.named("vgg08", **settings)
+        return tables.is_full(Run(config, pd.DataFrame(), pd.DataFrame(), {}))
+
+    assert full(suite="table1", precision="bfloat16", seed=3)
+    assert not full(suite="table1", dataset="synthetic", epochs=1)
+    assert not full(suite="preview")
+
+
+def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
+    runs = tables.representative_runs(ROOT / "results")
+    run = runs["vgg38"]
+    every = tables.all_runs(ROOT / "results")
+    drawn = [
+        figures.curves([run]),
+        figures.gradient_flow(run),
+        figures.gradient_heatmap(run),
+        figures.comparison(every),
+    ]
+    for figure in drawn:
+        page = figure._repr_html_()
+        assert 'role="img"' in page
+        assert "currentColor" in page
+        assert canvas.INK not in page
+        ET.fromstring(figure.svg)
+        assert figure.caption
+    assert figures.curves([run]).svg == drawn[0].svg
+
+
+@pytest.mark.parametrize("name", ["run", "comparison"])
+def test_notebook_and_its_text_are_equal(name: str) -> None:
+    jupytext = pytest.importorskip("jupytext", reason="needs the extra `book`")
+    text = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    assert cells == [(cell.cell_type, cell.source) for cell in text.cells]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+
+
+def test_executed_pages_show_their_runs_and_no_paths() -> None:
+    for name in CONFIGURATIONS:
+        text = (ROOT / "book/runs" / f"{name}.ipynb").read_text()
+        assert tables.TITLES[name] in text
+        assert not re.search(r"/(home|root|tmp|usr|work|Users)/", text)
+        assert '"stream"' not in text
+        hidden = [c for c in json.loads(text)["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
+        assert hidden and all("remove-cell" in cell["metadata"]["tags"] for cell in hidden)
+
+
+def test_notebook_refuses_an_unknown_parameter_and_trains_what_is_new(tmp_path: Path) -> None:
+    papermill = pytest.importorskip("papermill", reason="needs the extra `book`")
+    source = str(ROOT / "notebooks/run.ipynb")
+    parameters = {"dataset": "synthetic", "train_images_per_class": 2, "epochs": 2, "results": str(tmp_path)}
+    with pytest.raises(papermill.PapermillExecutionError, match="did you mean learning_rate"):
+        papermill.execute_notebook(source, None, parameters | {"learning_rat": 0.1}, progress_bar=False)
+    assert find_runs(tmp_path) == []
+    papermill.execute_notebook(source, None, parameters, progress_bar=False)
+    assert len(find_runs(tmp_path)[0].metrics) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "vgg8"], "unknown configuration 'vgg8'"),
+        (["train", "vgg08", "--learning-rate", "nan"], "learning_rate: "),
+        (["train", "vgg08", "--seed", "x"], "seed: "),
+        (["train", "vgg08", "--nope", "1"], "No such option"),
+        (["train", "vgg08", "--data", "nowhere"], "data: no folder nowhere"),
+        (["table", "--format", "html"], "unknown format"),
+        (["bench", "--seconds", "inf"], "seconds: "),
+    ],
+)
+def test_wrong_command_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    call: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, error = call(*arguments)
+    assert (status, error.count("\n")) == (2, 1)
+    assert message in error
+
+
+def test_command_line_trains_evaluates_and_lists(tmp_path: Path) -> None:
+    settings = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--epochs", "1"]
+    for command in (["train", *settings], ["evaluate", *settings], ["list"]):
+        call = [sys.executable, "-m", "vggkit", *command, "--results", str(tmp_path)]
+        done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "vgg08" in done.stdout or "test" in done.stdout

@@ -1,0 +1,151 @@
+"""Branches of one state, and the rule that judges them, on data with and without a bias."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from vggkit.cli import main
+from vggkit.config import ConfigError, RunConfig
+from vggkit.report import precision
+from vggkit.runs.store import ArtifactError, RunPaths
+from vggkit.training import branch
+from vggkit.training.runner import train
+
+
+@pytest.fixture
+def state(tiny: RunConfig, tmp_path: Path) -> branch.State:
+    """A run of three epochs, stopped after the first."""
+    config = RunConfig.from_dict(tiny.to_dict() | {"epochs": 3})
+
+    def interrupt(epoch: int, images: int, metrics: dict | None) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, results=tmp_path, progress=interrupt)
+    return branch.read_state(RunPaths.of(tmp_path, config).checkpoint)
+
+
+def test_branches_see_the_same_batches_from_the_same_state(state: branch.State, tmp_path: Path) -> None:
+    made = list(branch.branch(state, orders=[0, 1], precisions=["float32", "bfloat16"], results=tmp_path))
+    by = {(one["order"], one["precision"]): one for one in made}
+    first = {key: one["losses"][0] for key, one in by.items()}
+    # The first batch is met by equal weights: bfloat16 differs by its rounding (8 bits), another order by much more.
+    assert first[0, "bfloat16"] == pytest.approx(first[0, "float32"], rel=2**-7)
+    assert first[0, "bfloat16"] != first[0, "float32"]
+    assert abs(first[1, "float32"] - first[0, "float32"]) > abs(first[0, "bfloat16"] - first[0, "float32"])
+    assert [row["epoch"] for row in by[0, "float32"]["epochs"]] == [2]
+    assert np.mean(by[0, "float32"]["losses"]) == pytest.approx(by[0, "float32"]["epochs"][0]["train_loss"], abs=1e-5)
+
+
+def test_branches_in_one_precision_are_equal_and_leave_the_state_as_it_was(state: branch.State, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in state.content["model"].items()}
+    one, two = (
+        next(branch.branch(state, orders=[0], precisions=["float32"], results=tmp_path / name)) for name in ("a", "b")
+    )
+    assert one["losses"] == two["losses"]
+    assert all(torch.equal(before[name], value) for name, value in state.content["model"].items())
+
+
+def test_interrupted_branches_go_on_where_they_were(state: branch.State, tmp_path: Path) -> None:
+    next(branch.branch(state, orders=[0], results=tmp_path))
+    rest = list(branch.branch(state, orders=[0], results=tmp_path))
+    assert [(one["order"], one["precision"]) for one in rest] == [(0, "bfloat16")]
+    assert list(branch.branch(state, orders=[0], results=tmp_path)) == []
+    (kept,) = branch.find_branches(tmp_path)
+    assert len(kept["branches"]) == 2
+    assert kept["config"] == state.config.to_dict()
+
+
+def test_the_command_keeps_branches_and_refuses_in_one_line(
+    state: branch.State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["vggkit", "branch", *words, "--results", str(tmp_path)])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        return int(ended.value.code or 0)
+
+    checkpoint = str(RunPaths.of(tmp_path, state.config).checkpoint)
+    assert call(checkpoint, "--orders", "0") == 0
+    assert capsys.readouterr().out.count("order 0 in") == 2
+    assert len(branch.find_branches(tmp_path)[0]["branches"]) == 2
+    for wrong in ([checkpoint, "--orders", "x"], [checkpoint, "--epochs", "9"], [str(tmp_path / "none.pt")]):
+        assert call(*wrong) == 2
+        told = capsys.readouterr()
+        assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+def test_wrong_branches_are_refused_in_one_line(state: branch.State, tmp_path: Path) -> None:
+    for wrong in ({"epochs": 3}, {"epochs": 0}, {"orders": []}, {"orders": [0, 0]}, {"orders": [-1]}):
+        with pytest.raises(ConfigError, match=rf"^{next(iter(wrong))}: ") as error:
+            list(branch.branch(state, **{"orders": [0], "results": tmp_path} | wrong))  # type: ignore[arg-type]
+        assert "\n" not in str(error.value)
+    (tmp_path / "none.pt").write_bytes(b"no checkpoint")
+    for file in (tmp_path / "none.pt", tmp_path / "missing.pt"):
+        with pytest.raises(ArtifactError, match=r"^checkpoint: ") as refused:
+            branch.read_state(file)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_damaged_file_of_branches_is_refused(state: branch.State, tmp_path: Path) -> None:
+    next(branch.branch(state, orders=[0], results=tmp_path))
+    file = branch.place(state, tmp_path)
+    kept = json.loads(file.read_text())
+    for damage in ("", "[]", json.dumps(kept | {"branches": [{}]}), json.dumps(kept | {"config": {"depth": 9}})):
+        file.write_text(damage)
+        with pytest.raises(ArtifactError, match="cannot be read as branches"):
+            branch.find_branches(tmp_path)
+
+
+def made_up(generator: np.random.Generator, orders: int) -> dict:
+    """Branches whose losses vary much between orders, as real ones do, and little within a pair."""
+    losses, noise = generator.normal(1.5, 0.05, orders), generator.normal(0, 3e-4, (2, orders))
+    branches = [
+        {"order": order, "precision": name, "epochs": [{"train_loss": losses[order] + noise[side, order]}]}
+        for order in range(orders)
+        for side, name in enumerate(("float32", "bfloat16"))
+    ]
+    return {"config": RunConfig().to_dict(), "epoch": 1, "branches": branches}
+
+
+def share_found(values: np.ndarray, family: int) -> np.ndarray:
+    """Whether a bias is found in each row of differences."""
+    means, halves, _ = np.array([precision.interval(row, family) for row in values]).T
+    return np.abs(means) > halves
+
+
+def test_without_a_bias_at_most_five_per_cent_of_the_tables_find_one() -> None:
+    tables, states = 1000, 5
+    values = np.random.default_rng(0).normal(0, 4e-4, (tables * states, 3))
+    wrong = share_found(values, states).reshape(tables, states).any(axis=1).sum()
+    assert 0 < wrong <= stats.binom.ppf(0.999, tables, 0.05)
+
+
+@pytest.mark.parametrize(("states", "orders"), [(1, 3), (1, 6), (5, 3), (5, 6)])
+def test_a_bias_of_the_size_named_is_found_in_four_of_five_cases(states: int, orders: int) -> None:
+    noise = np.random.default_rng(1).normal(0, 4e-4, (1000, orders))
+    reach = stats.t.ppf(1 - 0.05 / (2 * states), orders - 1)
+    detectable = precision._detectable(reach, orders - 1) * 4e-4 / np.sqrt(orders)
+    assert share_found(noise + detectable, states).mean() == pytest.approx(0.8, abs=0.05)
+    assert share_found(noise, states).mean() < 0.07
+
+
+def test_one_order_tells_nothing_and_half_a_pair_does_not_count() -> None:
+    kept = made_up(np.random.default_rng(2), 2)
+    kept["branches"] = kept["branches"][:3]
+    (one,) = precision.differences([kept])
+    assert (one.orders, one.half) == (1, np.inf)
+    assert list(precision.table([kept])["bias"]) == ["cannot be told"]
+    assert precision.differences([kept | {"branches": kept["branches"][:1]}]) == []
+
+
+def test_the_interval_is_students() -> None:
+    values = np.array([0.1, 0.4, -0.2, 0.3])
+    low, high = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
+    mean, half, _ = precision.interval(values)
+    assert (mean - half, mean + half) == pytest.approx((low, high))

@@ -1,0 +1,62 @@
+"""What only a GPU can show: captured steps equal eager ones, and runs resume there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vggkit.config import RunConfig
+from vggkit.data import load
+from vggkit.training.runner import train, train_together
+from vggkit.training.step import Trainer, capture, process_settings
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+STEPS = 50
+
+
+def losses(seeds: list[int], graph: bool, fuse: bool = False) -> torch.Tensor:
+    """(STEPS, seeds) from the same initial state, in the deterministic setting."""
+    device = torch.device("cuda")
+    config = RunConfig.named("vgg38_bn_rc", dataset="synthetic")
+    with process_settings(config, device), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        data = load(config).to(device)
+        configs = [RunConfig.from_dict(config.to_dict() | {"seed": seed}) for seed in seeds]
+        trainers = [Trainer(config, data, device, fuse=fuse) for config in configs]
+        for trainer in trainers:
+            trainer.begin_epoch(1)
+        steps = capture(trainers).replay if graph else lambda: [trainer.step() for trainer in trainers]
+        rows, seen = [], [torch.zeros((), device=device, dtype=torch.float64) for _ in trainers]
+        for _ in range(STEPS):
+            steps()
+            sums = [trainer.loss_sum.clone() for trainer in trainers]
+            rows.append(torch.stack([now - before for now, before in zip(sums, seen, strict=True)]))
+            seen = sums
+        return torch.stack(rows).cpu()
+
+
+def test_graph_equals_eager() -> None:
+    torch.testing.assert_close(losses([0], graph=True), losses([0], graph=False), rtol=1e-5, atol=0)
+
+
+def test_several_at_once_equal_one_at_a_time() -> None:
+    together = losses([0, 1, 2], graph=True)
+    for seed in (0, 1, 2):
+        torch.testing.assert_close(together[:, seed], losses([seed], graph=True)[:, 0], rtol=1e-5, atol=0)
+
+
+def test_fused_graph_stays_beside_the_eager_one() -> None:
+    fused, eager = losses([0], graph=True, fuse=True), losses([0], graph=False)
+    torch.testing.assert_close(fused[:5], eager[:5], rtol=1e-3, atol=0)
+
+
+def test_resumed_run_equals_an_uninterrupted_one_to_rounding(tiny: RunConfig, tmp_path: Path) -> None:
+    def interrupt(epoch: int, images: int, metrics: dict | None) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, results=tmp_path / "stopped", device="cuda", progress=interrupt)
+    resumed = train(tiny, results=tmp_path / "stopped", device="cuda")
+    whole = train_together([tiny], results=tmp_path / "whole", device="cuda")[0]
+    for column in ("train_loss", "validation_loss", "learning_rate"):
+        assert resumed.metrics[column].tolist() == pytest.approx(whole.metrics[column].tolist(), rel=1e-3)

@@ -1,0 +1,129 @@
+"""Many runs in one call: order, hand-out, stopping in time and going on."""
+
+import contextlib
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vggkit.config import ConfigError
+from vggkit.runs.store import ArtifactError, InUseError, RunPaths, claim, find_runs
+from vggkit.training.sweep import TimeUp, order, sweep
+
+SETTINGS = {"dataset": "synthetic", "train_images_per_class": 1, "epochs": 2, "suite": "local"}
+
+
+def test_first_seeds_of_all_come_before_the_next() -> None:
+    def placed(together: int) -> list[list[tuple[int, int]]]:
+        groups = order(["vgg08", "vgg38"], [0, 1, 2], together)
+        return [[(config.depth, config.seed) for config in group] for group in groups]
+
+    assert placed(1) == [[(8, 0)], [(38, 0)], [(8, 1)], [(38, 1)], [(8, 2)], [(38, 2)]]
+    assert placed(2) == [[(8, 0), (8, 1)], [(38, 0), (38, 1)], [(8, 2)], [(38, 2)]]
+    with pytest.raises(ConfigError, match="together"):
+        order(["vgg08"], [0], 0)
+
+
+def test_stops_in_time_goes_on_and_hands_out_what_is_finished(tmp_path: Path) -> None:
+    groups = order(["vgg08"], [0, 1], 1, **SETTINGS)
+    where = {"results": tmp_path / "results", "archives": tmp_path / "archives"}
+    with pytest.raises(TimeUp):
+        list(sweep(groups, minutes=0, **where))
+    assert find_runs(tmp_path / "results") == []
+    runs = list(sweep(groups, **where))
+    assert [run.config.seed for run in runs] == [0, 1]
+    for path in sorted((tmp_path / "archives").iterdir()):
+        with tarfile.open(path) as file:
+            file.extractall(tmp_path / "unpacked", filter="data")
+    unpacked = find_runs(tmp_path / "unpacked")
+    assert [run.summary for run in unpacked] == [run.summary for run in runs]
+
+
+def test_stops_in_time_where_the_last_seed_of_a_group_is_finished_already(tmp_path: Path) -> None:
+    list(sweep(order(["vgg08"], [1], 1, **SETTINGS), results=tmp_path))
+    with pytest.raises(TimeUp):
+        list(sweep(order(["vgg08"], [0, 1], 2, **SETTINGS), results=tmp_path, minutes=0))
+    assert [run.config.seed for run in find_runs(tmp_path)] == [1]
+
+
+def test_sweep_beside_another_process_takes_the_next_free_run(tmp_path: Path) -> None:
+    groups = order(["vgg08"], [0, 1, 2], 1, **SETTINGS)
+    handed = []
+    with claim(RunPaths.of(tmp_path, groups[0][0])), pytest.raises(InUseError, match="another process") as error:
+        handed.extend(run.config.seed for run in sweep(groups, results=tmp_path))
+    assert "\n" not in str(error.value)
+    assert handed == [1, 2]
+    assert [run.config.seed for run in sweep(groups, results=tmp_path)] == [0, 1, 2]
+
+
+def test_sweep_of_seeds_together_leaves_out_the_one_that_is_taken(tmp_path: Path) -> None:
+    group = order(["vgg08"], [0, 1, 2], 3, **SETTINGS)
+    handed = []
+    with claim(RunPaths.of(tmp_path, group[0][1])), pytest.raises(InUseError):
+        handed.extend(run.config.seed for run in sweep(group, results=tmp_path))
+    assert handed == [0, 2]
+
+
+def test_sweep_hands_out_what_another_process_finished_meanwhile(tmp_path: Path) -> None:
+    groups = order(["vgg08"], [0, 1], 1, **SETTINGS)
+    holder = contextlib.ExitStack()
+    holder.enter_context(claim(RunPaths.of(tmp_path, groups[0][0])))
+    handed = []
+    for run in sweep(groups, results=tmp_path, archives=tmp_path / "archives"):
+        if not handed:  # the other one lets go of its run while this one trains the next
+            holder.close()
+        handed.append(run.config.seed)
+    assert handed == [1, 0]
+    assert len(list((tmp_path / "archives").iterdir())) == 2
+
+
+def test_archive_that_does_not_fit_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **settings: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "add", fail)
+    groups = order(["vgg08"], [0], 1, **SETTINGS)
+    with pytest.raises(ArtifactError, match=r"^archives: cannot write .*the disk is full") as error:
+        list(sweep(groups, results=tmp_path / "results", archives=tmp_path / "archives"))
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "archives").iterdir()) == []
+
+
+def test_archives_go_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    list(sweep(order(["vgg08"], [0], 1, **SETTINGS), results="~/results", archives="~/archives"))
+    assert len(list((tmp_path / "home/archives").iterdir())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0-x"], "seeds: "),
+        (["--seeds", "0-99999999999"], "seeds: "),
+        (["--set", "epochs"], "FIELD=VALUE"),
+        (["--set", "epoch=2"], "did you mean epochs?"),
+        (["--set", "seed=3"], "--seeds gives it"),
+        (["--seeds", "0,0"], "seeds: "),
+        (["--seeds", "3-1"], "seeds: "),
+        (["--minutes", "nan"], "minutes: "),
+        (["--archives", "a_file"], "archives: "),
+        (["vgg9"], "unknown configuration"),
+    ],
+)
+def test_wrong_sweep_is_one_line_and_status_2(
+    arguments: list[str],
+    message: str,
+    call: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "a_file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    status, _, error = call("sweep", *arguments)
+    assert (status, error.count("\n")) == (2, 1)
+    assert message in error

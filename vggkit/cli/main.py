@@ -1,0 +1,69 @@
+"""The command line: `main` runs a command and ends with its status. Every mistake is one line and exit status 2."""
+
+import signal
+import sys
+from typing import Any
+
+import typer
+
+from vggkit.cli import terminal
+from vggkit.cli.commands import MISTAKE, Stop, app
+from vggkit.config import CONFIGURATIONS, OneLineError
+
+TRAINING = ("train", "sweep")
+INTERRUPTED = 128 + signal.SIGINT  # a shell's status of a command ended by Ctrl-C
+
+
+def main() -> None:
+    """Run the command line; a mistake is one line on stderr and exit status 2, a signal is 128 + its number."""
+    with terminal.stop_signals() as received, terminal.careful_output() as output, terminal.one_line_warnings():
+        try:
+            status, message = _call()
+            failed, told = output.status()
+        except (typer.Abort, KeyboardInterrupt):
+            status, message, failed, told = INTERRUPTED, "", 0, ""
+        if status == INTERRUPTED:  # some versions of typer return it instead of raising
+            status, message = 128 + (received or [signal.SIGINT])[0], _stopped()
+        if not status:
+            status, message = failed, told
+        if message:
+            terminal.tell(message)
+    sys.exit(status)
+
+
+def _call() -> tuple[int, str]:
+    """Exit status and message of the command."""
+    try:
+        status = app(standalone_mode=False)
+    except OneLineError as error:
+        return MISTAKE, str(error)
+    except Stop as error:
+        return error.status, str(error)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what every wrong use of an option has
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help, in many lines
+            print(error.format_message(), file=sys.stderr)
+            return MISTAKE, ""
+        return MISTAKE, _wrong_use(error)
+    return status if isinstance(status, int) else 0, ""
+
+
+def _stopped() -> str:
+    if sys.argv[1:] and sys.argv[1] in TRAINING:
+        return "stopped; finished epochs are kept: run the same command again to go on"
+    return "stopped"
+
+
+def _wrong_use(error: Any) -> str:
+    """What typer says, and what is allowed where it does not say it."""
+    command: Any = getattr(getattr(error, "ctx", None), "command", None)
+    message = error.format_message()
+    if hasattr(error, "option_name") and not set(error.possibilities or ()) - {"--help"}:
+        options = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+        return f"{error.message}; allowed: {', '.join([*options, '--help'])}"
+    if hasattr(command, "commands") and message.startswith("No such command"):
+        return f"{message.rstrip('.')}; allowed: {', '.join(command.commands)}"
+    if getattr(getattr(error, "param", None), "name", None) == "name":
+        return f"{message.rstrip('.')}; allowed: {', '.join(CONFIGURATIONS)}"
+    return message

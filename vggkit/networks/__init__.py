@@ -1,0 +1,1 @@
+"""The networks: VGG with and without batch normalisation and residual connections, and its fused passes."""

@@ -1,0 +1,1 @@
+"""What the book shows: tables, claims, figures and pages, all of it from finished runs."""

@@ -1,0 +1,447 @@
+"""The report's claims, each beside what our runs say. A claim is one `Claim` in `CLAIMS`; nothing else lists them.
+
+A verdict comes from full runs alone, and only where the spread over seeds is known; else a tendency is
+told. How a comparison becomes a verdict is in `verdicts`, the statistics are in `intervals`.
+"""
+
+import html
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from vggkit.report import tables
+from vggkit.report.intervals import LEVEL, SMOOTHED, WINDOWS, lowest_epochs, pooled_spread
+from vggkit.report.tables import CHANCE, FULL, METRICS, REPORT, SHOWN, TITLES, Runs, is_full, of_suite
+from vggkit.report.verdicts import (
+    ACCURACY,
+    EXCESS,
+    FAILS,
+    GAP,
+    HOLDS,
+    LEARNS,
+    OPEN,
+    TEST_IMAGES,
+    VALIDATION_IMAGES,
+    VANISHED,
+    VANISHING,
+    WEAKEST,
+    Group,
+    Pair,
+    Part,
+    Rule,
+    Statistic,
+    above,
+    below,
+    count_seeds,
+    learns,
+    within,
+)
+
+CLOSE = 0.02  # two accuracies are "close" within two percentage points
+OVERFIT = 0.05  # "overfits": the loss ends more than 5 % above its lowest
+ABOUT = 0.1  # "about epoch 50": within ten epochs of a hundred
+
+
+def _differences(statistic: Statistic, rule: Rule, *pairs: tuple[str, str]) -> Callable[[Group], list[Part]]:
+    named = [Pair(first, second, f"{TITLES[first]} − {TITLES[second]}", rule) for first, second in pairs]
+    return lambda group: statistic.parts(group, named)
+
+
+def _values(statistic: Statistic, rule: Rule, *names: str, words: str = "") -> Callable[[Group], list[Part]]:
+    named = [Pair(name, 0.0, TITLES[name] + words, rule) for name in names]
+    return lambda group: statistic.parts(group, named)
+
+
+def _trainable(group: Group) -> list[Part]:
+    rules = {"vgg38": below(LEARNS), "vgg38_bn": above(LEARNS), "vgg38_rc": above(LEARNS)}
+    return ACCURACY.parts(group, [Pair(name, CHANCE, f"{TITLES[name]} − chance", rule) for name, rule in rules.items()])
+
+
+def _turns(group: Group) -> list[Part]:
+    facts, words, name = [], [], "vgg38_bn_rc_lr1e-2"
+    for run in group[name]:
+        if not np.isfinite(run.metrics["validation_loss"]).all():
+            return [Part(OPEN, OPEN, f"{TITLES[name]}, seed {run.config.seed}: diverged")]
+        epochs = lowest_epochs(run.metrics["validation_loss"])
+        about = [abs(epoch / run.config.epochs - 0.5) <= ABOUT for epoch in epochs]
+        facts.append(HOLDS if all(about) else OPEN if any(about) else FAILS)
+        words.append(f"in epochs {tables.spans(epochs)} of {run.config.epochs}")
+    tendency = facts[0] if len(set(facts)) == 1 else OPEN
+    lowest = f"smoothed validation loss within one standard error of its lowest {'; '.join(words)}"
+    text = f"{TITLES[name]}: {lowest} (each seed, {count_seeds(group[name])})"
+    return [Part(tendency if len(facts) > 1 else None, tendency, text)]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the report.
+
+    `text` is the claim, `needs` the configurations without which it cannot be judged, `parts` the rule,
+    `rule` the same in words. `yes` and `no` are clauses for the book's sentences (see `told`): what is so
+    where the claim holds, and where it does not.
+    """
+
+    key: str
+    text: str
+    needs: tuple[str, ...]
+    parts: Callable[[Group], list[Part]]
+    rule: str
+    yes: str
+    no: str
+
+
+MORE = "the difference of test accuracies is above zero"
+BEST, OTHERS = "vgg38_bn_rc_lr1e-2", ("vgg38_bn_rc", "vgg38_rc", "vgg38_bn", "vgg38_bn_lr1e-2", "vgg08", "vgg38")
+REMEDIES = ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")
+DEEP = ("vgg38_rc", "vgg38_bn_rc", BEST)
+
+CLAIMS = (
+    Claim(
+        "deeper",
+        "The deeper network is the better one, once RC (alone or with BN) let it learn.",
+        (*DEEP, "vgg08"),
+        _differences(ACCURACY, above(), *((name, "vgg08") for name in DEEP)),
+        f"{MORE}, for each of the three VGG38 with RC against VGG08.",
+        "VGG38 with RC, alone or with BN, is better than VGG08",
+        "not every VGG38 with RC is better than VGG08",
+    ),
+    Claim(
+        "trainable",
+        "BN and RC each make VGG38 trainable.",
+        ("vgg38", "vgg38_bn", "vgg38_rc"),
+        _trainable,
+        f"test accuracy lies more than {100 * LEARNS:.0f} point above chance ({100 * CHANCE:.0f} %) with BN and with "
+        "RC, and not without.",
+        "plain VGG38 stays at chance while BN and RC each make it learn",
+        "plain VGG38 learns after all, or BN or RC does not make it learn",
+    ),
+    Claim(
+        "bn_over_vgg08",
+        "With BN, VGG38 is better than VGG08.",
+        ("vgg38_bn", "vgg08"),
+        _differences(ACCURACY, above(), ("vgg38_bn", "vgg08")),
+        f"{MORE}.",
+        "with BN alone, VGG38 is better than VGG08",
+        "with BN alone, VGG38 is worse than VGG08",
+    ),
+    Claim(
+        "residual_over_bn",
+        "RC helps more than BN.",
+        ("vgg38_rc", "vgg38_bn"),
+        _differences(ACCURACY, above(), ("vgg38_rc", "vgg38_bn")),
+        f"{MORE}.",
+        "RC help VGG38 more than BN does",
+        "RC help VGG38 less than BN does",
+    ),
+    Claim(
+        "both_best",
+        "Both together are best at the learning rate 1e-3.",
+        ("vgg38_bn_rc", "vgg38_rc", "vgg38_bn", "vgg38"),
+        _differences(ACCURACY, above(), *(("vgg38_bn_rc", name) for name in ("vgg38_rc", "vgg38_bn", "vgg38"))),
+        f"{MORE}, against each of the others.",
+        "BN and RC together are better than either at the learning rate 1e-3",
+        "BN and RC together are not the best at the learning rate 1e-3",
+    ),
+    Claim(
+        "learning_rate_bn",
+        "BN at 1e-2 is close to BN at 1e-3.",
+        ("vgg38_bn", "vgg38_bn_lr1e-2"),
+        _differences(ACCURACY, within(CLOSE), ("vgg38_bn", "vgg38_bn_lr1e-2")),
+        f"the difference of test accuracies lies within ±{100 * CLOSE:.0f} points; the claim holds where the whole "
+        "interval does, and does not hold where the whole interval lies outside.",
+        f"BN at the learning rate 1e-2 comes within {100 * CLOSE:.0f} points of BN at 1e-3",
+        f"BN at the learning rates 1e-2 and 1e-3 lies more than {100 * CLOSE:.0f} points apart",
+    ),
+    Claim(
+        "best_of_all",
+        "BN + RC at 1e-2 is best of all.",
+        (BEST, *OTHERS),
+        _differences(ACCURACY, above(), *((BEST, name) for name in OTHERS)),
+        f"{MORE}, against each of the others.",
+        "BN and RC at the learning rate 1e-2 are the best of all seven",
+        "BN and RC at the learning rate 1e-2 are not the best of all seven",
+    ),
+    Claim(
+        "regularise",
+        "The remedies regularise: they narrow the gap between training and validation accuracy.",
+        (*REMEDIES, "vgg08"),
+        _differences(GAP, below(), *((name, "vgg08") for name in REMEDIES)),
+        "training minus validation accuracy is smaller with BN, with RC and with both than for VGG08; plain VGG38, "
+        "which learns nothing, has no gap to narrow.",
+        "BN and RC regularise, by a gap between training and validation accuracy narrower than VGG08's",
+        "BN and RC do not regularise: with at least one of them the gap between training and validation accuracy is "
+        "wider than VGG08's",
+    ),
+    Claim(
+        "overfits",
+        "BN + RC at 1e-2 overfits: its validation loss turns.",
+        (BEST,),
+        _values(EXCESS, above(OVERFIT), BEST, words=": the validation loss ends above its lowest by (%)"),
+        f"the smoothed validation loss ends more than {100 * OVERFIT:.0f} % above its lowest.",
+        "BN and RC at the learning rate 1e-2 overfit in the end",
+        "BN and RC at the learning rate 1e-2 do not overfit",
+    ),
+    Claim(
+        "turns",
+        "It turns after about epoch 50 of 100.",
+        (BEST,),
+        _turns,
+        "all epochs whose smoothed validation loss lies within one standard error of the lowest are within "
+        f"{100 * ABOUT:.0f} % of the epochs around the middle of the run, smoothed over {WINDOWS[0]} to {WINDOWS[-1]} "
+        "epochs; the claim does not hold where none of them is. In every seed, of two at least.",
+        "the validation loss of BN and RC at the learning rate 1e-2 turns about half-way through the run",
+        "the validation loss of BN and RC at the learning rate 1e-2 does not turn about half-way through the run",
+    ),
+    Claim(
+        "vanishing",
+        "VGG38's gradients vanish in all but the last layers.",
+        ("vgg38",),
+        _values(VANISHING, below(math.log10(VANISHED)), "vgg38"),
+        "mean |gradient|, averaged over the batches of the last epoch: the median of the first half of the "
+        f"convolutions lies below {100 * VANISHED:.0f} % of the last (linear) layer's. Judged by its logarithm.",
+        "the gradients of plain VGG38 vanish on their way to its first half",
+        "the gradients of plain VGG38 do not vanish on their way to its first half",
+    ),
+    Claim(
+        "recovers",
+        "With BN and RC the gradient recovers in all layers.",
+        REMEDIES,
+        _values(WEAKEST, above(math.log10(VANISHED)), *REMEDIES, words=", weakest layer"),
+        "likewise, with BN, with RC and with both, the convolution with the smallest gradient lies above "
+        f"{100 * VANISHED:.0f} % of the last layer's.",
+        "with BN, with RC and with both, the gradient reaches every layer of VGG38",
+        "with BN, with RC or with both, the gradient still vanishes in some layer of VGG38",
+    ),
+)
+BY_KEY = {claim.key: claim for claim in CLAIMS}
+
+RULES = (
+    "\n".join(f"- *{claim.text}* {claim.rule[0].upper()}{claim.rule[1:]}" for claim in CLAIMS)
+    + f"""
+
+A comparison holds where its whole interval lies on the claimed side of the bound, and does not where it
+lies on the other; where the interval holds the bound, it cannot be told. A claim of several parts holds
+where each of them does and does not hold where one of them does not. Its intervals are simultaneous: with a
+probability of {100 * LEVEL:.0f} % all of them cover at once, so that equal networks end in a wrong verdict on a
+claim in at most {100 - 100 * LEVEL:.0f} % of cases, however many parts it has. That is for one claim; of all
+{len(CLAIMS)}, one verdict may well be wrong. Intervals are two-sided: of that chance, half is in each direction.
+
+Where no configuration has two runs whose spread can stand for others, the spread over seeds is unknown, and
+instead of a verdict it says what these runs speak for. A run that diverged counts as chance where test
+accuracies are compared, and decides nothing elsewhere; nor does a configuration that learns with some seeds
+and not with others."""
+)
+
+METHODS = f"""\
+An interval covers two draws, and adds them in quadrature: that of the seed, and that of the images on which
+the accuracies are measured.
+
+- *Seeds, pooled t*: one standard deviation over seeds, pooled over the configurations of the suite that
+  have several seeds ("df" are its degrees of freedom), stands for all, so that a configuration with one seed
+  gets an interval too. It rests on their spreads being alike, which few seeds cannot show and those listed
+  below make doubtful. Accuracies are pooled over configurations that learn; how far a loss rises again over
+  those whose loss rises likewise; ratios of gradients over networks of the same depth whose gradient vanishes,
+  or does not, likewise. Where these are of several kinds the largest spread is taken. The bound for several
+  differences at once is Dunnett's, for the correlation of differences that share a configuration.
+- *Seeds, permutation*: where each side of every part has so many seeds that its permutation test can reject
+  at {100 - 100 * LEVEL:.0f} % divided by the number of parts (four on each side for one part, five for six), the
+  interval is all shifts that this test does not reject, without any assumption on the spread.
+- *Images*: Newcombe's hybrid score interval of the difference of two proportions, or Wilson's of one, on
+  {TEST_IMAGES:,} test images, or for gaps on the {VALIDATION_IMAGES:,} validation images. "Images alone": the
+  spread over seeds is unknown, or a network guesses, which no seed changes. Ratios and losses have no such part.
+- *Smoothed*: a mean over {SMOOTHED} epochs (at both ends a straight line through {SMOOTHED}). Its standard error
+  comes from the scatter of the loss about it, near the lowest point."""
+
+
+class Judgement(NamedTuple):
+    """What our runs say of a claim.
+
+    `verdict` is HOLDS or FAILS only by full runs whose spread over seeds is known. `tendency` is what the
+    runs of `suite` say if they are taken as they are, `settled` whether they give a verdict of their suite.
+    """
+
+    verdict: str
+    needs: tuple[str, ...]
+    tendency: str = OPEN
+    suite: str | None = None
+    epochs: int = 0
+    settled: bool = False
+    parts: tuple[Part, ...] = ()
+
+
+def all_of(verdicts: Sequence[str]) -> str:
+    """A claim with several parts fails with one of them and holds with all."""
+    return FAILS if FAILS in verdicts else HOLDS if set(verdicts) == {HOLDS} else OPEN
+
+
+def judge(claim: str, runs: Runs) -> Judgement:
+    """The verdict on a claim of `CLAIMS`, by the fullest suite that has all the configurations it needs."""
+    found = BY_KEY[claim]
+    suite = next((suite for suite in SHOWN if set(found.needs) <= set(of_suite(runs, suite))), None)
+    if suite is None:
+        return Judgement(OPEN, found.needs)
+    group = of_suite(runs, suite)
+    parts = tuple(found.parts(group))
+    settled = all(part.verdict is not None for part in parts)
+    tendency = all_of([part.verdict if settled else part.tendency for part in parts])  # type: ignore[misc]
+    epochs = group[found.needs[0]][0].config.epochs
+    return Judgement(
+        tendency if settled and suite == FULL else OPEN, found.needs, tendency, suite, epochs, settled, parts
+    )
+
+
+SPEAKS = {HOLDS: "for it", FAILS: "against it", OPEN: "neither way"}
+
+
+def table(runs: Runs) -> pd.DataFrame:
+    """A row for each claim: the verdict by full runs, or the tendency of those that are there, and the parts."""
+    rows = []
+    for claim in CLAIMS:
+        found = judge(claim.key, runs)
+        if found.suite is None:
+            reason = "these runs differ in length" if set(claim.needs) <= set(runs) else "runs are missing"
+            rows.append({"claim": claim.text, "verdict": f"{OPEN} yet", "our runs": reason})
+            continue
+        if found.suite == FULL:
+            verdict = found.verdict if found.settled else f"these runs: {SPEAKS[found.tendency]}"
+        else:
+            says = found.tendency if found.settled else f"these runs: {SPEAKS[found.tendency]}"
+            verdict = f"{OPEN} yet\n({found.suite}, {found.epochs} epochs: {says})"
+        rows.append({"claim": claim.text, "verdict": verdict, "our runs": "\n".join(p.words for p in found.parts)})
+    return pd.DataFrame(rows)
+
+
+def told(runs: Runs, *claims: str) -> str:
+    """What our runs say of `claims`, in sentences for the book's text, as Markdown.
+
+    What holds or does not comes first. What the runs only suggest or leave open follows, in one sentence
+    for all runs of one kind.
+    """
+    plain: list[str] = []
+    suggested: dict[str, list[str]] = {}
+    left_open: dict[str, list[str]] = {}
+    for key in claims:
+        claim, found = BY_KEY[key], judge(key, runs)
+        clause = claim.no if found.tendency == FAILS else claim.yes
+        if found.verdict != OPEN:
+            plain.append(f"{clause[0].upper()}{clause[1:]}.")
+        else:
+            (left_open if found.tendency == OPEN else suggested).setdefault(_who(found), []).append(clause)
+    missing = left_open.pop("", [])
+    for who in dict.fromkeys([*suggested, *left_open]):
+        says = [f"suggest {_listed('that', suggested[who])}"] if who in suggested else []
+        says += [f"leave open {_listed('whether', left_open[who])}"] if who in left_open else []
+        plain.append(f"{who} {'; they '.join(says)}.")
+    if missing:
+        plain.append(f"It is not known yet {_listed('whether', missing)}: runs are missing.")
+    return " ".join(plain)
+
+
+def _listed(joint: str, clauses: Sequence[str]) -> str:
+    *firsts, last = [f"{joint} {clause}" for clause in clauses]
+    return "; ".join([*firsts, "and " * bool(firsts) + last])
+
+
+def _who(found: Judgement) -> str:
+    """The runs that do not decide a claim, as a sentence's subject; empty where there are none."""
+    if found.suite is None:
+        return ""
+    if found.suite == FULL:
+        return "The full runs" if found.settled else "The full runs, too few for a verdict,"
+    return f"Reduced runs (`{found.suite}`, {found.epochs} epochs), which decide nothing,"
+
+
+def table_html(runs: Runs) -> str:
+    """`table` for a page, its caption outside the box that scrolls."""
+    cells = [[html.escape(cell).split("\n") for cell in row] for row in table(runs).itertuples(index=False)]
+    body = "".join("<tr>" + "".join(f"<td>{_lines(cell)}</td>" for cell in row) + "</tr>" for row in cells)
+    return (
+        "<div class='vggkit-table claims'><table style='font-size:0.9em' aria-label='Claims'><thead><tr>"
+        "<th scope='col'>claim</th><th scope='col'>verdict</th><th scope='col'>our runs</th></tr></thead>"
+        f"<tbody>{body}</tbody></table></div><p style='font-size:0.9em'>Differences of official test accuracies after "
+        "the last epoch (or of what the rule names), in percentage points, in brackets the "
+        f"{100 * LEVEL:.0f} % intervals, simultaneous for the parts of one claim. In parentheses: what reduced runs "
+        "say.</p>"
+    )
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "".join(f"<div style='margin-bottom:0.3em'>{line}</div>" for line in lines)
+
+
+def against_report(runs: Runs) -> pd.DataFrame:
+    """Values of our full runs beside the report's, and how far the two may lie apart if only the seed differs.
+
+    "allowed" is the half-width of the prediction interval of one further run about the mean of our n
+    seeds, t s sqrt(1 + 1/n), of all rows together at 95 % (Bonferroni). The spread s is pooled over
+    all configurations that learn and have two full seeds or more ("df" degrees of freedom), also for
+    those with one; without such, it is missing. Runs that diverged are left out.
+    """
+    full = {name: group for name, group in tables.seeds(runs).items() if all(map(is_full, group))}
+    found = {(metric, name): tables.finals(full[name], metric) for metric in METRICS for name in full}
+    found = {place: values for place, values in found.items() if len(values)}
+    rows = []
+    for (metric, name), values in found.items():
+        pooled = [v for (m, other), v in found.items() if m == metric and all(map(learns, full[other]))]
+        spread = pooled_spread(group.tolist() for group in pooled)
+        reach = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * len(found)), spread.freedom)) if spread.freedom else math.nan
+        row = {"name": name, "metric": METRICS[metric], "report": REPORT["rows"][name][metric], "ours": values.mean()}
+        rows.append(row | {"allowed": reach * spread.deviation * math.sqrt(1 + 1 / len(values)), "df": spread.freedom})
+    return pd.DataFrame(rows, columns=["name", "metric", "report", "ours", "allowed", "df"])
+
+
+def against_report_text(runs: Runs) -> str:
+    """`against_report` in words, as Markdown: which values differ by more than the seed explains."""
+    frame = against_report(runs)
+    several = [
+        f"{TITLES[name]} ({len(group)} seeds)"
+        for name, group in tables.seeds(runs).items()
+        if len(group) > 1 and all(map(is_full, group)) and all(map(learns, group))
+    ]
+    if not several:
+        return "No configuration has two full runs yet: how much the seed alone changes cannot be told."
+    beyond = frame[(frame["ours"] - frame["report"]).abs() > frame["allowed"]]
+    lines = [
+        f"- {TITLES[name]}: "
+        + ", ".join(f"{r.metric} {r.ours:.2f} against {r.report:.2f} (±{r.allowed:.2f})" for r in group.itertuples())
+        for name, group in beyond.groupby("name", sort=False)
+    ]
+    text = (
+        f"The spread over seeds is pooled over the configurations that have several full runs: {', '.join(several)}, "
+        f"{frame['df'].max()} degrees of freedom. Of {len(frame)} comparisons, {len(beyond)} lie further from the "
+        f"report's value than it explains, with {len(frame)} comparisons taken into account: if only the seed "
+        f"differed, there would be none in {100 * LEVEL:.0f} % of cases (ours against the report's; in brackets how "
+        "far apart the two may lie):"
+    )
+    return "\n".join([text, "", *lines]) if lines else text.partition(" (ours")[0] + "."
+
+
+def spreads_text(runs: Runs) -> str:
+    """How far the seeds of each configuration lie apart, as Markdown: whether the pooled spread can stand for all."""
+    lines = []
+    for suite in SHOWN:
+        several = {name: group for name, group in of_suite(runs, suite).items() if len(group) > 1}
+        told = [
+            f"{TITLES[name]} {tables.finals(group, 'test_accuracy').std(ddof=1):.2f} ({len(group)} seeds)"
+            for name, group in several.items()
+        ]
+        lines += [f"- `{suite}`: {', '.join(told)}"] * bool(told)
+    if not lines:
+        return "No configuration has several seeds yet."
+    return "\n".join(["Standard deviations of the test accuracy over seeds, in percentage points:", "", *lines])
+
+
+def report_gaps() -> str:
+    """The gaps between training and validation accuracy in the report's own table, in words."""
+    gaps = {name: row["train_accuracy"] - row["validation_accuracy"] for name, row in REPORT["rows"].items()}
+    listed = ", ".join(f"{gap:.2f} for {TITLES[name]}" for name, gap in gaps.items())
+    wider = [TITLES[name] for name, gap in gaps.items() if name not in ("vgg08", "vgg38") and gap > gaps["vgg08"]]
+    return (
+        "It says that BN and RC regularise. By its own table the gap between training and validation accuracy, in "
+        f"points, is {listed}: wider than VGG08's for {len(wider)} of the {len(gaps) - 2} networks with a remedy."
+    )

@@ -1,0 +1,96 @@
+"""Executes the notebooks with Papermill, once per finished run, into pages free of paths and litter."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+
+from vggkit.folders import RESULTS_VARIABLE, exists, expanded, results_folder
+from vggkit.report.book import METADATA, shown_runs
+from vggkit.report.pairing import bring_together
+from vggkit.report.tables import FULL, TITLES, representative_runs
+from vggkit.runs.store import ArtifactError, make_folder
+
+RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
+
+
+def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Path, source: Path) -> Iterator[Path]:
+    """Execute the run notebook for each configuration and then the comparison; yield each page.
+
+    Notebooks that lie beside their text are brought up to date with it first.
+
+    Raises:
+        ArtifactError: a configuration has no finished run, the notebooks are not in `source`, or a notebook
+            and its text were both edited.
+    """
+    output, source = expanded("output", output), expanded("source", source)
+    results = results_folder(results)
+    for notebook in (RUN, COMPARISON):
+        if exists("source", source / notebook):
+            bring_together(source / notebook)
+        if not (source / notebook).is_file():
+            raise ArtifactError(f"source: no {notebook} in {source}; name the folder of the notebooks")
+    runs = representative_runs(results)
+    for name in names:
+        if name not in runs:
+            how = f"vggkit train {name} --suite {FULL}"
+            raise ArtifactError(f"results: no finished run of {name} in {results}; train it first: {how}")
+    make_folder("output", output)
+    for name in names:
+        config = runs[name].config
+        parameters = {"configuration": name, "suite": config.suite, "precision": config.precision}
+        yield _page(source / RUN, output / f"{name}.ipynb", results, parameters)
+    yield _page(source / COMPARISON, output / COMPARISON, results, {})
+
+
+def _page(source: Path, page: Path, results: Path, parameters: dict[str, Any]) -> Path:
+    before = os.environ.get(RESULTS_VARIABLE)
+    os.environ[RESULTS_VARIABLE] = str(results.resolve())  # the kernel inherits it
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            executed = Path(folder, page.name)
+            quiet = ["--IPKernelApp.log_level=ERROR"]  # else each kernel warns of how it talks to its client
+            papermill.execute_notebook(
+                source, executed, parameters=parameters, progress_bar=False, cwd=source.parent, extra_arguments=quiet
+            )
+            notebook = nbformat.read(executed, as_version=4)
+    finally:
+        if before is None:
+            del os.environ[RESULTS_VARIABLE]
+        else:
+            os.environ[RESULTS_VARIABLE] = before
+    clean(notebook)
+    notebook.metadata[METADATA] = {"runs": shown_runs(results, page.stem)}
+    partial = page.with_suffix(".partial")
+    nbformat.write(notebook, partial)
+    partial.replace(page)
+    return page
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Take out what differs between machines and calls, and hide the cell that Papermill injected."""
+    kernel = notebook.metadata.get("kernelspec", {})
+    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
+    for index, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "markdown" and (name := page_name(notebook)):
+            cell.source = re.sub(r"^# .+$", f"# {TITLES[name]}", cell.source, count=1, flags=re.M)
+        hidden = ["remove-cell"] if "injected-parameters" in tags else []
+        cell.metadata = nbformat.from_dict({"tags": [*tags, *hidden]} if tags or hidden else {})
+        cell.id = f"cell-{index}"
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.output_type != "stream"]
+
+
+def page_name(notebook: nbformat.NotebookNode) -> str:
+    """The configuration that Papermill injected, for the page's title."""
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            found = re.search(r'configuration = "(.+)"', cell.source)
+            return found[1] if found else ""
+    return ""

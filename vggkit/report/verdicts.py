@@ -1,0 +1,220 @@
+"""How a comparison of runs becomes a verdict: from a number of each run, through an interval, to one of three words."""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from vggkit.config import DATASETS, NUM_CLASSES
+from vggkit.report import tables
+from vggkit.report.intervals import (
+    NONE,
+    POOLED,
+    Contrast,
+    Effect,
+    Sample,
+    Spread,
+    images_alone,
+    joint_intervals,
+    pooled_spread,
+    smoothed,
+)
+from vggkit.report.tables import CHANCE, TITLES
+from vggkit.runs.store import Run
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
+LEARNS = 0.01  # a network is trainable that gets more than one point above chance
+TURNED = 0.01  # a validation loss that ends more than 1 % above its lowest has turned
+VANISHED = 1e-2  # "vanish": below a hundredth of the last layer's
+TEST_IMAGES = DATASETS["cifar100"].test * NUM_CLASSES
+VALIDATION_IMAGES = DATASETS["cifar100"].validation * NUM_CLASSES
+
+Group = Mapping[str, Sequence[Run]]
+"""By configuration, the runs of one suite, which all have one length."""
+
+Rule = Callable[[Effect], str]
+"""From a difference with its interval to a verdict."""
+
+
+class Part(NamedTuple):
+    """One of the comparisons that a claim consists of.
+
+    `verdict` is None where the runs show something and no interval says how far it carries; `tendency`
+    is the verdict that they would give if they were all there ever could be.
+    """
+
+    verdict: str | None
+    tendency: str
+    words: str
+
+
+class Pair(NamedTuple):
+    """A configuration beside another, or beside a known number; how both are called, and what is claimed of them."""
+
+    first: str
+    second: str | float
+    words: str
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number that each run gives, and how it is told.
+
+    `value` is None where the run has none, as after divergence. `share` is the accuracy, or the error
+    rate, on `images` images that the number rises with; `learned` says that the number depends on
+    whether the network learns at all. `kind` tells apart runs whose spreads over seeds need not be alike:
+    a run's spread stands for those of its own kind alone.
+    """
+
+    value: Callable[[Run], float | None]
+    tell: Callable[[Effect], str] = str
+    images: int = 0
+    share: Callable[[Run], float] = field(default=lambda run: math.nan)
+    learned: bool = False
+    kind: Callable[[Run], Hashable] = field(default=lambda run: None)
+
+    def samples(self, group: Group) -> dict[str, Sample | None]:
+        """For each configuration its values; None where a run has none."""
+        found: dict[str, Sample | None] = {}
+        for name, runs in group.items():
+            values = [value for run in runs if (value := self.value(run)) is not None]
+            steady = self.learned and not any(map(learns, runs))
+            share = float(np.mean([self.share(run) for run in runs]))
+            whole = len(values) == len(runs)
+            found[name] = Sample(name, tuple(values), self.images, share, steady) if whole else None
+        return found
+
+    def comparable(self, runs: Sequence[Run]) -> bool:
+        """Whether these seeds are of one kind: all learned or none did, so that mean and spread describe them."""
+        return not self.learned or len(set(map(learns, runs))) == 1
+
+    def parts(self, group: Group, pairs: Sequence[Pair]) -> list[Part]:
+        """Judge `pairs` together, by simultaneous intervals. The spread over seeds comes from all of `group`."""
+        samples = self.samples(group)
+        names = {name for pair in pairs for name in (pair.first, pair.second) if isinstance(name, str)}
+        spread = self._spread(group, samples, {self.kind(run) for name in names for run in group[name]})
+        contrasts = {}
+        for pair in pairs:
+            first, second = samples[pair.first], samples[pair.second] if isinstance(pair.second, str) else pair.second
+            if first is not None and second is not None:
+                contrasts[pair] = Contrast(first, second)
+        known = spread.freedom > 0 or not any(contrast.weights for contrast in contrasts.values())
+        effects = joint_intervals([*contrasts.values()], spread) if known else images_alone([*contrasts.values()])
+        found = dict(zip(contrasts, effects, strict=True))
+        return [self._part(pair, found.get(pair), group, known, spread.freedom) for pair in pairs]
+
+    def _spread(self, group: Group, samples: Mapping[str, Sample | None], kinds: set[Hashable]) -> Spread:
+        """The spread over seeds of runs of these kinds: of several kinds the largest, unknown where one's is."""
+        pooled = [
+            pooled_spread(
+                sample.values
+                for name, sample in samples.items()
+                if sample
+                and not sample.steady
+                and self.comparable(group[name])
+                and {self.kind(run) for run in group[name]} == {kind}
+            )
+            for kind in kinds
+        ]
+        return max(pooled, key=lambda spread: math.inf if spread.freedom == 0 else spread.deviation)
+
+    def _part(self, pair: Pair, effect: Effect | None, group: Group, known: bool, freedom: int) -> Part:
+        names = [name for name in (pair.first, pair.second) if isinstance(name, str)]
+        seeds = count_seeds(*(group[name] for name in names))
+        if effect is None:
+            return Part(OPEN, OPEN, f"{pair.words}: a run diverged ({seeds})")
+        if mixed := [name for name in names if not self.comparable(group[name])]:
+            learned = (f"{TITLES[n]} learned in {sum(map(learns, group[n]))} of {len(group[n])} seeds" for n in mixed)
+            return Part(OPEN, OPEN, f"{pair.words}: {'; '.join(learned)}")
+        method = effect.method + (f", {freedom} df" if effect.method == POOLED else "")
+        tendency = pair.rule(Effect(effect.value, effect.value, effect.value, effect.method))
+        verdict = pair.rule(effect) if known else None
+        return Part(verdict, tendency, f"{pair.words}: {self.tell(effect)} ({method}, {seeds})")
+
+
+def above(bound: float = 0.0) -> Rule:
+    """Verdict on "the difference is above `bound`"."""
+    return lambda effect: HOLDS if effect.low > bound else FAILS if effect.high < bound else OPEN
+
+
+def below(bound: float = 0.0) -> Rule:
+    """Verdict on "the difference is below `bound`"."""
+    return lambda effect: HOLDS if effect.high < bound else FAILS if effect.low > bound else OPEN
+
+
+def within(margin: float) -> Rule:
+    """Verdict on "the difference is at most `margin` either way"."""
+
+    def verdict(effect: Effect) -> str:
+        if -margin <= effect.low and effect.high <= margin:
+            return HOLDS
+        return FAILS if effect.low > margin or effect.high < -margin else OPEN
+
+    return verdict
+
+
+def _accuracy(run: Run) -> float:
+    return CHANCE if run.summary["diverged"] else float(run.summary["final"]["test_accuracy"])
+
+
+def learns(run: Run) -> bool:
+    """Whether the run's test accuracy lies more than `LEARNS` above chance."""
+    return _accuracy(run) > CHANCE + LEARNS
+
+
+def _gap(run: Run) -> float | None:
+    final = run.summary["final"]
+    return None if run.summary["diverged"] else final["train_accuracy"] - final["validation_accuracy"]
+
+
+def _validation_error(run: Run) -> float:
+    return 1 - float(run.summary["final"]["validation_accuracy"])
+
+
+def _excess(run: Run) -> float | None:
+    losses = run.metrics["validation_loss"]
+    if not np.isfinite(losses).all():
+        return None
+    smooth, _ = smoothed(losses)
+    return float(smooth[-1] / smooth.min() - 1)
+
+
+def _turned(run: Run) -> bool:
+    """Whether the loss rises at the end: where it does not, the excess is near zero in every seed, for no merit."""
+    excess = _excess(run)
+    return excess is not None and excess > TURNED
+
+
+def _passage(ratio: Callable[[Run], float]) -> Callable[[Run], Hashable]:
+    """How many layers a gradient passes, and whether it vanishes: a product of more factors spreads more."""
+    return lambda run: (run.config.depth, ratio(run) < VANISHED)
+
+
+def _magnitude(ratio: float) -> float | None:
+    """Decimal logarithm; float32 has no smaller number than 1e-45 to tell from zero."""
+    return math.log10(max(ratio, 1e-45)) if math.isfinite(ratio) else None
+
+
+def _times(effect: Effect) -> str:
+    def power(number: float) -> str:
+        return f"{10**number:.2g}"
+
+    interval = f" [{power(effect.low)}, {power(effect.high)}]" if effect.method != NONE else ""
+    return f"{power(effect.value)}{interval} times the last layer's"
+
+
+def count_seeds(*groups: Sequence[object]) -> str:
+    numbers = " + ".join(str(len(group)) for group in groups)
+    return f"{numbers} seed{'' if numbers == '1' else 's'}"
+
+
+ACCURACY = Statistic(_accuracy, images=TEST_IMAGES, share=_accuracy, learned=True)
+GAP = Statistic(_gap, images=VALIDATION_IMAGES, share=_validation_error, learned=True)
+EXCESS = Statistic(_excess, kind=_turned)
+VANISHING = Statistic(
+    lambda run: _magnitude(tables.vanishing_ratio(run)), _times, kind=_passage(tables.vanishing_ratio)
+)
+WEAKEST = Statistic(lambda run: _magnitude(tables.weakest_ratio(run)), _times, kind=_passage(tables.weakest_ratio))

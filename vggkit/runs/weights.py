@@ -1,0 +1,62 @@
+"""The file of a network's weights: what it holds beside the tensors, and whose they are."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vggkit.config import RunConfig
+from vggkit.runs.files import ArtifactError
+from vggkit.runs.schema import parameter_shapes
+
+if TYPE_CHECKING:
+    import torch
+
+CARD = "vggkit"  # of the file's metadata: one key alone, since safetensors writes several in random order
+
+
+def pack(config: RunConfig, summary: Mapping[str, Any], tensors: Mapping[str, "torch.Tensor"]) -> bytes:
+    """A safetensors file of `tensors` with their configuration and a short model card in its metadata."""
+    from safetensors.torch import save
+
+    final = summary["final"]
+    card = {
+        "config": config.to_dict(),
+        "name": config.name,
+        "dataset": config.dataset,
+        "epoch": final["epoch"],
+        "test_accuracy": final["test_accuracy"],
+        "commit": summary["commit"],
+    }
+    on_cpu = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    return save(on_cpu, metadata={CARD: json.dumps(card)})
+
+
+def unpack(content: bytes) -> tuple[RunConfig | None, dict[str, "torch.Tensor"]]:
+    """The configuration, which files of older versions do not hold, and the tensors.
+
+    Raises whatever safetensors, json and RunConfig raise where the content is damaged.
+    """
+    from safetensors.torch import load
+
+    tensors = load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # as safetensors' format defines it
+    card = header.get("__metadata__", {}).get(CARD)
+    return (RunConfig.from_dict(json.loads(card)["config"]) if card else None), tensors
+
+
+def check_network(where: object, config: RunConfig, tensors: Mapping[str, "torch.Tensor"]) -> None:
+    """Raise ArtifactError, naming a tensor that differs, unless `tensors` are the state of this network."""
+    expected = parameter_shapes(config)
+    for name in list(expected):  # beside its parameters, a BN layer keeps running statistics
+        layer, _, part = name.rpartition(".")
+        if ".bn" in layer and part == "weight":
+            expected |= {f"{layer}.{kept}": expected[name] for kept in ("running_mean", "running_var")}
+            expected[f"{layer}.num_batches_tracked"] = ()
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            one, other = (shapes.get(name, "missing") for shapes in (found, expected))
+            raise ArtifactError(
+                f"weights: {where} is of another network than {config.name}: {name!r} is {one} in the file, {other} in "
+                "the network; give the weights of that network"
+            )

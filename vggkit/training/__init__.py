@@ -1,0 +1,1 @@
+"""How a network is trained: the step, a whole run, what is logged of its gradients, many runs."""

@@ -1,0 +1,302 @@
+"""Training: one function, `train`, from a configuration to a finished run; `train_together` for several seeds.
+
+It can be stopped at any moment and called again: it goes on after the last finished epoch. On the CPU it
+ends with the same numbers, bit for bit, as a run that was never stopped, where all its epochs are trained on
+one kind of processor, with the same number of threads and the same versions of this library and of torch.
+(The checkpoint sees to it that all are fused, or none.) Elsewhere the numbers differ by rounding; the
+summary's `segments` tell which epochs were trained where.
+"""
+
+import contextlib
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
+from vggkit.data import Images, evaluation_batches, load
+from vggkit.folders import Given
+from vggkit.networks import fused
+from vggkit.networks.vgg import VGG, count_parameters
+from vggkit.runs import provenance, store
+from vggkit.runs.store import ArtifactWarning, Run, RunPaths
+from vggkit.training.gradients import to_frame
+from vggkit.training.step import Trainer, arithmetic, check_precision, one_step, process_settings, train_epoch
+
+EVALUATION_BATCH_SIZE = 500
+# Images x layers from which compiling, some ten seconds on a CPU, is earned back.
+WORTH_FUSING = 5_000_000
+
+Progress = Callable[[int, int, dict[str, Any] | None], None]
+"""Called as progress(epoch, images, metrics): after each batch with the images of the epoch so far
+and None, and after each epoch with its row of metrics."""
+
+
+def train(
+    config: RunConfig,
+    *,
+    results: Given = None,
+    data: Given = None,
+    device: str | torch.device | None = None,
+    fuse: bool | None = None,
+    progress: Progress = lambda epoch, images, metrics: None,
+) -> Run:
+    """Train `config`, or take up where it stopped, or load it where it is finished.
+
+    Args:
+        config: what to train.
+        results: folder under which the run is left, see `artifacts`; by default as `folders.results_folder`.
+        data: folder of the data set, see `data.load`.
+        device: where to train; by default a CUDA GPU where there is one, else the CPU.
+        fuse: compile BN, shortcut and activation into one pass, see `fused`; the numbers differ by
+            rounding. By default where torch.compile works and the run is long enough to gain by it. A run
+            that goes on keeps what it was begun with.
+        progress: told of every batch and epoch.
+
+    Returns:
+        The finished run. A run whose loss is not finite stops there and says so in its summary.
+
+    Raises:
+        ConfigError, data.DataError, store.ArtifactError: before any work is done; ArtifactError
+            also where a checkpoint or the run cannot be written (the last checkpoint stays).
+    """
+    return train_together([config], results=results, data=data, device=device, fuse=fuse, progress=progress)[0]
+
+
+def train_together(
+    configs: Sequence[RunConfig],
+    *,
+    results: Given = None,
+    data: Given = None,
+    device: str | torch.device | None = None,
+    fuse: bool | None = None,
+    progress: Progress = lambda epoch, images, metrics: None,
+) -> list[Run]:
+    """`train` several seeds of one configuration side by side, which on a GPU takes less time than in turn.
+
+    Each run is the one that `train` would make, but for rounding on a GPU. `progress` is told of each batch
+    of the first, and of each run's epochs, with `seed` in the row.
+
+    Raises:
+        ConfigError: the configurations differ in more than the seed; and as `train`.
+    """
+    if len({replace(config, seed=0) for config in configs}) != 1 or len(set(configs)) != len(configs):
+        raise ConfigError("configs: runs trained together must differ in their seeds and in nothing else")
+    if len(configs) > 1 and configs[0].dropout:
+        # Their masks would be drawn in turn from one generator, and so depend on who else is trained.
+        raise ConfigError(f"dropout: {configs[0].dropout} is not allowed for runs trained together; allowed: 0")
+    device = choose_device(device)
+    check_precision(configs[0], device)
+    finished: dict[RunConfig, Run] = {}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(process_settings(configs[0], device))
+        for config in configs:
+            paths = RunPaths.of(results, config)
+            if (run := store.read_finished(paths, config)) is None:
+                stack.enter_context(store.claim(paths))
+                run = store.read_finished(paths, config)  # by another process, meanwhile
+            if run:
+                finished[config] = run
+        waiting = [config for config in configs if config not in finished]
+        if waiting:
+            states = [store.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
+            splits = load(configs[0], data).to(device)
+            provenance.warn_of_emulation(configs[0].precision, device)
+            begun = [_fusing(state, fuse, device) for state in states]
+            if None in begun and fuse is None:
+                fuse = worth_fusing(configs[0], device)  # may take seconds, so after the checks
+            fusing = [fuse if choice is None else choice for choice in begun]
+            under_way = [
+                Attempt(Trainer(config, splits, device, fuse=bool(choice)), RunPaths.of(results, config))
+                for config, choice in zip(waiting, fusing, strict=True)
+            ]
+            for attempt, state in zip(under_way, states, strict=True):
+                attempt.load(state)
+            finished |= _train_epochs(under_way, progress)
+    return [finished[config] for config in configs]
+
+
+def _fusing(state: dict[str, Any] | None, asked: bool | None, device: torch.device) -> bool | None:
+    """Whether a run that goes on is to be fused: as it was begun, which old checkpoints do not tell (None)."""
+    begun = None if state is None else state.get("fused")
+    if begun is None:
+        return None
+    if asked is not None and asked != begun:
+        raise ConfigError(f"fuse: {asked} is not allowed for a run begun with {begun}; allowed: {begun}, or None")
+    if begun and not fused.available(device):
+        told = "torch.compile does not work here: epochs from now on are not fused, and differ by rounding"
+        warnings.warn(f"fuse: the run was begun with fused passes, but {told}", ArtifactWarning, stacklevel=4)
+        return False
+    return begun
+
+
+@dataclass
+class Attempt:
+    """A run under way: its trainer, where it is kept, and its history."""
+
+    trainer: Trainer
+    paths: RunPaths
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "validation_accuracy": -1.0, "model": None})
+    segments: list[dict[str, Any]] = field(default_factory=list)
+    own: dict[str, Any] | None = None  # this process's segment, once it has finished an epoch
+
+    @property
+    def over(self) -> bool:
+        return len(self.metrics) >= self.trainer.config.epochs or _diverged(self.metrics)
+
+    def load(self, state: dict[str, Any] | None) -> None:
+        """Go on from a checkpoint, where there is one."""
+        if state:
+            self.trainer.load_state_dict(state)
+            self.metrics, self.gradients, self.best = state["metrics"], state["gradients"], state["best"]
+            self.segments = state.get("segments") or [segment(self.trainer.config, len(self.metrics))]
+
+    def record(self, row: dict[str, Any], values: Tensor) -> None:
+        """Take an epoch's metrics and gradient statistics into the history and write the checkpoint."""
+        self.metrics.append(row)
+        self.gradients.append(values)
+        if not _diverged(self.metrics) and row["validation_accuracy"] > self.best["validation_accuracy"]:
+            weights = {k: v.clone() for k, v in self.trainer.model.state_dict().items()}
+            self.best = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"], "model": weights}
+        if self.own is None:
+            machine = {**self.trainer.machine, "fused": self.trainer.fused}
+            self.own = segment(self.trainer.config, row["epoch"], row["epoch"], machine)
+            self.segments.append(self.own)
+        self.own["last_epoch"] = row["epoch"]
+        history = {name: getattr(self, name) for name in ("metrics", "gradients", "best", "segments")}
+        state = {"config": self.trainer.config.to_dict(), "fused": self.trainer.fused}
+        state |= {**history, **self.trainer.state_dict()}
+        store.write_checkpoint(self.paths, state)
+
+    def finish(self) -> Run:
+        """Measure on the test images and write the run."""
+        trainer = self.trainer
+        weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+        frame = to_frame(trainer.gradient_log.names, torch.stack(self.gradients))
+        summary = _summary(trainer, self.metrics, self.best) | {"segments": self.segments}
+        run = Run(trainer.config, pd.DataFrame(self.metrics), frame, summary)
+        run = store.write_run(self.paths, run, weights)
+        try:
+            self.paths.checkpoint.unlink(missing_ok=True)
+        except OSError as error:  # the run is finished all the same
+            what = f"{self.paths.checkpoint} is no longer needed, but cannot be removed ({error.strerror or error})"
+            warnings.warn(f"checkpoint: {what}", ArtifactWarning, stacklevel=2)
+        return run
+
+
+def segment(
+    config: RunConfig, last: int, first: int = 1, machine: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Which epochs one process trained, and on what; without `machine`, as in old checkpoints, that is not known."""
+    known = {name: machine.get(name) for name in ("commit", "device", "threads", "fused")}
+    known["torch"] = machine.get("versions", {}).get("torch")
+    return {"first_epoch": first, "last_epoch": last, "precision": config.precision, **known}
+
+
+def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig, Run]:
+    finished: dict[RunConfig, Run] = {}
+    trainers: list[Trainer] = []
+    steps: Callable[[], Any] = list
+    while True:
+        for attempt in [a for a in attempts if a.over]:
+            finished[attempt.trainer.config] = attempt.finish()
+            attempts.remove(attempt)
+        if not attempts:
+            return finished
+        # Those furthest behind go first, until all stand at the same epoch.
+        epoch = 1 + min(len(attempt.metrics) for attempt in attempts)
+        group = [attempt for attempt in attempts if len(attempt.metrics) == epoch - 1]
+        if [attempt.trainer for attempt in group] != trainers:
+            trainers = [attempt.trainer for attempt in group]
+            steps = one_step(trainers)
+        start = time.perf_counter()
+        trained = train_epoch(trainers, epoch, steps, lambda images, epoch=epoch: progress(epoch, images, None))  # type: ignore[misc]
+        train_seconds = time.perf_counter() - start
+        for attempt, (row, values) in zip(group, trained, strict=True):
+            trainer, start = attempt.trainer, time.perf_counter()
+            loss, accuracy = evaluate(trainer.model, trainer.data.validation, trainer.config, trainer.device)
+            row |= {"validation_loss": loss, "validation_accuracy": accuracy}
+            seconds = train_seconds / len(group)  # each one's share
+            row |= {"train_seconds": seconds, "seconds": seconds + time.perf_counter() - start}
+            attempt.record({"epoch": epoch} | row, values)
+            progress(epoch, len(trainer.data.train), {"seed": trainer.config.seed} | attempt.metrics[-1])
+
+
+def _diverged(metrics: list[dict[str, Any]]) -> bool:
+    last = metrics[-1:]
+    return not all(math.isfinite(row["train_loss"]) and math.isfinite(row["validation_loss"]) for row in last)
+
+
+def _summary(trainer: Trainer, metrics: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any]:
+    def measured(row: dict[str, Any]) -> dict[str, Any]:
+        loss, accuracy = evaluate(trainer.model, trainer.data.test, trainer.config, trainer.device)
+        kept = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+        values = {name: row[name] for name in kept} | {"test_loss": loss, "test_accuracy": accuracy}
+        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+    final = measured(metrics[-1])
+    if best["model"] is not None:
+        trainer.model.load_state_dict(best["model"])
+    # The median epoch's: a run may share its machine for a while, or be put to sleep.
+    train_seconds = statistics.median(row["train_seconds"] for row in metrics)
+    return {
+        "diverged": _diverged(metrics),
+        "final": final,
+        "best": measured(metrics[best["epoch"] - 1]) if best["epoch"] else None,
+        "parameters": count_parameters(trainer.model),
+        "train_images": len(trainer.data.train),
+        "wall_seconds": sum(row["seconds"] for row in metrics),
+        "images_per_second": len(trainer.data.train) / train_seconds,
+        "fused": trainer.fused,
+        "data_sha256": trainer.data.checksum,
+        **trainer.machine,
+    }
+
+
+@torch.inference_mode()
+def evaluate(model: VGG, images: Images, config: RunConfig, device: torch.device) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy, a fraction, on `images`, in the run's precision."""
+    model.eval()
+    loss_sum = torch.zeros((), device=device, dtype=torch.float64)
+    correct = torch.zeros((), device=device, dtype=torch.int64)
+    for batch, labels in evaluation_batches(images, EVALUATION_BATCH_SIZE):
+        with arithmetic(config, device):
+            logits = model(batch).float()
+        loss_sum += F.cross_entropy(logits, labels, reduction="sum")
+        correct += (logits.argmax(dim=1) == labels).sum()
+    return loss_sum.item() / len(images), correct.item() / len(images)
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The named device, by default a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+        if chosen.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{chosen.type} is not supported")
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device: {device!r} cannot be used; allowed: cpu, or cuda where there is a GPU") from error
+    return chosen
+
+
+def worth_fusing(config: RunConfig, device: torch.device) -> bool:
+    """Whether the run is long enough for compiling to pay, and torch.compile works here."""
+    images = (config.train_images_per_class or DATASETS[config.dataset].train) * NUM_CLASSES
+    return images * config.epochs * config.depth >= WORTH_FUSING and fused.available(device)

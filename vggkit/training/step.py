@@ -1,0 +1,284 @@
+"""One run's network, optimiser, schedule and gradient log, and the step that moves them.
+
+A step reads and writes nothing but tensors of the training device: which batch is next, the images,
+the epoch's random draws, the learning rate, the sums of loss and hits. On a GPU one step is recorded
+as a CUDA graph and replayed, since a step at batch size 100 is about a thousand kernels too small for
+Python to launch them as fast as they run; nothing waits for the device within an epoch.
+"""
+
+import contextlib
+import ctypes
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vggkit.config import ConfigError, RunConfig
+from vggkit.data import EpochPlan, Splits, train_batch
+from vggkit.networks.vgg import VGG
+from vggkit.runs import provenance
+from vggkit.training.gradients import GradientLog
+
+WARM_UP_STEPS = 3  # before a capture, as PyTorch's notes on CUDA graphs ask; their effect is undone
+
+
+class Trainer:
+    """Network, optimiser, schedule and gradient log of one run; see `train_epoch`.
+
+    Args:
+        config: the run.
+        data: its images, on `device`.
+        device: where to train.
+        fuse: compute BN, shortcut and activation in one compiled pass, see `fused`.
+
+    Raises:
+        ConfigError: this device cannot compute in config.precision.
+    """
+
+    def __init__(self, config: RunConfig, data: Splits, device: torch.device, *, fuse: bool = False) -> None:
+        check_precision(config, device)
+        self.config, self.data, self.device, self.fused = config, data, device, fuse
+        torch.manual_seed(config.seed)
+        self.model: VGG = VGG.from_config(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if fuse:
+            self.model.fuse()
+        on_gpu = device.type == "cuda"
+        # A graph replays the learning rate's address, not its value: there it is a tensor.
+        rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True, capturable=on_gpu
+        )
+        self.scheduler = make_scheduler(self.optimizer, config)
+        self.gradient_log = GradientLog(self.model)
+        self.machine = provenance.describe(device)  # now: the code on disk may change while the run goes on
+        self.plan = EpochPlan.draw(len(data.train), config.seed, 0).to(device)
+        self.batch = torch.zeros(1, device=device, dtype=torch.int64)  # number of the next one
+        self.loss_sum = torch.zeros((), device=device, dtype=torch.float64)
+        self.correct = torch.zeros((), device=device, dtype=torch.int64)
+        self.full_batches = len(data.train) // config.batch_size
+
+    def begin_epoch(self, epoch: int) -> float:
+        """Draw epoch number `epoch` (from 1); its learning rate at the start."""
+        torch.manual_seed(self.config.seed * 1_000_003 + epoch)  # dropout, the same after a resume
+        self.plan.copy_(EpochPlan.draw(len(self.data.train), self.config.seed, epoch))
+        for total in (self.batch, self.loss_sum, self.correct):
+            total.zero_()
+        self.model.train()
+        return float(self.scheduler.get_last_lr()[0])
+
+    def step(self) -> Tensor:
+        """Train on the next full batch of the epoch; its mean loss, on the device."""
+        size = self.config.batch_size
+        first = self.batch * size
+        loss = self.train_step(self.plan.take(first + torch.arange(size, device=self.device)))
+        self.batch += 1
+        return loss
+
+    def train_step(self, draws: EpochPlan) -> Tensor:
+        """One step of Adam on the images that `draws` names; the mean loss, on the device."""
+        batch, labels = train_batch(self.data.train, draws)
+        self.optimizer.zero_grad()
+        with arithmetic(self.config, self.device):
+            logits = self.model(batch).float()
+            loss = F.cross_entropy(logits, labels)
+            loss.backward()
+        self.gradient_log.before_step()
+        self.optimizer.step()
+        self.gradient_log.after_step()
+        self.loss_sum += loss.detach() * len(labels)
+        self.correct += (logits.argmax(dim=1) == labels).sum()
+        return loss.detach()
+
+    def after_batch(self) -> None:
+        if self.config.schedule == "cosine-per-batch":
+            self.scheduler.step()
+
+    def end_epoch(self, learning_rate: float) -> tuple[dict[str, Any], Tensor]:
+        """Train on what full batches left over; the epoch's metrics and its gradient statistics."""
+        images, size = len(self.data.train), self.config.batch_size
+        batches = math.ceil(images / size)
+        if batches > self.full_batches:
+            rest = torch.arange(self.full_batches * size, images, device=self.device)
+            self.train_step(self.plan.take(rest))
+            self.after_batch()
+        if self.config.schedule != "cosine-per-batch":
+            self.scheduler.step()
+        values, (norm_last, norm_mean) = self.gradient_log.end_epoch(batches)
+        metrics = {
+            "learning_rate": learning_rate,
+            "train_loss": self.loss_sum.item() / images,
+            "train_accuracy": self.correct.item() / images,
+            "gradient_norm_last": norm_last,
+            "gradient_norm_mean": norm_mean,
+        }
+        return metrics, values
+
+    def state_dict(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        on_gpu = self.device.type == "cuda"
+        for group in self.optimizer.param_groups:  # Adam moves its state to the weights' device, but not these
+            group["capturable"] = on_gpu
+            group["lr"] = torch.tensor(float(group["lr"]), device=self.device) if on_gpu else float(group["lr"])
+        self.scheduler.load_state_dict(state["scheduler"])
+
+    def tensors(self) -> list[Tensor]:
+        """All that a step changes, for putting it back after a warm-up."""
+        adam = [t for state in self.optimizer.state.values() for t in state.values()]
+        log = [self.gradient_log.values, self.gradient_log.norms]
+        counts = [self.batch, self.loss_sum, self.correct]
+        return [*self.model.parameters(), *self.model.buffers(), *adam, *log, *counts]
+
+
+def train_epoch(
+    trainers: Sequence[Trainer], epoch: int, steps: Callable[[], Any], progress: Callable[[int], None]
+) -> list[tuple[dict[str, Any], Tensor]]:
+    """Train all `trainers`, alike but for their seeds, for an epoch; each one's metrics and gradient statistics.
+
+    Args:
+        trainers: at least one.
+        epoch: number of the epoch, from 1.
+        steps: one step of all, as `one_step` returns it.
+        progress: told after each batch of the images that each has seen.
+    """
+    rates = [trainer.begin_epoch(epoch) for trainer in trainers]
+    first = trainers[0]
+    for batch in range(first.full_batches):
+        steps()
+        for trainer in trainers:
+            trainer.after_batch()
+        progress((batch + 1) * first.config.batch_size)
+    return [trainer.end_epoch(rate) for trainer, rate in zip(trainers, rates, strict=True)]
+
+
+def one_step(trainers: Sequence[Trainer]) -> Callable[[], Any]:
+    """A function that moves all `trainers` by one full batch: on a GPU the replay of a graph, else plain calls.
+
+    In the graph the trainers are parallel branches: at batch size 100 one network leaves most of a
+    GPU idle, so several of them run side by side.
+    """
+    if trainers[0].device.type != "cuda" or not trainers[0].full_batches:
+        return lambda: [trainer.step() for trainer in trainers]
+    return capture(trainers).replay
+
+
+def capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
+    """Record one step of all `trainers`, which are on one GPU, and leave their state as it was."""
+    with torch.cuda.device(trainers[0].device):
+        return _capture(trainers)
+
+
+def _capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
+    before = copies(trainers)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP_STEPS):
+            for trainer in trainers:
+                trainer.model.train()
+                trainer.batch.zero_()
+                trainer.step()
+    torch.cuda.current_stream().wait_stream(side)
+    restore(trainers, before)
+    graph = torch.cuda.CUDAGraph()
+    streams = [torch.cuda.Stream() for _ in trainers]
+    with torch.cuda.graph(graph):
+        main = torch.cuda.current_stream()
+        for trainer, stream in zip(trainers, streams, strict=True):
+            stream.wait_stream(main)
+            with torch.cuda.stream(stream):
+                trainer.step()
+        for stream in streams:
+            main.wait_stream(stream)
+    return graph
+
+
+def copies(trainers: Sequence[Trainer]) -> dict[int, Tensor]:
+    """By each tensor's id, its value now."""
+    return {id(tensor): tensor.detach().clone() for trainer in trainers for tensor in trainer.tensors()}
+
+
+@torch.no_grad()
+def restore(trainers: Sequence[Trainer], before: dict[int, Tensor]) -> None:
+    """Put the values back in place, addresses kept; what did not exist before, Adam's state, becomes zero."""
+    for trainer in trainers:
+        for tensor in trainer.tensors():
+            if id(tensor) in before:
+                tensor.copy_(before[id(tensor)])
+            else:
+                tensor.zero_()
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig) -> torch.optim.lr_scheduler.LRScheduler:
+    """Cosine annealing (Loshchilov & Hutter 2017, eq. 5, without restarts) or a constant rate.
+
+    The period is counted in epochs. `cosine` steps once per epoch and so ends at the minimum;
+    `cosine-per-batch` steps after every batch and so cycles, 2 x epochs batches a cycle. The formula
+    is used directly: PyTorch's own class multiplies its last value, which adds up rounding where the
+    rate is a float32 tensor.
+    """
+    lowest = config.minimum_learning_rate / config.learning_rate
+
+    def factor(step: int) -> float:
+        if config.schedule == "constant":
+            return 1.0
+        return lowest + (1 - lowest) * (1 + math.cos(math.pi * step / config.epochs)) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def check_precision(config: RunConfig, device: torch.device) -> None:
+    """Raise ConfigError where the device cannot compute in the run's precision."""
+    if config.precision == "tf32" and device.type != "cuda":
+        raise ConfigError("precision: 'tf32' is not allowed on the CPU; allowed: float32, bfloat16")
+
+
+def arithmetic(config: RunConfig, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+@contextlib.contextmanager
+def process_settings(config: RunConfig, device: torch.device) -> Iterator[None]:
+    """Settings of the whole process while a run trains; all but `keep_freed_memory` end with it.
+
+    Denormal numbers, which the squares of vanishing gradients in Adam become, are flushed to
+    zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
+    worker threads keep the one they were started with.) TF32 is on for `tf32` alone.
+    """
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    keep_freed_memory()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.set_flush_denormal(True)
+        for backend in backends:
+            backend.fp32_precision = "tf32" if config.precision == "tf32" else "ieee"
+        try:
+            yield
+        finally:
+            torch.set_flush_denormal(False)
+            for backend, precision in zip(backends, before, strict=True):
+                backend.fp32_precision = precision
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next tensor, for the rest of the process; elsewhere do nothing.
+
+    By default it hands large blocks back to the system, and every step pays for having some 20,000
+    pages of its activations mapped and cleared anew (8 % of a float32 step of VGG38).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        # M_MMAP_THRESHOLD: take blocks up to 1 GiB from the heap; glibc before 2.35 allows 32 MiB at most.
+        if not mallopt(-3, 2**30):
+            mallopt(-3, 2**25)
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: shrink the heap only above 2 GiB of free memory

@@ -1,0 +1,131 @@
+"""Many runs in one call: in an order that is complete whenever it ends, each handed out as it is finished."""
+
+import math
+import os
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vggkit.config import ConfigError, RunConfig
+from vggkit.folders import Given, expanded
+from vggkit.runs.files import cannot_write, clear
+from vggkit.runs.store import InUseError, Run, RunPaths, make_folder
+from vggkit.training.runner import Progress, train_together
+
+
+class TimeUp(Exception):
+    """The time given to a sweep is over; every finished epoch is kept."""
+
+
+def order(names: Sequence[str], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:
+    """Groups of runs to train together: the first `together` seeds of every configuration, then the next.
+
+    Raises:
+        ConfigError: a name, a setting or `together` is unusable.
+    """
+    if together < 1:
+        raise ConfigError(f"together: {together!r} is not allowed; allowed: an integer of at least 1")
+    for field, values in (("names", names), ("seeds", seeds)):
+        if not values or len(set(values)) != len(values):
+            raise ConfigError(f"{field}: {list(values)!r} is not allowed; allowed: at least one, each once")
+    return [
+        [RunConfig.named(name, **settings, seed=seed) for seed in group]
+        for group in (seeds[start : start + together] for start in range(0, len(seeds), together))
+        for name in names
+    ]
+
+
+def sweep(
+    groups: Sequence[Sequence[RunConfig]],
+    *,
+    results: Given = None,
+    archives: str | os.PathLike[str] | None = None,
+    minutes: float | None = None,
+    progress: Callable[[RunConfig], Progress] = lambda config: lambda epoch, images, metrics: None,
+    **where: Any,
+) -> Iterator[Run]:
+    """Train each group, or go on with it, or load it; yield its runs.
+
+    A run that another process is training is passed over for the next, and asked for again at the end.
+
+    Args:
+        groups: as `order` makes them.
+        results: folder of results, as in `runner.train`.
+        archives: folder in which each finished run is left as one `.tar.gz`, to be unpacked in `results`.
+        minutes: after how long to stop, at the end of an epoch.
+        progress: given a group's first configuration, what to tell of it, see `runner.Progress`.
+        where: `data`, `device` and `fuse` of `runner.train`.
+
+    Raises:
+        TimeUp: `minutes` are over.
+        store.InUseError: all else is finished, and another process is still training a run.
+        ConfigError, data.DataError, store.ArtifactError: as `runner.train`.
+    """
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise ConfigError(f"minutes: {minutes!r} is not allowed; allowed: a finite number of at least 0")
+    kept = None if archives is None else expanded("archives", archives)
+    if kept:
+        make_folder("archives", kept)  # now, not after the first run
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    between = False  # at the first batch after an epoch, when all that are trained together have that epoch
+    passed_over: list[RunConfig] = []
+
+    def trained(group: Sequence[RunConfig]) -> list[Run]:
+        tell = progress(group[0])
+
+        def report(epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
+            nonlocal between
+            if between and metrics is None and end is not None and time.monotonic() > end:
+                raise TimeUp(f"time is up after {minutes:g} minutes; call again to go on")
+            between = metrics is not None
+            tell(epoch, images, metrics)
+
+        return train_together(group, results=results, progress=report, **where)
+
+    def free(group: Sequence[RunConfig]) -> list[Run]:
+        """The group's runs; where another process has one of them, those of the others."""
+        while group:
+            try:
+                return trained(group)
+            except InUseError as error:
+                taken = next(config for config in group if RunPaths.of(results, config).folder == error.folder)
+                passed_over.append(taken)
+                group = [config for config in group if config != taken]
+        return []
+
+    def hand_out(runs: Sequence[Run]) -> Iterator[Run]:
+        for run in runs:
+            if kept:
+                archive(RunPaths.of(results, run.config).folder, kept)
+            yield run
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # each group's graph has memory of its own
+
+    for group in groups:
+        yield from hand_out(free(group))
+    for config in passed_over:  # by now another process may have finished it, or let go of it
+        yield from hand_out(trained([config]))
+
+
+def archive(folder: Path, archives: Path) -> Path:
+    """Pack a finished run's folder as `<suite>_<name>_seed-<n>.tar.gz`, in one step.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    place = folder.parts[-3:]
+    target = archives / f"{'_'.join(place)}.tar.gz"
+    partial = target.with_suffix(".partial")
+    try:
+        with tarfile.open(partial, "w:gz") as file:  # anew each time: the run may have been trained anew
+            file.add(folder, arcname="/".join(place))
+        partial.replace(target)
+    except (OSError, MemoryError) as error:
+        failed = cannot_write(target, error, field="archives")
+        clear(partial)
+        raise failed from error
+    return target
