@@ -25,8 +25,11 @@ FIND := find book vggkit results \( -name _build -o -name __pycache__ -o -name .
 UNCHANGED := test -e $(BUILT) && $(FIND) -print | LC_ALL=C sort | cmp -s - $(BUILT) && \
 	test -z "$$($(FIND) -cnewer $(BUILT) -print -quit)"
 
-.PHONY: setup book test lint notebooks
-setup: $(VENV)/ready
+.PHONY: help setup book test lint notebooks
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
+
+setup: $(VENV)/ready ## an environment in .venv, from the lock
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@mkdir -p $(CACHE)
@@ -42,22 +45,22 @@ endif
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-book: $(VENV)/ready
+book: $(VENV)/ready ## the book, into book/_build/html
 	@mkdir -p book/_build
 	@$(UNCHANGED) || { rm -f $(BUILT) && $(FIND) -print | LC_ALL=C sort > $(BUILT).new; }
 	$(BIN)/jupyter-book build book/ $$(test -e $(BUILT) || echo --all) -W --keep-going || { rm -f $(BUILT); false; }
 	@if test -e $(BUILT).new; then mv $(BUILT).new $(BUILT); fi
 	@echo "The book is built: open $(PAGE)"
 
-test: $(VENV)/ready
+test: $(VENV)/ready ## the fast tests
 	$(PYTEST)
 
-lint: $(VENV)/ready
+lint: $(VENV)/ready ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-notebooks: $(VENV)/ready
+notebooks: $(VENV)/ready ## the run pages of the book, executed anew
 	$(BIN)/vggkit notebooks
 
 # The playground: JavaScript with Node 20 or newer, its tools outside the book's folder. The book itself needs no
@@ -75,10 +78,10 @@ $(TOOLS)/ready: $(PLAY)/package.json $(PLAY)/package-lock.json
 	cd $(TOOLS) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-playground: $(TOOLS)/ready
+playground: $(TOOLS)/ready ## the playground's bundle; needs Node
 	node $(PLAY)/build.mjs $(TOOLS) book/_static/playground
 
-playground-lint: $(TOOLS)/ready
+playground-lint: $(TOOLS)/ready ## biome on the playground's sources
 	cd $(PLAY) && node $(TOOLS)/node_modules/@biomejs/biome/bin/biome check .
 
 playground-bench: playground
@@ -86,13 +89,13 @@ playground-bench: playground
 
 # Node compares with PyTorch. The browser tests want the book built, Debian's chromium and `pip install playwright`,
 # else they skip.
-test-playground: $(VENV)/ready playground
+test-playground: $(VENV)/ready playground ## the playground against PyTorch, in Node and a browser
 	$(BIN)/python $(PLAY)/reference.py $(TOOLS)/reference
 	node --test $(PLAY)/test/*.test.js
 	$(BIN)/python -m pytest -m slow tests/test_playground.py
 # What the tests find of the faults in tests/faults/faults.toml: make mutation FAULTS="training/step he-gain", or --quick.
 .PHONY: mutation
-mutation: $(VENV)/ready
+mutation: $(VENV)/ready ## faults put into the library: which do the tests find?
 	$(BIN)/python -m tests.faults $(FAULTS)
 
 # The tests beside the lowest version that pyproject.toml allows of each package but torch (whose
@@ -102,7 +105,7 @@ LOWEST := .venv-lowest
 PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_schema.py tests/report/test_book.py \
 	tests/report/test_claims.py tests/test_config.py tests/test_data.py
 .PHONY: test-lowest test-plain-cpu
-test-lowest: $(LOWEST)/ready
+test-lowest: $(LOWEST)/ready ## tests with the lowest versions allowed
 	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) $(PACKAGES)
 
 $(LOWEST)/ready: requirements-lowest.lock pyproject.toml $(VENV)/ready
@@ -120,5 +123,5 @@ endif
 COMPUTING := tests/bench tests/networks tests/test_data.py tests/training/test_gradients.py \
 	tests/training/test_numbers.py tests/training/test_branch.py
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
-test-plain-cpu: $(VENV)/ready
+test-plain-cpu: $(VENV)/ready ## tests without the processor's newer instructions
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) $(COMPUTING)

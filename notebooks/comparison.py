@@ -25,7 +25,7 @@ results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of 
 # %% tags=["remove-cell"]
 from IPython.display import HTML
 
-from vggkit.report import figures, pages, tables
+from vggkit.report import figures, pages, render, tables
 
 runs, shown_seed = pages.comparison(globals())
 
@@ -33,7 +33,7 @@ runs, shown_seed = pages.comparison(globals())
 # ## Table 1
 
 # %% tags=["hide-input"]
-HTML(tables.table1_html(runs))
+HTML(render.table1_html(tables.table1(runs)))
 
 # %% [markdown]
 # ## Accuracy and gradients

@@ -45,7 +45,7 @@ results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of 
 # %% tags=["remove-cell"]
 from IPython.display import HTML, Markdown
 
-from vggkit.report import figures, pages, tables
+from vggkit.report import figures, pages, render, tables
 
 # %% tags=["hide-input"]
 run = pages.run(globals())
@@ -81,7 +81,7 @@ figures.gradient_heatmap(run, statistic="update_ratio")
 # After the last epoch, beside the report's row where it has one.
 
 # %% tags=["hide-input"]
-tables.run_table(run)
+HTML(render.run_html(tables.run_table(run)))
 
 # %% [markdown]
 # ## Where the data of this page are

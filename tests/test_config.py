@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vggkit.config import CONFIGURATIONS, ConfigError, RunConfig
+from vggkit.config import ConfigError, RunConfig
+from vggkit.study import CONFIGURATIONS
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
-from vggkit.config import CONFIGURATIONS, RunConfig
+from vggkit.config import RunConfig
 from vggkit.runs.store import read_run
+from vggkit.study import CONFIGURATIONS
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "book/_static/playground"

@@ -1,7 +1,7 @@
-"""What a run is: one frozen, validated configuration, and the seven of Table 1.
+"""What a run is: one frozen, validated configuration.
 
-A run's settings are the defaults below, changed by its suite (`SUITES`), by its named
-configuration (`CONFIGURATIONS`) and by whoever starts it, in this order.
+A run's settings are the defaults below, changed by its suite (`study.SUITES`), by its named
+configuration (`study.CONFIGURATIONS`) and by whoever starts it, in this order.
 """
 
 import difflib
@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from decimal import Decimal
 from typing import Any, NamedTuple, get_args, get_type_hints
+
+from vggkit.study import CONFIGURATIONS, common_settings
 
 
 class OneLineError(Exception):
@@ -120,7 +122,7 @@ class RunConfig:
 
         `seed` and `precision` are left out: they should not change what is found.
         """
-        common = dict(_DEFAULTS) | SUITES.get(self.suite, {})
+        common = {**_DEFAULTS, **common_settings(self.suite)}
         silent = {"suite", "depth", "batch_norm", "residual", "seed", "precision"}
         different = {k: v for k, v in asdict(self).items() if k not in silent and v != common[k]}
         parts = [_ABBREVIATIONS.get(k, k.replace("_", "-")) + _short(v) for k, v in different.items()]
@@ -156,14 +158,14 @@ class RunConfig:
 
     @classmethod
     def named(cls, configuration: str, **settings: Any) -> "RunConfig":
-        """One of `CONFIGURATIONS` under its suite's common settings, changed by `settings`.
+        """One of `study.CONFIGURATIONS` under its suite's common settings, changed by `settings`.
 
         Raises:
             ConfigError: the configuration or a setting is unknown or unusable.
         """
         check_name("configuration", configuration, CONFIGURATIONS)
-        common = SUITES.get(str(settings.get("suite", _DEFAULTS["suite"])), {})
-        return cls.from_dict(common | CONFIGURATIONS[configuration] | settings)
+        common = common_settings(str(settings.get("suite", _DEFAULTS["suite"])))
+        return cls.from_dict({**common, **CONFIGURATIONS[configuration].settings, **settings})
 
     @classmethod
     def from_text(cls, name: str, text: str) -> Any:
@@ -186,32 +188,6 @@ class RunConfig:
                     pass
         return _typed(name, text, wanted)
 
-
-def _plain(depth: int, batch_norm: bool = False, residual: bool = False, **settings: Any) -> dict[str, Any]:
-    return {"depth": depth, "batch_norm": batch_norm, "residual": residual, **settings}
-
-
-# Table 1 of the report, row by row.
-CONFIGURATIONS: dict[str, dict[str, Any]] = {
-    "vgg08": _plain(8),
-    "vgg38": _plain(38),
-    "vgg38_bn": _plain(38, batch_norm=True),
-    "vgg38_rc": _plain(38, residual=True),
-    "vgg38_bn_rc": _plain(38, batch_norm=True, residual=True),
-    "vgg38_bn_lr1e-2": _plain(38, batch_norm=True, learning_rate=1e-2),
-    "vgg38_bn_rc_lr1e-2": _plain(38, batch_norm=True, residual=True, learning_rate=1e-2),
-}
-
-PREVIEW: dict[str, Any] = {"epochs": 10, "train_images_per_class": 158}
-
-# The settings that all runs of a suite share. Any other name is a suite with the defaults.
-SUITES: dict[str, dict[str, Any]] = {
-    "table1": {},
-    "short": {"epochs": 15},
-    "schedule": {"schedule": "cosine-per-batch"},
-    "preview": PREVIEW,
-    "preview-float32": PREVIEW | {"precision": "float32"},  # beside preview in bfloat16: does precision show?
-}
 
 _ABBREVIATIONS = {"learning_rate": "lr", "weight_decay": "wd", "dataset": "", "schedule": "", "initialisation": "init-"}
 _TYPES = get_type_hints(RunConfig)

@@ -13,7 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from vggkit.config import CONFIGURATIONS, INITIALISATIONS, RunConfig
+from vggkit.config import INITIALISATIONS, RunConfig
+from vggkit.study import CONFIGURATIONS
 
 DEPTHS = (8, 14, 38)
 BATCH = 4

@@ -17,6 +17,7 @@ import torch
 from vggkit.bench import measure
 from vggkit.bench.process import ProcessError, in_own_process
 from vggkit.config import RunConfig
+from vggkit.training import compute
 
 CPU = torch.device("cpu")
 
@@ -45,7 +46,7 @@ def test_measurement_names_the_machine_and_compares_with_the_plain_loop(
 ) -> None:
     monkeypatch.setattr(measure, "MODELS", ("vgg08",))
     monkeypatch.setattr(measure.fused, "available", lambda device: False)
-    monkeypatch.setattr(measure.machine, "bfloat16_ratio", lambda: 0.1 if emulated else 2.0)
+    monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.1 if emulated else 2.0)
     told: list[str] = []
     if emulated:  # as a processor without bfloat16 does: what it emulates is not measured
         expected = ["vggkit, float32"]
@@ -72,7 +73,7 @@ def made_up(function: Callable, *arguments: object, limit: float) -> Any:
 
 def test_emulated_precision_is_measured_on_request_and_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure.fused, "available", lambda device: True)
-    monkeypatch.setattr(measure.machine, "bfloat16_ratio", lambda: 0.1)
+    monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.1)
     assert {way.precision for way in measure.ways(CPU)} == {"float32"}
     marked = [way for way in measure.ways(CPU, emulated=True) if way.precision == "bfloat16"]
     assert {way.title for way in marked} == {
@@ -83,7 +84,7 @@ def test_emulated_precision_is_measured_on_request_and_marked(monkeypatch: pytes
 
 def test_way_without_an_answer_is_left_out_and_a_plain_loop_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure.fused, "available", lambda device: False)
-    monkeypatch.setattr(measure.machine, "bfloat16_ratio", lambda: 2.0)
+    monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 2.0)
 
     def fails_where(wrong: Callable[[measure.Way], bool]) -> Callable:
         def call(function: Callable, *arguments: Any, limit: float) -> Any:
@@ -160,8 +161,8 @@ def test_hidden_instructions_are_found_missing_and_bench_leaves_bfloat16_out() -
         pytest.skip("the variables hide instructions of x86 processors")
     hidden = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
     code = (
-        "import time, torch\nfrom vggkit import machine\nstart = time.thread_time()\n"
-        "print(machine.emulates_bfloat16(torch.device('cpu')), time.thread_time() - start < 1)"
+        "import time, torch\nfrom vggkit.training import compute\nstart = time.thread_time()\n"
+        "print(compute.emulates_bfloat16(torch.device('cpu')), time.thread_time() - start < 1)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=hidden, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]

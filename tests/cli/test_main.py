@@ -16,14 +16,16 @@ import pytest
 import torch
 from rich.console import Console
 
+from vggkit import study
 from vggkit.bench import measure
 from vggkit.cli import commands, doctor, terminal
-from vggkit.config import CONFIGURATIONS, RunConfig
+from vggkit.config import RunConfig
 from vggkit.networks import fused
 from vggkit.networks.vgg import VGG, count_parameters
-from vggkit.report import tables
 from vggkit.runs import provenance, store
 from vggkit.runs.store import RunPaths, find_runs
+from vggkit.study import CONFIGURATIONS
+from vggkit.training import compute
 from vggkit.training.runner import train
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +63,7 @@ def test_parameters_are_those_of_the_network(depth: int, batch_norm: bool) -> No
 
 
 def test_default_suite_is_that_of_table_1() -> None:
-    assert commands.DEFAULT_SUITE == tables.FULL
+    assert commands.DEFAULT_SUITE == study.FULL
 
 
 # Mistakes
@@ -72,7 +74,8 @@ def test_default_suite_is_that_of_table_1() -> None:
     [
         (
             ["foo"],
-            "No such command 'foo'; allowed: list, train, evaluate, table, sweep, branch, notebooks, bench, doctor",
+            "No such command 'foo'; allowed: list, train, evaluate, table, sweep, branch, signal, notebooks, bench, "
+            "doctor",
         ),
         (["train"], f"Missing argument 'NAME'; allowed: {', '.join(CONFIGURATIONS)}"),
         (["train", "vgg08", "--device", "[red]x[/red]"], "device: '[red]x[/red]' cannot be used"),
@@ -357,7 +360,7 @@ def test_handlers_are_not_set_where_python_forbids_it() -> None:
 def test_emulated_precision_warns_in_one_line_before_training(
     call: Call, tmp_path: Path, tiny: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provenance, "bfloat16_ratio", lambda: 0.07)
+    monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.07)
     monkeypatch.setattr(provenance, "device_name", lambda device: "A CPU @ 2.00GHz")
     fast = [*TINY, "--precision", "bfloat16", "--results", str(tmp_path)]
     status, out, error = call("train", *fast)
@@ -365,7 +368,7 @@ def test_emulated_precision_warns_in_one_line_before_training(
     assert status == 0 and error.count("\n") == 1
     assert error.startswith(told) and "epoch 2:" in out
     assert call("train", *fast)[2] == ""  # finished: nothing is trained
-    with pytest.warns(provenance.PrecisionWarning, match="0.07 times"):
+    with pytest.warns(compute.PrecisionWarning, match="0.07 times"):
         train(RunConfig.from_dict(tiny.to_dict() | {"precision": "bfloat16", "seed": 1}), results=tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -387,7 +390,7 @@ def test_warnings_of_others_are_one_line_too(call: Call, monkeypatch: pytest.Mon
 
 def test_doctor_says_what_is_there(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "available", lambda device: False)
-    monkeypatch.setattr(provenance, "bfloat16_ratio", lambda: 0.07)
+    monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.07)
     (tmp_path / "file").write_text("")
     where = ["--results", str(tmp_path / "file" / "x"), "--data", str(tmp_path / "[none]")]
     status, out, error = call("doctor", *where)

@@ -101,7 +101,7 @@ def test_network_in_bfloat16_is_as_close_to_float64_as_pytorchs_own(batch_norm: 
 
 ACT = """
 import torch
-from vggkit import fused
+from vggkit.networks import fused
 x = torch.randn(4, 64, 8, 8, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
 expected = torch.nn.functional.leaky_relu(x, 0.01)
 torch.testing.assert_close(fused.act(x), expected)

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from vggkit.config import CONFIGURATIONS, SUITES, RunConfig
-from vggkit.report import claims, tables, verdicts
+from vggkit import study
+from vggkit.config import RunConfig
+from vggkit.report import claims, measures, tables, verdicts
 from vggkit.report.claims import FAILS, HOLDS, OPEN
 from vggkit.report.intervals import Effect
 from vggkit.runs.store import Run
+from vggkit.study import CONFIGURATIONS, SUITES
 
 FIVE_LOW, FIVE_HIGH = [0.480, 0.482, 0.484, 0.486, 0.488], [0.520, 0.522, 0.524, 0.526, 0.528]
 OVERLAPPING = [0.476, 0.490, 0.483, 0.479, 0.487]
@@ -200,8 +202,8 @@ def test_turning_is_judged_by_all_epochs_that_noise_cannot_tell_from_the_lowest(
 
 
 def test_turning_epoch_of_a_diverged_run_is_none() -> None:
-    assert tables.turning_epoch(made_up("vgg08", losses=[np.nan, np.inf])) is None
-    assert tables.turning_epoch(made_up("vgg08", losses=[3.0, 2.0, np.nan])) == 2
+    assert measures.turning_epoch(made_up("vgg08", losses=[np.nan, np.inf])) is None
+    assert measures.turning_epoch(made_up("vgg08", losses=[3.0, 2.0, np.nan])) == 2
 
 
 def test_vanishing_is_below_a_hundredth_of_the_last_layer() -> None:
@@ -218,11 +220,11 @@ def test_vanishing_is_below_a_hundredth_of_the_last_layer() -> None:
 def test_first_half_of_the_convolutions_does_not_count_the_linear_layer() -> None:
     """With three convolutions the first half is the first one; with the linear layer among them it would be two."""
     run = made_up("vgg38", gradients=[1.0, 100.0, 100.0, 2.0])
-    assert tables.vanishing_ratio(run) == 0.5
-    assert tables.weakest_ratio(run) == 0.5
+    assert measures.vanishing_ratio(run) == 0.5
+    assert measures.weakest_ratio(run) == 0.5
     only_mean = run.gradients.copy()
     only_mean.loc[only_mean["over"] == "last", "mean_abs"] = np.nan  # the batches' mean is taken, not the last one
-    assert tables.vanishing_ratio(Run(run.config, run.metrics, only_mean, run.summary)) == 0.5
+    assert measures.vanishing_ratio(Run(run.config, run.metrics, only_mean, run.summary)) == 0.5
 
 
 def test_spread_of_a_ratio_comes_from_gradients_that_pass_as_many_layers_and_vanish_likewise() -> None:
@@ -290,7 +292,7 @@ def test_equal_networks_seldom_get_a_wrong_verdict(seeds: int, deviation: float)
 
 
 def shown(runs: dict[str, list[Run]]) -> str:
-    return claims.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "verdict"]
+    return "\n".join(claims.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "verdict"])
 
 
 def test_reduced_runs_decide_nothing_and_give_a_tendency_only_where_all_are_of_one_suite() -> None:
@@ -303,7 +305,7 @@ def test_reduced_runs_decide_nothing_and_give_a_tendency_only_where_all_are_of_o
     assert shown({"vgg08": spread, rc: [full], bn: [made_up(bn, 0.48)]}) == HOLDS
     assert shown({"vgg08": spread, rc: [full], bn: [preview[bn]]}) == f"{OPEN} yet"
     both = {rc: [full, preview[rc]], bn: [preview[bn]]}
-    epochs = SUITES["preview"]["epochs"]
+    epochs = SUITES["preview"].settings["epochs"]
     assert shown(both | {"vgg08": spread}) == f"{OPEN} yet\n(preview, {epochs} epochs: {FAILS})"
     assert shown(both) == f"{OPEN} yet\n(preview, {epochs} epochs: these runs: against it)"
     assert shown({name: [run, made_up(name, 0.3, "short")] for name, run in preview.items()}).count("short") == 1
@@ -350,7 +352,7 @@ def test_every_claim_has_a_clause_for_either_answer_and_names_what_it_needs() ->
 
 def test_page_says_rules_methods_and_seeds() -> None:
     runs = {n: [made_up(n, a, seed=s) for s in range(4)] for n, a in (("vgg38_rc", 0.53), ("vgg38_bn", 0.48))}
-    words = claims.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "our runs"]
+    words = "\n".join(claims.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "our runs"])
     assert re.fullmatch(
         r"VGG38 RC − VGG38 BN: \+5.00 \[\+3.6\d, \+6.3\d\] \(permutation, 4 \+ 4 seeds\)", words.replace("\xa0", " ")
     )
@@ -384,7 +386,7 @@ def test_report_is_seldom_called_different_where_only_the_seed_differs() -> None
     for _ in range(SIMULATED):
         runs = {}
         for name in ("vgg08", "vgg38_rc", BEST):
-            row = tables.REPORT["rows"][name]
+            row = study.REPORT["rows"][name]
             # The report's run is one of the same kind: what it drew is in all our seeds' distance from it.
             theirs = {metric: row[metric] - rng.normal(0, 2) for metric in tables.METRICS}
             runs[name] = [

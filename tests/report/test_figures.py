@@ -12,12 +12,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG
-from vggkit.report import canvas, figures, tables
+from vggkit.report import canvas, figures
+from vggkit.runs import select
 from vggkit.runs.store import Run
-from vggkit.training.gradients import propagation
+from vggkit.training import signal
 from vggkit.training.runner import train
+from vggkit.training.signal import propagation
 
 ROOT = Path(__file__).parents[2]
 DIVERGING = {"learning_rate": 1e30, "schedule": "constant"}
@@ -49,11 +52,11 @@ def test_diverged_run_is_drawn_and_told(diverged: Run) -> None:
 
 
 def test_infinities_after_good_epochs_do_not_stretch_the_axes() -> None:
-    run = tables.representative_runs(ROOT / "results")["vgg08"]
+    run = select.representative_runs(ROOT / "results")["vgg08"]
     metrics, gradients = run.metrics.copy(), run.gradients.copy()
     last = metrics.index[-1]
     metrics.loc[last, ["train_loss", "validation_loss"]] = np.inf
-    gradients.loc[gradients["epoch"] == metrics["epoch"].max(), list(figures.STATISTIC_LABELS)] = np.inf
+    gradients.loc[gradients["epoch"] == metrics["epoch"].max(), list(study.STATISTICS)] = np.inf
     broken = replace(run, metrics=metrics, gradients=gradients)
     for figure in drawn(broken):
         ET.fromstring(figure.svg)
@@ -71,18 +74,18 @@ def test_diverged_run_is_evaluated(diverged: Run, results: Path, call: Callable[
 
 
 def test_figure_compares_runs_of_one_suite_alone() -> None:
-    every = tables.all_runs(ROOT / "results")
+    every = select.all_runs(ROOT / "results")
     suites = {run.config.suite for group in every.values() for run in group}
     assert len(suites) > 1  # else this test shows nothing
     figure = figures.comparison(every)
-    chosen = tables.one_suite(every)
+    chosen = select.one_suite(every)
     assert f"all runs of suite <code>{next(iter(chosen.values())).config.suite}</code>" in figure.caption
     assert f"{len(chosen)} of 7 configurations" in figure.caption
     settings = figure.caption.rpartition("[")[2]
     assert [suite for suite in suites if f"{suite}:" in settings] == [next(iter(chosen.values())).config.suite]
     for run in chosen.values():
         assert (
-            f"{tables.TITLES[run.config.name]} {100 * run.summary['final']['validation_accuracy']:.1f} %"
+            f"{study.title(run.config.name)} {100 * run.summary['final']['validation_accuracy']:.1f} %"
             in figure.caption
         )
     pair = [every["vgg08"][0], replace(every["vgg08"][-1])]
@@ -94,7 +97,7 @@ def test_figure_compares_runs_of_one_suite_alone() -> None:
 
 
 def test_zero_updates_are_counted_and_no_tensor_called_the_smallest() -> None:
-    run = tables.representative_runs(ROOT / "results")["vgg38"]
+    run = select.representative_runs(ROOT / "results")["vgg38"]
     last = run.gradients.query("over == 'mean' and epoch == epoch.max()")
     zero = sum(value == 0 for value in last["update_ratio"])
     assert zero > 1
@@ -106,7 +109,7 @@ def test_zero_updates_are_counted_and_no_tensor_called_the_smallest() -> None:
 
 
 def test_chance_does_not_look_like_dynamics() -> None:
-    ticks = re.findall(r">(\d+)</text>", figures.curves([tables.representative_runs(ROOT / "results")["vgg38"]]).svg)
+    ticks = re.findall(r">(\d+)</text>", figures.curves([select.representative_runs(ROOT / "results")["vgg38"]]).svg)
     assert {"0", "1", "5"} <= set(ticks)  # the accuracy axis, per cent
 
 
@@ -134,7 +137,7 @@ def test_propagation_equals_a_forward_pass_written_out() -> None:
         torch.randn(6, 3, 32, 32, dtype=torch.float64),
         torch.arange(6),
     )
-    variation, error, spread = propagation(model, images, labels)
+    found = propagation(model, images, labels)
     outputs = [model.entry.conv(images)]
     x = F.leaky_relu(F.batch_norm(outputs[0], None, None, training=True), 0.01)
     for stage in model.stages:
@@ -145,14 +148,18 @@ def test_propagation_equals_a_forward_pass_written_out() -> None:
     logits = model.classifier(x.mean((2, 3)))
     gradients = torch.autograd.grad(F.cross_entropy(logits, labels), outputs)
     outputs, logits = [output.detach() for output in outputs], logits.detach()
-    assert error == pytest.approx([float((g**2).sum() ** 0.5) for g in gradients])
-    assert variation == pytest.approx([float(((o - o.mean(0)) ** 2).sum(0).div(5).mean() ** 0.5) for o in outputs])
-    assert spread == pytest.approx(float((logits.max(0).values - logits.min(0).values).max() / logits.abs().max()))
+    assert found.error == pytest.approx([float((g**2).sum() ** 0.5) for g in gradients])
+    assert found.deviation == pytest.approx(
+        [float(((o - o.mean(0)) ** 2).sum(0).div(5).mean() ** 0.5) for o in outputs]
+    )
+    assert found.spread == pytest.approx(
+        float((logits.max(0).values - logits.min(0).values).max() / logits.abs().max())
+    )
 
 
 def test_signal_vanishes_in_the_plain_deep_network_alone() -> None:
     before = torch.get_rng_state()
-    caption = figures.signal_propagation(images=2).caption
+    caption = figures.signal_propagation(signal.measure(images=2)).caption
     assert torch.equal(torch.get_rng_state(), before)
     spread = float(re.search(r"at most (\S+) of their size", caption)[1])
     assert spread < 1e-12

@@ -160,7 +160,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("notebooks", "book/runs"):
         (root / folder).mkdir(parents=True)
     whole = nbformat.read(ROOT / "notebooks/run.ipynb", as_version=4)
-    last = next(i for i, cell in enumerate(whole.cells) if "notebook.run(" in cell.source)
+    last = next(i for i, cell in enumerate(whole.cells) if "pages.run(" in cell.source)
     whole.cells = whole.cells[: last + 1]
     nbformat.write(whole, root / "notebooks/run.ipynb")
     train(RunConfig.named("vgg08", suite="preview", **TINY), results=root / "results")

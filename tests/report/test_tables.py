@@ -11,21 +11,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vggkit.config import CONFIGURATIONS, RunConfig
-from vggkit.report import canvas, claims, figures, tables
+from vggkit import study
+from vggkit.config import RunConfig
+from vggkit.report import canvas, claims, figures, measures, prose, render, tables
+from vggkit.runs import select
 from vggkit.runs.store import Run, find_runs
+from vggkit.study import CONFIGURATIONS
 from vggkit.training.runner import train
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_reduced_runs_decide_no_claim() -> None:
-    runs = tables.runs_by_seed(ROOT / "results")
+    runs = select.runs_by_seed(ROOT / "results")
     frame = claims.table(runs).set_index("claim")
     assert len(frame) == len(claims.CLAIMS)
     for claim in claims.CLAIMS:
-        if not all(tables.is_full(runs[name][0]) for name in claim.needs):
-            assert frame.loc[claim.text, "verdict"].startswith(claims.OPEN)
+        if not all(select.is_full(runs[name][0]) for name in claim.needs):
+            assert frame.loc[claim.text, "verdict"][0].startswith(claims.OPEN)
             assert claims.judge(claim.key, runs).verdict == claims.OPEN
 
 
@@ -46,18 +49,18 @@ def with_final(name: str, seed: int, value: float | None, suite: str = "table1")
 
 
 def test_table_has_the_reports_rows_and_ours_from_the_artefacts() -> None:
-    frame = tables.table1(tables.representative_runs(ROOT / "results")).set_index("model")
+    frame = tables.table1(select.representative_runs(ROOT / "results")).set_index("model")
     assert frame.loc["VGG38 BN+RC, 1e-2", "val acc % (report)"] == 61.44
     metrics = [pd.read_csv(path) for path in (ROOT / "results/table1/vgg08").glob("seed-*/metrics.csv")]
     first = pd.read_csv(ROOT / "results/table1/vgg08/seed-0/metrics.csv")["validation_accuracy"].iloc[-1]
     assert frame.loc["VGG08", "val acc % (ours)"] == pytest.approx(100 * first)
-    frame = tables.table1(tables.runs_by_seed(ROOT / "results"))
+    frame = tables.table1(select.runs_by_seed(ROOT / "results"))
     mean = sum(table["validation_accuracy"].iloc[-1] for table in metrics) / len(metrics)
     row = frame.set_index("model").loc["VGG08"]
     assert row["val acc % (ours)"] == pytest.approx(100 * mean) and row["seeds"] == len(metrics)
     assert row[tables.DIFFERENCE] == pytest.approx(100 * mean - 46.84)
     for format in ("markdown", "csv", "latex"):
-        assert "61.44" in tables.as_text(frame, format)
+        assert "61.44" in render.table1_as(frame, format)
 
 
 def test_table_gives_mean_and_sample_deviation_of_the_fullest_suite() -> None:
@@ -65,18 +68,18 @@ def test_table_gives_mean_and_sample_deviation_of_the_fullest_suite() -> None:
     assert {seed.summary["final"]["test_accuracy"] for seed in seeds} == {0.48, 0.50, 0.52, 0.01}
     short = [with_final("vgg38_rc", 0, 0.2, "short"), with_final("vgg38_rc", 0, 0.1, "preview")]
     runs = {"vgg08": [*seeds, with_final("vgg08", 0, 0.1, "preview")], "vgg38_rc": short}
-    text = tables.formatted(tables.table1(runs)).set_index("model")
-    assert text.loc["VGG08", "test acc % (ours)"] == "50.00 ± 2.00"
+    text = render.table1_text(tables.table1(runs)).set_index("model")
+    assert text.loc["VGG08", "test acc % (ours)"] == "50.00 ±\N{NO-BREAK SPACE}2.00"
     assert text.loc["VGG08", tables.DIFFERENCE] == "+3.16"
     assert text.loc["VGG08", "our runs"] == "table1, 4 seeds (1 diverged)"
     assert text.loc["VGG38 RC †", "val acc % (ours)"] == "20.00"
-    assert text.loc["VGG38 RC †", tables.DIFFERENCE] == tables.MISSING
+    assert text.loc["VGG38 RC †", tables.DIFFERENCE] == render.MISSING
     assert text.loc["VGG38 RC †", "our runs"] == "short, 1 seed"
-    assert text.loc["VGG38", "our runs"] == "none yet"
-    page = tables.table1_html(runs)
+    assert text.loc["VGG38", "our runs"] == "no run yet"
+    page = render.table1_html(tables.table1(runs))
     assert page.index("</div>") < page.index("The report's value above")  # outside the box that scrolls
     for words in ("Full runs (`table1`): VGG08 (4 seeds).", "`short`: 15 epochs, 47,500 images"):
-        assert words in tables.status(runs)
+        assert words in prose.status(runs)
 
 
 def test_diverged_run_is_counted_and_left_out_of_every_mean_of_its_row(tmp_path: Path) -> None:
@@ -88,12 +91,12 @@ def test_diverged_run_is_counted_and_left_out_of_every_mean_of_its_row(tmp_path:
     assert bad.summary["final"]["validation_accuracy"] == 0.01
     row = tables.table1({"vgg08": [*good, bad]}).set_index("model").loc["VGG08"]
     for metric, title in tables.OURS.items():
-        values = tables.finals(good, metric)
+        values = measures.finals(good, metric)
         assert row[f"{title} (ours)"] == pytest.approx(values.mean())
         assert row[f"{title} (sd)"] == pytest.approx(values.std(ddof=1))
-    assert (row["seeds"], row["diverged"], row["our runs"]) == (3, 1, "short, 3 seeds (1 diverged)")
-    text = tables.formatted(tables.table1({"vgg08": [bad]})).set_index("model").loc["VGG08 †"]
-    assert {text[f"{title} (ours)"] for title in tables.OURS.values()} == {tables.MISSING}
+    assert (row["seeds"], row["diverged"], row["suite"], row["reduced"]) == (3, 1, "short", True)
+    text = render.table1_text(tables.table1({"vgg08": [bad]})).set_index("model").loc["VGG08 †"]
+    assert {text[f"{title} (ours)"] for title in tables.OURS.values()} == {render.MISSING}
     assert text["our runs"] == "short, 1 seed (1 diverged)"
 
 
@@ -101,8 +104,8 @@ def test_runs_that_are_compared_are_of_one_suite() -> None:
     def runs(**suites: str) -> dict[str, list[Run]]:
         return {name: [with_final(name, 0, 0.5, suite) for suite in listed.split()] for name, listed in suites.items()}
 
-    def chosen(runs: tables.Runs, *names: str) -> tuple[set[str], list[str]]:
-        found = tables.one_suite(runs, names or tuple(CONFIGURATIONS))
+    def chosen(runs: select.Runs, *names: str) -> tuple[set[str], list[str]]:
+        found = select.one_suite(runs, names or tuple(CONFIGURATIONS))
         return {run.config.suite for run in found.values()}, list(found)
 
     mixed = runs(vgg08="table1 preview", vgg38="preview", vgg38_bn="short preview", vgg38_rc="table1")
@@ -110,13 +113,13 @@ def test_runs_that_are_compared_are_of_one_suite() -> None:
     assert chosen(mixed, "vgg08", "vgg38_rc") == ({"table1"}, ["vgg08", "vgg38_rc"])
     assert chosen(mixed | runs(vgg38="table1 preview")) == ({"table1"}, ["vgg08", "vgg38", "vgg38_rc"])  # equally many
     assert chosen({}) == (set(), [])
-    assert tables.one_suite({"vgg08": [with_final("vgg08", 1, 0.5)]}) == {}
+    assert select.one_suite({"vgg08": [with_final("vgg08", 1, 0.5)]}) == {}
 
 
 def test_only_an_unchanged_configuration_is_a_full_run() -> None:
     def full(**settings: object) -> bool:
         config = RunConfig.named("vgg08", **settings)
-        return tables.is_full(Run(config, pd.DataFrame(), pd.DataFrame(), {}))
+        return select.is_full(Run(config, pd.DataFrame(), pd.DataFrame(), {}))
 
     assert full(suite="table1", precision="bfloat16", seed=3)
     assert not full(suite="table1", dataset="synthetic", epochs=1)
@@ -124,9 +127,9 @@ def test_only_an_unchanged_configuration_is_a_full_run() -> None:
 
 
 def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
-    runs = tables.representative_runs(ROOT / "results")
+    runs = select.representative_runs(ROOT / "results")
     run = runs["vgg38"]
-    every = tables.all_runs(ROOT / "results")
+    every = select.all_runs(ROOT / "results")
     drawn = [
         figures.curves([run]),
         figures.gradient_flow(run),
@@ -156,7 +159,7 @@ def test_notebook_and_its_text_are_equal(name: str) -> None:
 def test_executed_pages_show_their_runs_and_no_paths() -> None:
     for name in CONFIGURATIONS:
         text = (ROOT / "book/runs" / f"{name}.ipynb").read_text()
-        assert tables.TITLES[name] in text
+        assert study.title(name) in text
         assert not re.search(r"/(home|root|tmp|usr|work|Users)/", text)
         assert '"stream"' not in text
         hidden = [c for c in json.loads(text)["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]

@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from vggkit.config import CONFIGURATIONS, ConfigError, RunConfig
+from vggkit.config import ConfigError, RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
 from vggkit.runs import files, schema, store, weights
 from vggkit.runs.store import (
@@ -40,6 +40,7 @@ from vggkit.runs.store import (
     write_checkpoint,
     write_run,
 )
+from vggkit.study import CONFIGURATIONS
 from vggkit.training.gradients import to_frame, weight_names
 
 CPU = torch.device("cpu")
@@ -448,13 +449,13 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one_on_this_run_alone
 ) -> None:
     paths, other = (RunPaths.of(tmp_path, RunConfig.from_dict(tiny.to_dict() | {"seed": seed})) for seed in (1, 10))
     for run in (paths, other):
-        code = "import os, sys\nfrom pathlib import Path\nfrom tests.test_artifacts import *\n"
+        code = "import os, sys\nfrom pathlib import Path\nimport runpy\nglobals().update(runpy.run_path(sys.argv[3]))\n"
         code += "config = RunConfig.from_dict(json.loads(sys.argv[1]))\npaths = RunPaths.of(sys.argv[2], config)\n"
         code += "with claim(paths):\n"
         code += "    os.fsync = lambda descriptor: os.kill(os.getpid(), 9)\n"
         code += "    os.fork() or write_checkpoint(paths, {})\n    os.wait()\n    write_run(paths, a_run(config))\n"
         config = tiny.to_dict() | {"seed": int(run.folder.name.removeprefix("seed-"))}
-        call = [sys.executable, "-c", code, json.dumps(config), str(tmp_path)]
+        call = [sys.executable, "-c", code, json.dumps(config), str(tmp_path), __file__]
         assert subprocess.run(call, check=False, cwd=ROOT).returncode == -9
     assert sorted(left_over(tmp_path)) == [
         ".partial-seed-1",
@@ -577,7 +578,7 @@ def test_clone_that_converts_line_ends_has_all_runs_whole(tmp_path: Path) -> Non
 def messages() -> list[str]:
     """Every text in the library that is not a docstring, formatted parts as {}."""
     found = []
-    for file in sorted((ROOT / "vggkit").glob("*.py")):
+    for file in sorted((ROOT / "vggkit").rglob("*.py")):
         tree = ast.parse(file.read_text())
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
         docs = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented)

@@ -7,8 +7,10 @@ import torch
 
 from vggkit.config import RunConfig
 from vggkit.data import load
+from vggkit.training.compute import Compute
+from vggkit.training.graph import capture
 from vggkit.training.runner import train, train_together
-from vggkit.training.step import Trainer, capture, process_settings
+from vggkit.training.step import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 STEPS = 50
@@ -18,10 +20,13 @@ def losses(seeds: list[int], graph: bool, fuse: bool = False) -> torch.Tensor:
     """(STEPS, seeds) from the same initial state, in the deterministic setting."""
     device = torch.device("cuda")
     config = RunConfig.named("vgg38_bn_rc", dataset="synthetic")
-    with process_settings(config, device), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+    with (
+        Compute(device, config.precision).process_settings(),
+        torch.backends.cudnn.flags(deterministic=True, benchmark=False),
+    ):
         data = load(config).to(device)
         configs = [RunConfig.from_dict(config.to_dict() | {"seed": seed}) for seed in seeds]
-        trainers = [Trainer(config, data, device, fuse=fuse) for config in configs]
+        trainers = [Trainer(config, data, Compute(device, config.precision, fuse)) for config in configs]
         for trainer in trainers:
             trainer.begin_epoch(1)
         steps = capture(trainers).replay if graph else lambda: [trainer.step() for trainer in trainers]

@@ -20,9 +20,12 @@ from vggkit.data import EpochPlan, Images, Splits, load
 from vggkit.networks.vgg import VGG
 from vggkit.runs import store
 from vggkit.runs.store import RunPaths
-from vggkit.training import runner
+from vggkit.training import evaluation, runner
+from vggkit.training.compute import Compute
+from vggkit.training.evaluation import evaluate
+from vggkit.training.graph import one_step
 from vggkit.training.runner import train
-from vggkit.training.step import Trainer, one_step, process_settings, train_epoch
+from vggkit.training.step import Trainer, train_epoch
 
 CPU = torch.device("cpu")
 
@@ -39,7 +42,7 @@ def constant(tiny: RunConfig) -> RunConfig:
 
 
 def trainer(config: RunConfig, splits: Splits) -> Trainer:
-    return Trainer(config, splits, CPU)
+    return Trainer(config, splits, Compute(CPU, config.precision))
 
 
 @pytest.mark.parametrize("initialisation", ["default", "he"])
@@ -161,7 +164,7 @@ def test_network_computes_in_the_precision_that_is_asked_for(
     attempt.model.entry.conv.register_forward_hook(lambda module, inputs, output: found.append(output.dtype))
     attempt.begin_epoch(1)
     attempt.step()
-    runner.evaluate(attempt.model, synthetic.validation, config, CPU)
+    evaluate(attempt.model, synthetic.validation, Compute(CPU, config.precision))
     assert set(found) == {dtype}
     assert {p.dtype for p in attempt.model.parameters()} == {torch.float32}
 
@@ -178,7 +181,7 @@ def test_denormal_numbers_are_zero_while_a_run_trains_and_only_then(tiny: RunCon
 
 def test_settings_of_the_process_end_with_an_error_too(tiny: RunConfig) -> None:
     smallest = torch.full((1,), float(np.finfo(np.float32).tiny))
-    with pytest.raises(KeyError), process_settings(tiny, CPU):
+    with pytest.raises(KeyError), Compute(CPU).process_settings():
         raise KeyError
     assert (smallest * 0.5).item() > 0
 
@@ -273,7 +276,7 @@ def test_evaluate_measures_each_split_on_its_own_images(
 ) -> None:
     config = replace(tiny, epochs=1)
     final = train(config, results=tmp_path).summary["final"]
-    monkeypatch.setattr(runner, "evaluate", lambda model, images, *rest: (float(len(images)), 0.5))
+    monkeypatch.setattr(evaluation, "evaluate", lambda model, images, *rest: (float(len(images)), 0.5))
     settings = {"dataset": "synthetic", "train-images-per-class": 2, "batch-size": 50, "epochs": 1, "results": tmp_path}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     shown = CliRunner().invoke(main.app, ["evaluate", "vgg08", *words], env={"COLUMNS": "200"})

@@ -26,8 +26,10 @@ from vggkit.report import pages
 from vggkit.runs import provenance, store
 from vggkit.runs.store import ArtifactError, ArtifactWarning, RunPaths, find_runs, read_run
 from vggkit.training import runner
+from vggkit.training.compute import Compute
+from vggkit.training.graph import capture, copies, one_step, restore
 from vggkit.training.runner import evaluate, train, train_together
-from vggkit.training.step import Trainer, capture, copies, make_scheduler, one_step, restore, train_epoch
+from vggkit.training.step import Trainer, make_scheduler, train_epoch
 
 CPU = torch.device("cpu")
 TIMES = ["train_seconds", "seconds"]
@@ -56,7 +58,7 @@ def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, fuse: bool, ti
     changes |= {"learning_rate": 1e-5, "minimum_learning_rate": 0.0}
     config = RunConfig.from_dict(tiny.to_dict() | changes)
     data = load(config)
-    trainer = Trainer(config, data, CPU, fuse=fuse)
+    trainer = Trainer(config, data, Compute(CPU, config.precision, fuse))
     model = VGG(14).double()
     model.load_state_dict(trainer.model.state_dict())
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -91,7 +93,10 @@ def test_warm_up_of_a_capture_leaves_no_trace(tiny: RunConfig) -> None:
     config = RunConfig.from_dict(tiny.to_dict() | {"depth": 14})
     data = load(config)
     for epochs_before in (0, 1):
-        touched, untouched = Trainer(config, data, CPU), Trainer(config, data, CPU)
+        touched, untouched = (
+            Trainer(config, data, Compute(CPU, config.precision)),
+            Trainer(config, data, Compute(CPU, config.precision)),
+        )
         for epoch in range(1, epochs_before + 1):
             an_epoch(touched, epoch), an_epoch(untouched, epoch)
         before = copies([touched])
@@ -123,7 +128,9 @@ def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
         monkeypatch.setattr(torch.cuda, name, value)
     data = load(tiny)
     configs = [RunConfig.from_dict(tiny.to_dict() | {"seed": seed}) for seed in (0, 1)]
-    captured, stepped = ([Trainer(config, data, CPU) for config in configs] for _ in range(2))
+    captured, stepped = (
+        [Trainer(config, data, Compute(CPU, config.precision)) for config in configs] for _ in range(2)
+    )
     for trainer in (*captured, *stepped):
         trainer.begin_epoch(1)
     assert capture(captured) == "graph"
@@ -136,7 +143,7 @@ def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
 
 
 def test_a_step_copies_nothing_from_the_host(tiny: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = Trainer(tiny, load(tiny), CPU)
+    trainer = Trainer(tiny, load(tiny), Compute(CPU, tiny.precision))
     trainer.begin_epoch(1)
     trainer.step()  # what is made once is made now
 
@@ -151,12 +158,12 @@ def test_a_step_copies_nothing_from_the_host(tiny: RunConfig, monkeypatch: pytes
 
 
 def test_checkpoint_of_a_gpu_is_taken_up_on_a_cpu(tiny: RunConfig) -> None:
-    trainer, data = Trainer(tiny, load(tiny), CPU), load(tiny)
+    trainer, data = Trainer(tiny, load(tiny), Compute(CPU, tiny.precision)), load(tiny)
     an_epoch(trainer, 1)
     state = copy.deepcopy(trainer.state_dict())
     for group in state["optimizer"]["param_groups"]:  # as Adam keeps them on a GPU
         group |= {"capturable": True, "lr": torch.tensor(group["lr"])}
-    resumed = Trainer(tiny, data, CPU)
+    resumed = Trainer(tiny, data, Compute(CPU, tiny.precision))
     resumed.load_state_dict(state)
     assert [type(group["lr"]) for group in resumed.optimizer.param_groups] == [float]
     (metrics, _), (expected, _) = an_epoch(resumed, 2), an_epoch(trainer, 2)
@@ -184,7 +191,7 @@ def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_p
 
 
 def test_vanishing_gradients_do_not_underflow(tiny: RunConfig) -> None:
-    trainer = Trainer(tiny, load(tiny), CPU)
+    trainer = Trainer(tiny, load(tiny), Compute(CPU, tiny.precision))
     for parameter in trainer.model.parameters():
         parameter.grad = torch.full_like(parameter, 1e-30)
     trainer.gradient_log.before_step()
@@ -210,7 +217,7 @@ def test_learning_rate_follows_the_formula(schedule: str, cycle: bool) -> None:
 @pytest.mark.parametrize("schedule", ["cosine", "cosine-per-batch", "constant"])
 def test_trainer_steps_the_schedule_by_epoch_or_by_batch(schedule: str, tiny: RunConfig) -> None:
     config = RunConfig.from_dict(tiny.to_dict() | {"schedule": schedule})
-    trainer = Trainer(config, load(config), CPU)
+    trainer = Trainer(config, load(config), Compute(CPU, config.precision))
     rates = [an_epoch(trainer, epoch)[0]["learning_rate"] for epoch in (1, 2, 3)]
     steps = {"cosine": (0, 1, 2), "cosine-per-batch": (0, 4, 8), "constant": (0, 0, 0)}[schedule]  # 4 batches an epoch
     assert rates == pytest.approx([2e-5 + (1e-3 - 2e-5) * (1 + math.cos(math.pi * step / 3)) / 2 for step in steps])
@@ -219,7 +226,7 @@ def test_trainer_steps_the_schedule_by_epoch_or_by_batch(schedule: str, tiny: Ru
 def test_evaluation_equals_a_direct_one(tiny: RunConfig) -> None:
     test = load(tiny).test[torch.arange(730)]  # the last batch is smaller
     model = VGG.from_config(tiny)
-    loss, accuracy = evaluate(model, test, tiny, CPU)
+    loss, accuracy = evaluate(model, test, Compute(CPU))
     images = (test.pixels.float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])) / torch.tensor(
         [0.2023, 0.1994, 0.2010]
     )
@@ -434,7 +441,7 @@ def test_run_is_read_back_and_names_no_path(tiny: RunConfig, tmp_path: Path) -> 
     assert same(read_run(paths.folder), run)
     assert str(tmp_path) not in (paths.folder / "summary.json").read_text()
     model = VGG.from_run(paths.folder)
-    assert evaluate(model, load(tiny).test, tiny, CPU)[1] == run.summary["final"]["test_accuracy"]
+    assert evaluate(model, load(tiny).test, Compute(CPU))[1] == run.summary["final"]["test_accuracy"]
 
 
 def test_run_of_another_configuration_is_not_overwritten(tiny: RunConfig, tmp_path: Path) -> None:

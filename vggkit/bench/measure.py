@@ -33,7 +33,10 @@ from vggkit.networks import fused
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
 from vggkit.runs.store import ArtifactError
-from vggkit.training.step import Trainer, capture, process_settings
+from vggkit.training import compute
+from vggkit.training.compute import Compute
+from vggkit.training.graph import capture
+from vggkit.training.step import Trainer
 
 MODELS = ("vgg08", "vgg38_bn_rc")
 WARM_UP_STEPS = 5
@@ -74,7 +77,7 @@ def ways(device: torch.device, *, emulated: bool = False) -> list[Way]:
     """What is compared on this device, the plain loop of each model first; what it emulates only if `emulated`."""
     on_gpu = device.type == "cuda"
     fuse = (False, True) if fused.available(device) else (False,)
-    slow = provenance.emulates_bfloat16(device)
+    slow = compute.emulates_bfloat16(device)
     precisions = {"float32": False} | ({"tf32": False} if on_gpu else {})
     if emulated or not slow:
         precisions["bfloat16"] = slow
@@ -107,7 +110,7 @@ def measure(
         ProcessError: a plain loop or a floor, which the others are compared with, could not be measured.
     """
     chosen = ways(device, emulated=emulated)
-    if not emulated and provenance.emulates_bfloat16(device):
+    if not emulated and compute.emulates_bfloat16(device):
         tell("bfloat16 is emulated on this machine, and left out: --emulated measures it too")
     rates: dict[Way, list[float]] = {way: [] for way in chosen}
     left_out: dict[Way, str] = {}
@@ -146,7 +149,7 @@ def measure(
     return settings | _machine(device) | {"rows": rows, "left_out": reasons}
 
 
-class PlainDataset(Dataset):
+class PlainDataset(Dataset[Any]):
     """Images one by one through torchvision's transforms, as most training scripts do it."""
 
     def __init__(self, images: Images) -> None:
@@ -186,7 +189,7 @@ def own_steps(way: Way, device: torch.device) -> Iterator[int]:
     config = RunConfig.named(way.model, dataset="synthetic", precision=way.precision)
     data = load(config).to(device)
     seeds = [RunConfig.from_dict(config.to_dict() | {"seed": seed}) for seed in range(way.runs)]
-    trainers = [Trainer(config, data, device, fuse=way.fuse) for config in seeds]
+    trainers = [Trainer(config, data, Compute(device, way.precision, way.fuse)) for config in seeds]
     for trainer in trainers:
         trainer.begin_epoch(1)
     steps = capture(trainers).replay if way.graph else lambda: [trainer.step() for trainer in trainers]
@@ -206,7 +209,7 @@ def _time(way: Way, device_name: str, seconds: float) -> float:
     config = RunConfig.named(way.model, dataset="synthetic", precision=way.precision)
     if way.plain:
         return _rate(plain_steps(config, device), device, seconds)
-    with process_settings(config, device):
+    with Compute(device, way.precision).process_settings():
         return _rate(own_steps(way, device), device, seconds)
 
 
@@ -240,7 +243,7 @@ def floor_seconds(model: str, precision: str, device_name: str) -> dict[str, flo
     """
     device = torch.device(device_name)
     config = RunConfig.named(model, dataset="synthetic", precision=precision)
-    with process_settings(config, device):
+    with Compute(device, precision).process_settings():
         flops, size = count_operations(config), 2 if precision == "bfloat16" else 4
         moved = count_activations(config) * size
         flops_rate, bytes_rate = _matrix_rate(precision, device), _copy_rate(device)
@@ -257,7 +260,7 @@ def count_operations(config: RunConfig) -> int:
     images = torch.zeros(2, 3, SIZE, SIZE)
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(images), torch.zeros(2, dtype=torch.int64)).backward()
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def count_activations(config: RunConfig) -> int:
@@ -306,7 +309,7 @@ def _copy_rate(device: torch.device) -> float:
 
 def _seconds(call: Callable[[], Any], device: torch.device) -> float:
     """Time of one call, finished on the device."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     start = time.perf_counter()
     call()

@@ -13,9 +13,10 @@ import pandas as pd
 from scipy import stats
 
 from vggkit.config import PRECISIONS
-from vggkit.report.markup import as_html, as_markdown
-from vggkit.report.tables import TITLES
+from vggkit.report.markup import as_markdown
+from vggkit.report.render import html
 from vggkit.runs.store import ArtifactError, Run, find_runs
+from vggkit.study import CONFIGURATIONS, title
 
 PRECISION_SUITES = "preview", "preview-float32"
 SPLITS = ("train", "validation")
@@ -52,7 +53,7 @@ def _check_bench(measured: dict[str, Any]) -> None:
     check(isinstance(measured["rows"], list) and measured["rows"], "rows is no list of rows")
     numbers = [(name, measured[name]) for name in ("batch_size", "seconds")]
     for row in measured["rows"]:
-        check(row["model"] in TITLES, "a row's model is none of Table 1")
+        check(row["model"] in CONFIGURATIONS, "a row's model is none of Table 1")
         check(isinstance(row["loop"], str), "a row's loop is no text")
         check(row["way"]["precision"] in PRECISIONS, f"a row's precision is none of {', '.join(PRECISIONS)}")
         check(isinstance(row["rounds"], list) and row["rounds"], "a row's rounds is no list of numbers")
@@ -66,19 +67,17 @@ def _check_bench(measured: dict[str, Any]) -> None:
 
 def bench_html(measured: dict[str, Any]) -> str:
     """Images/s of every way, beside the plain loop and the floor, for a page."""
-    body, models = [], [row["model"] for row in measured["rows"]]
-    for place, row in enumerate(measured["rows"]):
-        cells = f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}", f"{row['floor_share']:.0%}"
-        numbers = "".join(f"<td>{cell}</td>" for cell in cells)
-        first = models.index(row["model"]) == place
-        title = as_html(TITLES[row["model"]])
-        span = f"<th scope='rowgroup' rowspan='{models.count(row['model'])}'>{title}</th>" if first else ""
-        body.append(f"<tr>{span}<td class='text'>{as_html(row['loop'])}</td>{numbers}</tr>")
-    head = "".join(f"<th scope='col'>{title}</th>" for title in ("loop", "images/s", "× plain loop", "of the floor"))
-    return (
-        f"<div class='vggkit-table'><table><thead><tr><th scope='col'>model</th>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+    rows = [
+        {
+            "model": title(row["model"]),
+            "loop": row["loop"],
+            "images/s": f"{row['images_per_second']:,.0f}",
+            "× plain loop": f"{row['ratio']:.2f}",
+            "of the floor": f"{row['floor_share']:.0%}",
+        }
+        for row in measured["rows"]
+    ]
+    return html(pd.DataFrame(rows), "Training speed", text=("model", "loop"))
 
 
 def bench_method(measured: dict[str, Any]) -> str:
@@ -86,7 +85,7 @@ def bench_method(measured: dict[str, Any]) -> str:
     rows = measured["rows"]
     rounds = len(rows[0]["rounds"])
     floors = {row["way"]["precision"]: row["floor"] for row in rows}
-    counts = {TITLES[row["model"]]: row["floor"] for row in rows if row["way"]["precision"] == "float32"}
+    counts = {title(row["model"]): row["floor"] for row in rows if row["way"]["precision"] == "float32"}
     rates = "; ".join(
         f"{precision}: {floor['operations_per_second'] / 1e9:,.0f} GFLOP/s" for precision, floor in floors.items()
     )
@@ -112,7 +111,7 @@ def precision_runs(results: str | os.PathLike[str]) -> dict[str, tuple[list[Run]
             [run for run in fast if run.config.name == name and run.config.precision == "bfloat16"],
             [run for run in reference if run.config.name == name],
         )
-        for name in TITLES
+        for name in CONFIGURATIONS
     }
     return {name: (some, others) for name, (some, others) in pairs.items() if len(some) > 1 and others}
 
@@ -131,8 +130,7 @@ def within_noise(fast: Sequence[Run], reference: Run, metric: str, level: float 
 
 def precision_html(results: str | os.PathLike[str]) -> str:
     """`precision_table` for a page."""
-    table = precision_table(results).to_html(index=False, border=0, justify="left")
-    return f"<div class='vggkit-table'>{table}</div>"
+    return html(precision_table(results), "bfloat16 beside float32", text=("model", "metric"))
 
 
 def precision_table(results: str | os.PathLike[str]) -> pd.DataFrame:
@@ -145,7 +143,7 @@ def precision_table(results: str | os.PathLike[str]) -> pd.DataFrame:
                 last = scale * np.array([run.metrics[metric].iloc[-1] for run in fast])
                 rows.append(
                     {
-                        "model": TITLES[name],
+                        "model": title(name),
                         "metric": f"{split} {kind}" + (" (%)" if kind == "accuracy" else ""),
                         f"bfloat16, {len(fast)} seeds": f"{last.mean():.2f} ± {last.std(ddof=1):.2f}",
                         "float32, one seed": f"{scale * reference.metrics[metric].iloc[-1]:.2f}",

@@ -15,8 +15,9 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.config import CONFIGURATIONS, ConfigError, RunConfig, check_name
+from vggkit.config import ConfigError, RunConfig, check_name
 from vggkit.folders import DATA_VARIABLE, RESULTS_VARIABLE, results_folder
+from vggkit.study import CONFIGURATIONS
 
 if TYPE_CHECKING:
     from vggkit.runs.store import Run
@@ -146,20 +147,21 @@ def evaluate(config: RunConfig, results: Path, data: str | None, device: str | N
         )
     weights = store.read_weights(paths)
 
+    # torch takes seconds: not before the mistakes are told
     from vggkit.data import load
     from vggkit.networks.vgg import VGG
-    from vggkit.runs import provenance
-    from vggkit.training import runner  # torch takes seconds: not before the mistakes are told
+    from vggkit.training.compute import Compute, warn_of_emulation
+    from vggkit.training.evaluation import evaluate as measured_on
 
-    chosen = runner.choose_device(device)
-    splits = load(config, data).to(chosen)
-    provenance.warn_of_emulation(config.precision, chosen)
+    compute = Compute.resolve(config.precision, device)
+    splits = load(config, data).to(compute.device)
+    warn_of_emulation(compute)
     model = VGG.from_config(config)
     model.load_state_dict(weights)
-    model.to(chosen)
+    model.to(compute.device)
     rows = []
     for split, images in (("validation", splits.validation), ("test", splits.test)):
-        loss, accuracy = runner.evaluate(model, images, config, chosen)
+        loss, accuracy = measured_on(model, images, compute)
         recorded = [run.summary["final"][f"{split}_{metric}"] for metric in ("loss", "accuracy")]
         rows.append((split, *_cells([loss, accuracy, *recorded])))
     terminal.show_table(("split", "loss", "accuracy", "recorded loss", "recorded accuracy"), rows)
@@ -172,19 +174,20 @@ def table(
 ) -> None:
     """Print Table 1: the report's values and ours."""
     check_name("format", format, ("terminal", "markdown", "csv", "latex"))
-    from vggkit.report import tables
+    from vggkit.report import render, tables
+    from vggkit.runs.select import runs_by_seed
 
-    frame = tables.table1(tables.runs_by_seed(_existing(results)))
+    frame = tables.table1(runs_by_seed(_existing(results)))
     if format != "terminal":
-        print(tables.as_text(frame, format))
+        print(render.table1_as(frame, format))
         return
-    stacked = tables.stacked(frame)
+    stacked = render.stacked(frame).map("\n".join)
     terminal.show_table(
         list(stacked.columns),
         stacked.itertuples(index=False),
         right=[title for title in stacked.columns if title not in ("model", "runs")],
         title="Table 1: the report's value over ours",
-        note=tables.NOTE,
+        note=render.NOTE,
         airy=True,
     )
 
@@ -283,6 +286,19 @@ def branch(
 
 
 @app.command()
+def signal(
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights.")] = 0, results: Results = None
+) -> None:
+    """Measure what passes through the networks before they are trained, which the book draws; takes seconds."""
+    RunConfig(seed=seed)  # checks it before torch is imported
+
+    from vggkit.runs import signal as artefact
+    from vggkit.training.signal import measure
+
+    print(f"kept in {artefact.write(measure(seed), results)}")
+
+
+@app.command()
 def notebooks(
     names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default all of Table 1.")] = None,
     results: Results = None,
@@ -331,11 +347,11 @@ def bench_(
     path = folders.expanded("json", json) if json else None
 
     from vggkit.bench import measure
-    from vggkit.training import runner
+    from vggkit.training.compute import choose_device
 
     if path:
         measure.check_writable(path)  # before minutes of work
-    chosen = runner.choose_device(device)
+    chosen = choose_device(device)
     measured = measure.measure(
         chosen, seconds, rounds, lambda line: print(line, file=sys.stderr, flush=True), emulated=emulated
     )

@@ -22,6 +22,7 @@ from vggkit.config import ConfigError
 from vggkit.folders import Given, data_folder, results_folder
 from vggkit.networks import fused
 from vggkit.runs import provenance
+from vggkit.training import compute
 
 EXTRA = "book"
 COMPILERS = ("g++", "clang++", "c++")
@@ -67,8 +68,8 @@ def _threads() -> Finding:
 
 
 def _bfloat16() -> Finding:
-    ratio = provenance.bfloat16_ratio()
-    emulated = provenance.emulates_bfloat16(torch.device("cpu"))
+    ratio = compute.bfloat16_ratio()
+    emulated = compute.emulates_bfloat16(torch.device("cpu"))
     kind = "emulated, avoid it" if emulated else "in hardware"
     value = f"float32; bfloat16 {kind} ({ratio:.2f} times the speed of float32 in a convolution, measured now)"
     details = {"float32": "hardware", "bfloat16": "emulated" if emulated else "hardware", "bfloat16_ratio": ratio}

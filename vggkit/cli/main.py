@@ -8,7 +8,8 @@ import typer
 
 from vggkit.cli import terminal
 from vggkit.cli.commands import MISTAKE, Stop, app
-from vggkit.config import CONFIGURATIONS, OneLineError
+from vggkit.config import OneLineError
+from vggkit.study import CONFIGURATIONS
 
 TRAINING = ("train", "sweep")
 INTERRUPTED = 128 + signal.SIGINT  # a shell's status of a command ended by Ctrl-C
@@ -58,7 +59,7 @@ def _stopped() -> str:
 def _wrong_use(error: Any) -> str:
     """What typer says, and what is allowed where it does not say it."""
     command: Any = getattr(getattr(error, "ctx", None), "command", None)
-    message = error.format_message()
+    message: str = error.format_message()
     if hasattr(error, "option_name") and not set(error.possibilities or ()) - {"--help"}:
         options = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
         return f"{error.message}; allowed: {', '.join([*options, '--help'])}"

@@ -101,7 +101,7 @@ def careful_output() -> Iterator[Output]:
     """Have the process write through `Output`; yields that of stdout."""
     before = sys.stdout, sys.stderr
     output = Output(before[0])
-    sys.stdout, sys.stderr = output, Output(before[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = output, Output(before[1])
     try:
         yield output
     finally:

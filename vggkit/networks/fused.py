@@ -14,7 +14,7 @@ untrained networks of this report it is at most about three times.)
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch._dynamo
@@ -155,7 +155,7 @@ class _NormActPool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         gradients = compiled(_backward)(_matrix(gradient), ctx.residual, ctx.pooled, *ctx.saved_tensors)
         x = _images(gradients[0], *ctx.shape)
         if len(gradients) == 1:
@@ -164,9 +164,13 @@ class _NormActPool(torch.autograd.Function):
         return x, _images(shortcut[0], *ctx.shape) if shortcut else None, None, weight, bias, None, None
 
 
+def _apply(*arguments: Any) -> tuple[Tensor, ...]:
+    return cast(tuple[Tensor, ...], _NormActPool.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
 def act(x: Tensor, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
     """LeakyReLU of x [+ shortcut], (N, C, H, W); or, with `pool`, 2x2 average pooling of that of x, H and W even."""
-    return _NormActPool.apply(x, shortcut, pool)[0]
+    return _apply(x, shortcut, pool)[0]
 
 
 def norm_act(x: Tensor, bn: nn.BatchNorm2d, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
@@ -176,7 +180,7 @@ def norm_act(x: Tensor, bn: nn.BatchNorm2d, shortcut: Tensor | None = None, *, p
     Updates the running statistics of `bn` as its own forward does, the variance by its unbiased estimate.
     """
     assert bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None
-    y, mean, variance = _NormActPool.apply(x, shortcut, pool, bn.weight, bn.bias, bn.running_mean, bn.eps)
+    y, mean, variance = _apply(x, shortcut, pool, bn.weight, bn.bias, bn.running_mean, bn.eps)
     with torch.no_grad():
         count = x.numel() // x.shape[1]
         bn.running_mean.lerp_(mean, bn.momentum)

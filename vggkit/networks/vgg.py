@@ -176,7 +176,8 @@ class VGG(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.stages(self.entry(images))
         pooled = features.mean(dim=(2, 3))  # global average pooling, (N, 32)
-        return self.classifier(self.dropout(pooled))
+        logits: Tensor = self.classifier(self.dropout(pooled))
+        return logits
 
 
 def _initialise_he(module: nn.Module) -> None:

@@ -22,7 +22,7 @@ from sphinx.util import logging
 from sphinx.util.console import bold
 
 from vggkit.folders import DATA_VARIABLE, RESULTS_VARIABLE, results_folder
-from vggkit.report.tables import SHOWN
+from vggkit.study import shown_suites
 
 COMPARISON = "comparison"  # the page that shows every run
 METADATA = "vggkit"  # in an executed notebook: which runs it shows
@@ -91,9 +91,9 @@ def _separate_cache(env: BuildEnvironment, now: str) -> None:
 def shown_runs(results: Path, page: str) -> dict[str, str]:
     """The runs that a page of book/runs/ shows, by place, with the checksum of each one's summary."""
     if page == COMPARISON:
-        found = [path for suite in SHOWN for path in sorted(results.glob(f"{suite}/*/seed-*/summary.json"))]
+        found = [path for suite in shown_suites() for path in sorted(results.glob(f"{suite}/*/seed-*/summary.json"))]
     else:
-        found = [results / suite / page / "seed-0" / "summary.json" for suite in SHOWN]
+        found = [results / suite / page / "seed-0" / "summary.json" for suite in shown_suites()]
         found = [path for path in found if path.is_file()][:1]
     return {p.parent.relative_to(results).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
 

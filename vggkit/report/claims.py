@@ -4,7 +4,6 @@ A verdict comes from full runs alone, and only where the spread over seeds is kn
 told. How a comparison becomes a verdict is in `verdicts`, the statistics are in `intervals`.
 """
 
-import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from vggkit.report import tables
+from vggkit.report import measures, prose
 from vggkit.report.intervals import LEVEL, SMOOTHED, WINDOWS, lowest_epochs, pooled_spread
-from vggkit.report.tables import CHANCE, FULL, METRICS, REPORT, SHOWN, TITLES, Runs, is_full, of_suite
+from vggkit.report.markup import as_html
+from vggkit.report.measures import CHANCE
+from vggkit.report.render import html as as_table
+from vggkit.report.render import lines
+from vggkit.report.tables import METRICS
 from vggkit.report.verdicts import (
     ACCURACY,
     EXCESS,
@@ -41,6 +44,8 @@ from vggkit.report.verdicts import (
     learns,
     within,
 )
+from vggkit.runs.select import Runs, is_full, of_suite, seeds
+from vggkit.study import FULL, REPORT, shown_suites, title
 
 CLOSE = 0.02  # two accuracies are "close" within two percentage points
 OVERFIT = 0.05  # "overfits": the loss ends more than 5 % above its lowest
@@ -48,32 +53,32 @@ ABOUT = 0.1  # "about epoch 50": within ten epochs of a hundred
 
 
 def _differences(statistic: Statistic, rule: Rule, *pairs: tuple[str, str]) -> Callable[[Group], list[Part]]:
-    named = [Pair(first, second, f"{TITLES[first]} − {TITLES[second]}", rule) for first, second in pairs]
+    named = [Pair(first, second, f"{title(first)} − {title(second)}", rule) for first, second in pairs]
     return lambda group: statistic.parts(group, named)
 
 
 def _values(statistic: Statistic, rule: Rule, *names: str, words: str = "") -> Callable[[Group], list[Part]]:
-    named = [Pair(name, 0.0, TITLES[name] + words, rule) for name in names]
+    named = [Pair(name, 0.0, title(name) + words, rule) for name in names]
     return lambda group: statistic.parts(group, named)
 
 
 def _trainable(group: Group) -> list[Part]:
     rules = {"vgg38": below(LEARNS), "vgg38_bn": above(LEARNS), "vgg38_rc": above(LEARNS)}
-    return ACCURACY.parts(group, [Pair(name, CHANCE, f"{TITLES[name]} − chance", rule) for name, rule in rules.items()])
+    return ACCURACY.parts(group, [Pair(name, CHANCE, f"{title(name)} − chance", rule) for name, rule in rules.items()])
 
 
 def _turns(group: Group) -> list[Part]:
     facts, words, name = [], [], "vgg38_bn_rc_lr1e-2"
     for run in group[name]:
         if not np.isfinite(run.metrics["validation_loss"]).all():
-            return [Part(OPEN, OPEN, f"{TITLES[name]}, seed {run.config.seed}: diverged")]
+            return [Part(OPEN, OPEN, f"{title(name)}, seed {run.config.seed}: diverged")]
         epochs = lowest_epochs(run.metrics["validation_loss"])
         about = [abs(epoch / run.config.epochs - 0.5) <= ABOUT for epoch in epochs]
         facts.append(HOLDS if all(about) else OPEN if any(about) else FAILS)
-        words.append(f"in epochs {tables.spans(epochs)} of {run.config.epochs}")
+        words.append(f"in epochs {prose.spans(epochs)} of {run.config.epochs}")
     tendency = facts[0] if len(set(facts)) == 1 else OPEN
     lowest = f"smoothed validation loss within one standard error of its lowest {'; '.join(words)}"
-    text = f"{TITLES[name]}: {lowest} (each seed, {count_seeds(group[name])})"
+    text = f"{title(name)}: {lowest} (each seed, {count_seeds(group[name])})"
     return [Part(tendency if len(facts) > 1 else None, tendency, text)]
 
 
@@ -282,7 +287,7 @@ def all_of(verdicts: Sequence[str]) -> str:
 def judge(claim: str, runs: Runs) -> Judgement:
     """The verdict on a claim of `CLAIMS`, by the fullest suite that has all the configurations it needs."""
     found = BY_KEY[claim]
-    suite = next((suite for suite in SHOWN if set(found.needs) <= set(of_suite(runs, suite))), None)
+    suite = next((suite for suite in shown_suites() if set(found.needs) <= set(of_suite(runs, suite))), None)
     if suite is None:
         return Judgement(OPEN, found.needs)
     group = of_suite(runs, suite)
@@ -299,20 +304,20 @@ SPEAKS = {HOLDS: "for it", FAILS: "against it", OPEN: "neither way"}
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    """A row for each claim: the verdict by full runs, or the tendency of those that are there, and the parts."""
+    """A row for each claim; the verdict by full runs, or the tendency of others, and the parts are lists of lines."""
     rows = []
     for claim in CLAIMS:
         found = judge(claim.key, runs)
         if found.suite is None:
             reason = "these runs differ in length" if set(claim.needs) <= set(runs) else "runs are missing"
-            rows.append({"claim": claim.text, "verdict": f"{OPEN} yet", "our runs": reason})
+            rows.append({"claim": claim.text, "verdict": [f"{OPEN} yet"], "our runs": [reason]})
             continue
         if found.suite == FULL:
-            verdict = found.verdict if found.settled else f"these runs: {SPEAKS[found.tendency]}"
+            verdict = [found.verdict if found.settled else f"these runs: {SPEAKS[found.tendency]}"]
         else:
             says = found.tendency if found.settled else f"these runs: {SPEAKS[found.tendency]}"
-            verdict = f"{OPEN} yet\n({found.suite}, {found.epochs} epochs: {says})"
-        rows.append({"claim": claim.text, "verdict": verdict, "our runs": "\n".join(p.words for p in found.parts)})
+            verdict = [f"{OPEN} yet", f"({found.suite}, {found.epochs} epochs: {says})"]
+        rows.append({"claim": claim.text, "verdict": verdict, "our runs": [p.words for p in found.parts]})
     return pd.DataFrame(rows)
 
 
@@ -357,21 +362,21 @@ def _who(found: Judgement) -> str:
 
 
 def table_html(runs: Runs) -> str:
-    """`table` for a page, its caption outside the box that scrolls."""
-    cells = [[html.escape(cell).split("\n") for cell in row] for row in table(runs).itertuples(index=False)]
-    body = "".join("<tr>" + "".join(f"<td>{_lines(cell)}</td>" for cell in row) + "</tr>" for row in cells)
-    return (
-        "<div class='vggkit-table claims'><table style='font-size:0.9em' aria-label='Claims'><thead><tr>"
-        "<th scope='col'>claim</th><th scope='col'>verdict</th><th scope='col'>our runs</th></tr></thead>"
-        f"<tbody>{body}</tbody></table></div><p style='font-size:0.9em'>Differences of official test accuracies after "
-        "the last epoch (or of what the rule names), in percentage points, in brackets the "
-        f"{100 * LEVEL:.0f} % intervals, simultaneous for the parts of one claim. In parentheses: what reduced runs "
-        "say.</p>"
+    """`table` for a page."""
+    frame = table(runs)
+    cells = pd.DataFrame(
+        {
+            "claim": frame["claim"].map(as_html),
+            "verdict": frame["verdict"].map(lines),
+            "our runs": frame["our runs"].map(lines),
+        }
     )
-
-
-def _lines(lines: Sequence[str]) -> str:
-    return "".join(f"<div style='margin-bottom:0.3em'>{line}</div>" for line in lines)
+    caption = (
+        "Differences of official test accuracies after the last epoch (or of what the rule names), in percentage "
+        f"points, in brackets the {100 * LEVEL:.0f} % intervals, simultaneous for the parts of one claim. In "
+        "parentheses: what reduced runs say."
+    )
+    return as_table(cells, "Claims", caption, markup=True, kind="claims")
 
 
 def against_report(runs: Runs) -> pd.DataFrame:
@@ -382,8 +387,8 @@ def against_report(runs: Runs) -> pd.DataFrame:
     all configurations that learn and have two full seeds or more ("df" degrees of freedom), also for
     those with one; without such, it is missing. Runs that diverged are left out.
     """
-    full = {name: group for name, group in tables.seeds(runs).items() if all(map(is_full, group))}
-    found = {(metric, name): tables.finals(full[name], metric) for metric in METRICS for name in full}
+    full = {name: group for name, group in seeds(runs).items() if all(map(is_full, group))}
+    found = {(metric, name): measures.finals(full[name], metric) for metric in METRICS for name in full}
     found = {place: values for place, values in found.items() if len(values)}
     rows = []
     for (metric, name), values in found.items():
@@ -399,15 +404,15 @@ def against_report_text(runs: Runs) -> str:
     """`against_report` in words, as Markdown: which values differ by more than the seed explains."""
     frame = against_report(runs)
     several = [
-        f"{TITLES[name]} ({len(group)} seeds)"
-        for name, group in tables.seeds(runs).items()
+        f"{title(name)} ({len(group)} seeds)"
+        for name, group in seeds(runs).items()
         if len(group) > 1 and all(map(is_full, group)) and all(map(learns, group))
     ]
     if not several:
         return "No configuration has two full runs yet: how much the seed alone changes cannot be told."
     beyond = frame[(frame["ours"] - frame["report"]).abs() > frame["allowed"]]
-    lines = [
-        f"- {TITLES[name]}: "
+    listed = [
+        f"- {title(name)}: "
         + ", ".join(f"{r.metric} {r.ours:.2f} against {r.report:.2f} (±{r.allowed:.2f})" for r in group.itertuples())
         for name, group in beyond.groupby("name", sort=False)
     ]
@@ -418,29 +423,29 @@ def against_report_text(runs: Runs) -> str:
         f"differed, there would be none in {100 * LEVEL:.0f} % of cases (ours against the report's; in brackets how "
         "far apart the two may lie):"
     )
-    return "\n".join([text, "", *lines]) if lines else text.partition(" (ours")[0] + "."
+    return "\n".join([text, "", *listed]) if listed else text.partition(" (ours")[0] + "."
 
 
 def spreads_text(runs: Runs) -> str:
     """How far the seeds of each configuration lie apart, as Markdown: whether the pooled spread can stand for all."""
-    lines = []
-    for suite in SHOWN:
+    listed = []
+    for suite in shown_suites():
         several = {name: group for name, group in of_suite(runs, suite).items() if len(group) > 1}
         told = [
-            f"{TITLES[name]} {tables.finals(group, 'test_accuracy').std(ddof=1):.2f} ({len(group)} seeds)"
+            f"{title(name)} {measures.finals(group, 'test_accuracy').std(ddof=1):.2f} ({len(group)} seeds)"
             for name, group in several.items()
         ]
-        lines += [f"- `{suite}`: {', '.join(told)}"] * bool(told)
-    if not lines:
+        listed += [f"- `{suite}`: {', '.join(told)}"] * bool(told)
+    if not listed:
         return "No configuration has several seeds yet."
-    return "\n".join(["Standard deviations of the test accuracy over seeds, in percentage points:", "", *lines])
+    return "\n".join(["Standard deviations of the test accuracy over seeds, in percentage points:", "", *listed])
 
 
 def report_gaps() -> str:
     """The gaps between training and validation accuracy in the report's own table, in words."""
     gaps = {name: row["train_accuracy"] - row["validation_accuracy"] for name, row in REPORT["rows"].items()}
-    listed = ", ".join(f"{gap:.2f} for {TITLES[name]}" for name, gap in gaps.items())
-    wider = [TITLES[name] for name, gap in gaps.items() if name not in ("vgg08", "vgg38") and gap > gaps["vgg08"]]
+    listed = ", ".join(f"{gap:.2f} for {title(name)}" for name, gap in gaps.items())
+    wider = [title(name) for name, gap in gaps.items() if name not in ("vgg08", "vgg38") and gap > gaps["vgg08"]]
     return (
         "It says that BN and RC regularise. By its own table the gap between training and validation accuracy, in "
         f"points, is {listed}: wider than VGG08's for {len(wider)} of the {len(gaps) - 2} networks with a remedy."

@@ -1,37 +1,32 @@
-"""Figures from finished runs and of untrained networks.
+"""Figures of what they are given, finished runs or measurements: they load nothing and train nothing.
 
 Curves use seaborn's colour-blind palette. A `Figure` carries its caption, computed from the run, and a
 description for those who cannot see it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
-from vggkit.config import ConfigError, RunConfig
-from vggkit.data import evaluation_batches, load
-from vggkit.networks.vgg import VGG
+from vggkit.config import ConfigError
 from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
 from vggkit.report.intervals import lowest_epochs
-from vggkit.report.tables import TITLES, Runs, is_full, one_suite, run_settings, spans, turning_epoch, vanishing_ratio
+from vggkit.report.measures import turning_epoch, vanishing_ratio
+from vggkit.report.prose import run_settings, spans
+from vggkit.runs.select import Runs, is_full, one_suite
+from vggkit.runs.signal import Signal
 from vggkit.runs.store import Run
-from vggkit.training.gradients import propagation
+from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
-TRAIN, VALIDATION = sns.color_palette("colorblind").as_hex()[0:2]
+COLOURS = sns.color_palette("colorblind").as_hex()
+TRAIN, VALIDATION = COLOURS[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
-PALETTE = dict(zip(TITLES, [sns.color_palette("colorblind").as_hex()[i] for i in (7, 0, 1, 2, 3, 1, 3)], strict=True))
 LEAST_SPAN = {"loss": 0.2, "accuracy": 5.0}  # of the curves' axes
-REFERENCE_LEARNING_RATE = 1e-3  # solid lines; others are dashed
-STATISTIC_LABELS = {
-    "mean_abs": "mean |gradient|",
-    "l2_norm": "L2 norm of the gradient",
-    "update_ratio": "|update| / |weight|",
-}
 
 
 def curves(runs: Sequence[Run]) -> Figure:
@@ -41,7 +36,7 @@ def curves(runs: Sequence[Run]) -> Figure:
         ConfigError: the runs are of several suites, and so of different lengths.
     """
     if len(suites := sorted({run.config.suite for run in runs})) > 1:
-        raise ConfigError(f"runs: of suites {', '.join(suites)}; allowed: runs of one suite, see tables.one_suite")
+        raise ConfigError(f"runs: of suites {', '.join(suites)}; allowed: runs of one suite, see select.one_suite")
     with drawing(PANEL, PANEL) as axes:
         for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
             ends = []
@@ -63,7 +58,7 @@ def curves(runs: Sequence[Run]) -> Figure:
                 else f"validation loss lowest in epoch {best} of {run.config.epochs}{_smoothed(run)}"
             )
             sentences.append(
-                f"{_title(run)} ends at {_percent(final['train_accuracy'])} training and "
+                f"{title(run.config.name)} ends at {_percent(final['train_accuracy'])} training and "
                 f"{_percent(final['validation_accuracy'])} validation accuracy ({lowest})"
             )
         caption = f"{'; '.join(sentences)}. {_origin(runs)}"
@@ -80,6 +75,8 @@ def _smoothed(run: Run) -> str:
 
 def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> Figure:
     """A statistic of every layer's gradient, a line for each epoch (the report's Figures 2, 3 and 5)."""
+    if statistic not in run.gradients:
+        return _unlogged(run, statistic)
     chosen = run.gradients[(run.gradients["over"] == over) & (run.gradients["kind"] != "bn")]
     table = finite(chosen.pivot(index="epoch", columns="layer", values=statistic).sort_index())
     layers = np.arange(1, table.shape[1] + 1)
@@ -89,9 +86,9 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
             for epoch, values in table.iterrows():
                 shown = values.where(values > 0)  # zero has no logarithm
                 ax.plot(layers, shown if scale == "log" else values, color=EPOCHS(norm(epoch)), linewidth=1)
-            ax.set(xlabel="layer, from input to output", ylabel=STATISTIC_LABELS[statistic], yscale=scale)
+            ax.set(xlabel="layer, from input to output", ylabel=STATISTICS[statistic].label, yscale=scale)
         bar = canvas_of(axes[-1]).colorbar(mpl.cm.ScalarMappable(norm, EPOCHS), ax=axes[-1], label="epoch", aspect=30)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         ratio = vanishing_ratio(run)
         reached = (
             "Averaged over the last epoch's batches, the median convolution of the first half gets "
@@ -100,16 +97,18 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
             else "In the last epoch the gradients are not finite."
         )
         caption = (
-            f"{_title(run)}: {STATISTIC_LABELS[statistic]} of each convolution and the linear layer, "
+            f"{title(run.config.name)}: {STATISTICS[statistic].label} of each convolution and the linear layer, "
             f"{'last batch' if over == 'last' else 'mean over the batches'} of each epoch; linear and logarithmic. "
             f"{reached} {_origin([run])}"
         )
-        description = f"Line charts over the layers of {_title(run)}, one line for each epoch. {reached}"
+        description = f"Line charts over the layers of {title(run.config.name)}, one line for each epoch. {reached}"
         return finish(axes, caption, description)
 
 
 def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") -> Figure:
     """The same statistic as colour: every weight tensor, BN included, against the epoch."""
+    if statistic not in run.gradients:
+        return _unlogged(run, statistic)
     chosen = run.gradients[run.gradients["over"] == over]
     table = chosen.pivot(index="layer", columns="epoch", values=statistic).sort_index()
     shown = finite(table).where(table > 0).to_numpy()
@@ -129,20 +128,20 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
         norm = LogNorm(low, high)
         image = axes[0].imshow(shown, aspect="auto", interpolation="nearest", cmap=colours, norm=norm, extent=extent)
         axes[0].set(xlabel="epoch", ylabel="weight tensor, from input to output")
-        canvas_of(axes[0]).colorbar(image, ax=axes[0], label=STATISTIC_LABELS[statistic])
+        canvas_of(axes[0]).colorbar(image, ax=axes[0], label=STATISTICS[statistic].label)
         note = f" Grey: {' or '.join(grey)}." if grey else ""
         caption = (
-            f"{_title(run)}: {STATISTIC_LABELS[statistic]} of all {len(table)} weight tensors, averaged over the "
-            f"batches of each epoch, {span}. In the last epoch it is {last}.{note} {_origin([run])}"
+            f"{title(run.config.name)}: {STATISTICS[statistic].label} of all {len(table)} weight tensors, averaged "
+            f"over the batches of each epoch, {span}. In the last epoch it is {last}.{note} {_origin([run])}"
         )
-        return finish(axes, caption, f"Heat map, layers by epochs, of {_title(run)}, {span}.")
+        return finish(axes, caption, f"Heat map, layers by epochs, of {title(run.config.name)}, {span}.")
 
 
 def comparison(runs: Runs, seed: int = 0) -> Figure:
     """Validation accuracy over the epochs, and the gradient over the layers in the last epoch, of one suite's runs.
 
     Of `runs`, which may be of several suites, it shows those of one seed in the suite with most configurations
-    (see `tables.one_suite`): runs of different lengths on one axis would say which is longer, not which is better.
+    (see `select.one_suite`): runs of different lengths on one axis would say which is longer, not which is better.
 
     Raises:
         ConfigError: none of them has this seed.
@@ -153,79 +152,96 @@ def comparison(runs: Runs, seed: int = 0) -> Figure:
     with drawing(PANEL, PANEL, height=4.0) as axes:
         ends = []
         for name, run in chosen.items():
-            line = "--" if run.config.learning_rate != REFERENCE_LEARNING_RATE else "-"
             accuracy = finite(100 * run.metrics["validation_accuracy"])
-            axes[0].plot(run.metrics["epoch"], accuracy, line, color=PALETTE[name], linewidth=1.6)
-            ends.append((run.metrics["epoch"], accuracy, _title(run), PALETTE[name]))
+            axes[0].plot(run.metrics["epoch"], accuracy, **_style(name, len(accuracy)))
+            ends.append((run.metrics["epoch"], accuracy, title(name), _colour(name)))
+            if "mean_abs" not in run.gradients:
+                continue
             last = run.gradients.query("over == 'mean' and kind != 'bn'")
             last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
             place = np.linspace(0, 1, len(last))
-            axes[1].plot(place, finite(last["mean_abs"]), line, color=PALETTE[name], linewidth=1.6)
+            axes[1].plot(place, finite(last["mean_abs"]), **_style(name, len(last)))
         widen(axes[0], LEAST_SPAN["accuracy"])
         direct_labels(axes[0], ends)
         axes[0].set(xlabel="epoch", ylabel="validation accuracy (%)")
         axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
         order = sorted(chosen.values(), key=lambda run: -run.summary["final"]["validation_accuracy"])
-        ranked = ", ".join(f"{_title(run)} {_percent(run.summary['final']['validation_accuracy'])}" for run in order)
+        ends_at = [_percent(run.summary["final"]["validation_accuracy"]) for run in order]
+        ranked = ", ".join(f"{title(run.config.name)} {end}" for run, end in zip(order, ends_at, strict=True))
         suite = order[0].config.suite
         caption = (
-            f"{len(order)} of {len(TITLES)} configurations, all runs of suite <code>{suite}</code>, which has most of "
-            f"them at one length. Final validation accuracy: {ranked}. Dashed: learning rate 1e-2. {_origin(order)}"
+            f"{len(order)} of {len(CONFIGURATIONS)} configurations, all runs of suite <code>{suite}</code>, which has "
+            f"most of them at one length. Final validation accuracy: {ranked}. {_dashed(chosen)}{_origin(order)}"
         )
         return finish(axes, caption, f"Line charts; final validation accuracy: {ranked}.")
 
 
-def signal_propagation(seed: int = 0, images: int = 10) -> Figure:
-    """What passes forwards and backwards through the untrained networks, layer by layer.
-
-    The networks of `seed` see synthetic images in training mode, in float64, so that rounding hides nothing.
-    """
-    names = ("vgg08", "vgg38", "vgg38_bn", "vgg38_rc", "vgg38_bn_rc")
-    batch, labels = next(evaluation_batches(load(RunConfig(dataset="synthetic")).train, images))
-    measured = {}
-    for name in names:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = VGG.from_config(RunConfig.named(name))
-        measured[name] = propagation(model.double(), batch.double(), labels)
+def signal_propagation(signal: Signal) -> Figure:
+    """What passes forwards and backwards through the untrained networks, layer by layer; see `training.signal`."""
+    networks = signal.networks
     with drawing(PANEL, PANEL, height=4.0) as axes:
         ends = []
-        for name, (variation, error, _) in measured.items():
-            place = pd.Series(np.linspace(0, 1, len(variation)))
-            axes[0].plot(place, variation, color=PALETTE[name], linewidth=1.6)
-            axes[1].plot(place, error, color=PALETTE[name], linewidth=1.6)
-            ends.append((place, pd.Series(variation), TITLES[name], PALETTE[name]))
+        for name, network in networks.items():
+            place = pd.Series(np.linspace(0, 1, len(network.deviation)))
+            axes[0].plot(place, network.deviation, **_style(name, len(place)))
+            axes[1].plot(place, network.error, **_style(name, len(place)))
+            ends.append((place, pd.Series(network.deviation), title(name), _colour(name)))
         for ax, label in zip(axes, ("deviation between images", "norm of the error gradient"), strict=True):
             ax.set(xlabel="depth in the network (input 0, output 1)", ylabel=label, yscale="log")
         direct_labels(axes[0], ends)
-        variation, error, spread = measured["vgg38"]
-        others = ", ".join(f"{TITLES[name]} {measured[name][0][-1]:.1e}" for name in names[2:])
+        plain = networks["vgg38"]
+        others = ", ".join(
+            f"{title(name)} {network.deviation[-1]:.1e}"
+            for name, network in networks.items()
+            if name not in ("vgg08", "vgg38")
+        )
         grown = " and ".join(
-            f"in {TITLES[name]} from {measured[name][1][-1]:.2g} to {measured[name][1][0]:.2g}"
+            f"in {title(name)} from {networks[name].error[-1]:.2g} to {networks[name].error[0]:.2g}"
             for name in ("vgg38_bn", "vgg38_bn_rc")
         )
         finding = (
-            f"In VGG38 the deviation between images falls from {variation[0]:.1e} at the first convolution to "
-            f"{variation[-1]:.1e} at the last, and the error gradient from {error[-1]:.1e} at the last to "
-            f"{error[0]:.1e} at the first"
+            f"In VGG38 the deviation between images falls from {plain.deviation[0]:.1e} at the first convolution to "
+            f"{plain.deviation[-1]:.1e} at the last, and the error gradient from {plain.error[-1]:.1e} at the last to "
+            f"{plain.error[0]:.1e} at the first"
         )
         caption = (
-            f"Before training: standard deviation over {images} synthetic images of each convolution's output (root "
-            "mean square over channels and positions), and L2 norm of the error's gradient with respect to the same "
-            f"output. {finding}. Its logits differ between images by at most {spread:.1e} of their size, where float32 "
-            f"has steps of {torch.finfo(torch.float32).eps:.1e}: all images look the same to it. At the last "
+            f"Before training: standard deviation over {signal.images} synthetic images of each convolution's output "
+            "(root mean square over channels and positions), and L2 norm of the error's gradient with respect to the "
+            f"same output. {finding}. Its logits differ between images by at most {plain.spread:.1e} of their size, "
+            f"where float32 has steps of {np.finfo(np.float32).eps:.1e}: all images look the same to it. At the last "
             f"convolution the others keep: {others}. With BN the error gradient grows from the last convolution to the "
-            f"first, {grown}. <i>[seed {seed}, float64]</i>"
+            f"first, {grown}. <i>[seed {signal.seed}, float64]</i>"
         )
-        return finish(axes, caption, f"Line charts over the depth of five untrained networks. {finding}.")
+        return finish(axes, caption, f"Line charts over the depth of {len(networks)} untrained networks. {finding}.")
 
 
-def _title(run: Run) -> str:
-    return TITLES.get(run.config.name, run.config.name)
+def _unlogged(run: Run, statistic: str) -> Figure:
+    """In place of a figure of what a run of an older version did not log."""
+    told = f"{title(run.config.name)}: {STATISTICS[statistic].label} was not logged when this run was trained"
+    with drawing(PANEL, height=1.0) as axes:
+        axes[0].axis("off")
+        axes[0].text(0.5, 0.5, "not logged", ha="center", va="center")
+        return finish(axes, f"{told}. {_origin([run])}", f"{told}.")
+
+
+def _colour(name: str) -> str:
+    return str(COLOURS[CONFIGURATIONS[name].colour])
+
+
+def _style(name: str, points: int) -> dict[str, Any]:
+    """How a configuration's line of so many points looks; its marker tells it apart without colour."""
+    row = CONFIGURATIONS[name]
+    return {"color": _colour(name), "linestyle": row.line, "marker": row.marker, "markevery": max(1, points // 8),
+            "markersize": 4, "linewidth": 1.6}  # fmt: skip
+
+
+def _dashed(names: Iterable[str]) -> str:
+    dashed = [title(name) for name in names if CONFIGURATIONS[name].line != "-"]
+    return f"Dashed: {', '.join(dashed)}. " if dashed else ""
 
 
 def _label(run: Run) -> str:
-    return _title(run) + ("" if is_full(run) else "*")
+    return title(run.config.name) + ("" if is_full(run) else "*")
 
 
 def _percent(value: float | None) -> str:
@@ -239,7 +255,7 @@ def _times(ratio: float) -> str:
 def _origin(runs: Sequence[Run]) -> str:
     """Which results a figure shows; every caption ends with it."""
     settings = sorted({f"{run.config.suite}: {run_settings(run)}" for run in runs})
-    reduced = [_title(run) for run in runs if not is_full(run)]
+    reduced = [title(run.config.name) for run in runs if not is_full(run)]
     if not reduced:
         note = ""
     elif len(reduced) == len(runs):

@@ -13,8 +13,9 @@ import papermill
 from vggkit.folders import RESULTS_VARIABLE, exists, expanded, results_folder
 from vggkit.report.book import METADATA, shown_runs
 from vggkit.report.pairing import bring_together
-from vggkit.report.tables import FULL, TITLES, representative_runs
+from vggkit.runs.select import representative_runs
 from vggkit.runs.store import ArtifactError, make_folder
+from vggkit.study import FULL, title
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
 
@@ -79,7 +80,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
     for index, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown" and (name := page_name(notebook)):
-            cell.source = re.sub(r"^# .+$", f"# {TITLES[name]}", cell.source, count=1, flags=re.M)
+            cell.source = re.sub(r"^# .+$", f"# {title(name)}", cell.source, count=1, flags=re.M)
         hidden = ["remove-cell"] if "injected-parameters" in tags else []
         cell.metadata = nbformat.from_dict({"tags": [*tags, *hidden]} if tags or hidden else {})
         cell.id = f"cell-{index}"

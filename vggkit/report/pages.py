@@ -10,10 +10,13 @@ from typing import Any, get_args, get_type_hints
 import pandas as pd
 
 from vggkit import folders
-from vggkit.config import SUITES, ConfigError, RunConfig, check_name
+from vggkit.config import ConfigError, RunConfig, check_name
 from vggkit.report.markup import as_markdown
-from vggkit.report.tables import TITLES, all_runs, is_full, run_settings
+from vggkit.report.prose import run_settings
+from vggkit.report.render import html
+from vggkit.runs.select import all_runs, is_full
 from vggkit.runs.store import ArtifactError, Run, RunPaths, check_same, read_run, segments
+from vggkit.study import SUITES, title
 from vggkit.training.runner import train
 
 SETTINGS = tuple(field.name for field in fields(RunConfig))
@@ -150,7 +153,7 @@ def heading(run: Run) -> str:
     """In a sentence: what the run is, and whether it is one of Table 1's full runs."""
     kind = "the settings of Table 1" if is_full(run) else "**not a full run of Table 1**"
     state = " **Diverged: the loss was not finite.**" if run.summary["diverged"] else ""
-    name = as_markdown(TITLES.get(run.config.name, run.config.name))
+    name = as_markdown(title(run.config.name))
     return f"**{name}**, suite `{run.config.suite}`: {run_settings(run)} ({kind}).{state}"
 
 
@@ -160,7 +163,7 @@ def settings_table(run: Run) -> str:
         {"setting": f.name, "value": str(getattr(run.config, f.name)), "meaning": f.metadata["help"]}
         for f in fields(RunConfig)
     ]
-    return _html_table(rows)
+    return html(pd.DataFrame(rows), "Settings")
 
 
 def settings_reference() -> str:
@@ -170,12 +173,7 @@ def settings_reference() -> str:
         choices = field.metadata["choices"]
         meaning = field.metadata["help"] + (f"; one of {', '.join(choices)}" if choices else "")
         rows.append({"setting": field.name, "default": str(field.default), "meaning": meaning})
-    return _html_table(rows)
-
-
-def _html_table(rows: list[dict[str, str]]) -> str:
-    with pd.option_context("display.max_colwidth", None):  # pandas would cut the meanings short
-        return pd.DataFrame(rows).to_html(index=False, border=0, justify="left")
+    return html(pd.DataFrame(rows), "Settings")
 
 
 def provenance(run: Run) -> str:

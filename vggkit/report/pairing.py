@@ -7,6 +7,7 @@ be told which of the two has been edited since, whatever the files' times say.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import jupytext
 import nbformat
@@ -55,10 +56,10 @@ def _fresh(text: nbformat.NotebookNode) -> nbformat.NotebookNode:
     cells = []
     for index, cell in enumerate(text.cells):
         tags = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
-        new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+        new: Any = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
         cells.append(new(cell.source, metadata=tags, id=f"cell-{index}"))
     metadata = {"jupytext": {"formats": "ipynb,py:percent"}, "kernelspec": text.metadata.get("kernelspec", {})}
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    return cast(nbformat.NotebookNode, nbformat.v4.new_notebook(cells=cells, metadata=metadata))
 
 
 def _write(path: Path, notebook: nbformat.NotebookNode) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vggkit.config import DATASETS, NUM_CLASSES
-from vggkit.report import tables
+from vggkit.report import measures
 from vggkit.report.intervals import (
     NONE,
     POOLED,
@@ -21,8 +21,9 @@ from vggkit.report.intervals import (
     pooled_spread,
     smoothed,
 )
-from vggkit.report.tables import CHANCE, TITLES
+from vggkit.report.measures import CHANCE
 from vggkit.runs.store import Run
+from vggkit.study import title
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 LEARNS = 0.01  # a network is trainable that gets more than one point above chance
@@ -127,7 +128,7 @@ class Statistic:
         if effect is None:
             return Part(OPEN, OPEN, f"{pair.words}: a run diverged ({seeds})")
         if mixed := [name for name in names if not self.comparable(group[name])]:
-            learned = (f"{TITLES[n]} learned in {sum(map(learns, group[n]))} of {len(group[n])} seeds" for n in mixed)
+            learned = (f"{title(n)} learned in {sum(map(learns, group[n]))} of {len(group[n])} seeds" for n in mixed)
             return Part(OPEN, OPEN, f"{pair.words}: {'; '.join(learned)}")
         method = effect.method + (f", {freedom} df" if effect.method == POOLED else "")
         tendency = pair.rule(Effect(effect.value, effect.value, effect.value, effect.method))
@@ -215,6 +216,6 @@ ACCURACY = Statistic(_accuracy, images=TEST_IMAGES, share=_accuracy, learned=Tru
 GAP = Statistic(_gap, images=VALIDATION_IMAGES, share=_validation_error, learned=True)
 EXCESS = Statistic(_excess, kind=_turned)
 VANISHING = Statistic(
-    lambda run: _magnitude(tables.vanishing_ratio(run)), _times, kind=_passage(tables.vanishing_ratio)
+    lambda run: _magnitude(measures.vanishing_ratio(run)), _times, kind=_passage(measures.vanishing_ratio)
 )
-WEAKEST = Statistic(lambda run: _magnitude(tables.weakest_ratio(run)), _times, kind=_passage(tables.weakest_ratio))
+WEAKEST = Statistic(lambda run: _magnitude(measures.weakest_ratio(run)), _times, kind=_passage(measures.weakest_ratio))

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import exists
-from vggkit.runs.files import ArtifactError, RunPaths, aside, cannot_write, check_same, reason, replace_file
+from vggkit.runs.files import (
+    ArtifactError,
+    RunPaths,
+    aside,
+    cannot_write,
+    check_format,
+    check_same,
+    reason,
+    replace_file,
+)
+from vggkit.runs.schema import FIRST_STATISTICS
+from vggkit.study import STATISTICS
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +51,7 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
         return None
     remedy = f"restore it from a backup, or move it aside to {aside(file)} and start anew"
     try:
-        state = torch.load(io.BytesIO(file.read_bytes()), map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(file.read_bytes()), map_location=device, weights_only=True)
         found = RunConfig.from_dict(state["config"])
     except (OSError, MemoryError) as error:
         raise ArtifactError(f"checkpoint: {file} cannot be read ({reason(error)}); mend it and call again") from error
@@ -51,5 +62,12 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
         ) from error
     except Exception as error:  # torch.load documents no exceptions: zip, pickle and runtime errors all occur
         raise ArtifactError(f"checkpoint: {file} is damaged; {remedy}") from error
+    check_format(state, file)
     check_same(found, config, file)
+    logged = tuple(state.get("statistics", FIRST_STATISTICS))
+    if logged != tuple(STATISTICS):
+        raise ArtifactError(
+            f"checkpoint: {file} logs {', '.join(logged)} of the gradients, this version {', '.join(STATISTICS)}; go "
+            f"on with the version that began it, or move it aside to {aside(file)} and start anew"
+        )
     return state

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from vggkit.config import OneLineError, RunConfig
 from vggkit.folders import results_folder
+from vggkit.runs.schema import FORMAT
 
-FULL = 2**20  # bytes: with less room than this a write that failed without a reason failed for want of room
+ROOM = 2**20  # bytes: with less room than this a write that failed without a reason failed for want of room
 
 
 class ArtifactError(OneLineError):
@@ -162,13 +163,23 @@ def reason(error: BaseException, folder: Path | None = None) -> str:
     full = code == errno.ENOSPC or bool(re.search(r"no space left|os error 28", str(error), re.I))
     if folder and not full and code is None:
         with suppress(OSError):
-            full = shutil.disk_usage(folder).free < FULL
+            full = shutil.disk_usage(folder).free < ROOM
     return f"the disk is full: {words}" if full else words
 
 
 def aside(path: Path) -> Path:
     """Where a damaged file or folder may be moved: beside it, under a name that no command takes for a run's."""
     return path.with_name(f".aside-{path.name}")
+
+
+def check_format(content: object, place: Path) -> None:
+    """Raise ArtifactError where `content` is of a format that this version does not know."""
+    found = content.get("format", 1) if isinstance(content, dict) else 1
+    if isinstance(found, int) and found > FORMAT:
+        raise ArtifactError(
+            f"results: {place} is of format {found}, this vggkit knows formats up to {FORMAT}; use the version that "
+            "wrote it, or a newer one"
+        )
 
 
 def check_same(found: RunConfig, wanted: RunConfig, place: Path) -> None:

@@ -13,10 +13,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vggkit.config import DATASETS, NUM_CLASSES, NUM_FILTERS, NUM_STAGES, RunConfig
+from vggkit.study import STATISTICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+FORMAT = 2
+"""Version of what runs and checkpoints hold; 1 where it is not recorded. A higher one is of a newer vggkit."""
+FIRST_STATISTICS = ("mean_abs", "l2_norm", "update_ratio")
+"""What checkpoints hold of the gradients that do not tell it."""
 PLAIN = "A-Za-z0-9 ()@.,:+_/'-"
 """Characters of text in artefacts, for a regular expression's brackets."""
 MEASURED = [f"{split}_{metric}" for split in ("train", "validation", "test") for metric in ("loss", "accuracy")]
@@ -72,7 +77,7 @@ SUMMARY = {
     "commit": TEXT.or_none(),
     "files": RECORD,
 }
-LATER = {"fused": FLAG, "segments": LIST}  # keys that runs of older versions do not have
+LATER = {"fused": FLAG, "segments": LIST, "format": COUNT}  # keys that runs of older versions do not have
 EPOCH = {"epoch": COUNT} | {name: LOSS if "loss" in name else SHARE for name in MEASURED}
 SEGMENT = {
     "first_epoch": COUNT,
@@ -99,7 +104,6 @@ METRICS: dict[str, tuple[float, float, bool]] = {
 }
 METRIC_TYPES = {"epoch": "int64"} | dict.fromkeys(METRICS, "float64")
 KEYS = ("epoch", "layer", "parameter", "kind", "over")
-STATISTICS = ("mean_abs", "l2_norm", "update_ratio")
 
 
 def check_record(where: str, found: Any, rules: Mapping[str, Rule], later: Mapping[str, Rule] | None = None) -> None:
@@ -161,8 +165,12 @@ def check_gradients(gradients: "pd.DataFrame", config: RunConfig, epochs: int) -
     """Raise ValueError unless there is a row for each epoch, average and weight tensor of the network, in order."""
     import numpy as np
 
-    if list(gradients.columns) != [*KEYS, *STATISTICS]:
-        raise ValueError(f"its columns must be {', '.join((*KEYS, *STATISTICS))}")
+    logged = list(gradients.columns)[len(KEYS) :]
+    known = [name for name in STATISTICS if name in logged]
+    if list(gradients.columns) != [*KEYS, *known] or not known:  # older runs lack what is logged since
+        raise ValueError(
+            f"its columns must be {', '.join(KEYS)}, then of {', '.join(STATISTICS)} those that were logged"
+        )
     names = [name for name in parameter_shapes(config) if name.endswith("weight")]
     count = len(names)
     kinds = ["linear" if "classifier" in name else "bn" if ".bn" in name else "conv" for name in names]
@@ -181,7 +189,7 @@ def check_gradients(gradients: "pd.DataFrame", config: RunConfig, epochs: int) -
         found = gradients[name].to_numpy() if numbers else gradients[name].astype(str).to_numpy()
         if not np.array_equal(found, values):
             raise ValueError(f"{name} is not what {config.name} with {epochs} epochs has")
-    for name in STATISTICS:
+    for name in known:
         if gradients[name].dtype != np.float32 or (gradients[name] < 0).any():
             raise ValueError(f"{name} must be float32 numbers of at least 0")
 

@@ -39,6 +39,7 @@ from vggkit.runs.files import (
     RunPaths,
     aside,
     cannot_write,
+    check_format,
     check_same,
     claim,
     clear,
@@ -93,7 +94,10 @@ def write_run(paths: RunPaths, run: Run, weights: Mapping[str, "torch.Tensor"] |
         }
         if weights:
             files[WEIGHTS] = pack(run.config, run.summary, weights)
-        summary = run.summary | {"files": {name: _sha256(content) for name, content in sorted(files.items())}}
+        summary = run.summary | {
+            "format": schema.FORMAT,
+            "files": {name: _sha256(content) for name, content in sorted(files.items())},
+        }
         summary[OWN_SUM] = _summary_sha256(summary)
         clear(partial)  # of a killed process
         partial.mkdir(parents=True)
@@ -122,6 +126,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     folder = expanded("folder", folder)
     with _blaming(folder / "summary.json"):
         summary = _parsed((folder / "summary.json").read_bytes())
+        check_format(summary, folder / "summary.json")
         if isinstance(summary, dict) and OWN_SUM in summary and summary[OWN_SUM] != _summary_sha256(summary):
             raise ValueError("its checksum differs")
         schema.check_summary(summary)
@@ -169,6 +174,8 @@ def _blaming(file: Path) -> Iterator[None]:
     )
     try:
         yield
+    except ArtifactError:
+        raise
     except FileNotFoundError as error:
         raise ArtifactError(f"results: {file} is missing; {remedy}") from error
     except (OSError, MemoryError) as error:

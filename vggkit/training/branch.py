@@ -25,8 +25,10 @@ from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import provenance
 from vggkit.runs.files import cannot_write, replace_file
 from vggkit.runs.store import ArtifactError
-from vggkit.training import runner
-from vggkit.training.step import Trainer, check_precision, one_step, process_settings, train_epoch
+from vggkit.training.compute import Compute, choose_device, worth_fusing
+from vggkit.training.evaluation import evaluate
+from vggkit.training.graph import one_step
+from vggkit.training.step import Trainer, train_epoch
 
 SUITE = "precision"
 # Seeds of the orders start here, far from those that runs are given, so that no order is the run's own.
@@ -110,24 +112,24 @@ def branch(
         raise ConfigError(f"epochs: {epochs!r} is not allowed; allowed: 1 to {left}, what the run has left")
     if not orders or len(set(orders)) != len(orders) or min(orders) < 0:
         raise ConfigError(f"orders: {list(orders)!r} is not allowed; allowed: whole numbers of at least 0, each once")
-    chosen = runner.choose_device(device)
+    computes = {precision: Compute.resolve(precision, device) for precision in precisions}
+    chosen = choose_device(device)
     configs = {
         (order, precision): replace(state.config, seed=FIRST_ORDER + order, precision=precision)
         for order in orders
         for precision in precisions
     }
-    for config in configs.values():
-        check_precision(config, chosen)
     file = place(state, results)
     kept = _read_or_begin(file, state, epochs)
     images = load(state.config, data).to(chosen)
-    fuse = runner.worth_fusing(state.config, chosen)
+    fuse = worth_fusing(state.config, chosen)
     done = {(one["order"], one["precision"]) for one in kept["branches"]}
     for (order, precision), config in configs.items():
         if (order, precision) in done:
             continue
-        with process_settings(config, chosen):
-            trainer = Trainer(config, images, chosen, fuse=fuse)
+        compute = replace(computes[precision], fused=fuse)
+        with compute.process_settings():
+            trainer = Trainer(config, images, compute)
             trainer.load_state_dict(copy.deepcopy(state.content))  # Adam takes over its moments without a copy
             rows, losses = _train(trainer, range(state.epoch + 1, state.epoch + 1 + epochs))
             made = {key: value for key, value in trainer.machine.items() if key != "versions"}
@@ -150,7 +152,7 @@ def _train(trainer: Trainer, epochs: range) -> tuple[list[dict[str, Any]], list[
             batch_losses.append((trainer.loss_sum - before) / trainer.config.batch_size)
 
         row, _ = train_epoch([trainer], epoch, step, lambda images: None)[0]
-        loss, accuracy = runner.evaluate(trainer.model, trainer.data.validation, trainer.config, trainer.device)
+        loss, accuracy = evaluate(trainer.model, trainer.data.validation, trainer.compute)
         rows.append({"epoch": epoch} | row | {"validation_loss": loss, "validation_accuracy": accuracy})
         losses += [round(value, 6) for value in torch.stack(batch_losses).tolist()]
     return rows, losses

@@ -19,22 +19,22 @@ from typing import Any
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
-from vggkit.data import Images, evaluation_batches, load
+from vggkit.config import ConfigError, RunConfig
+from vggkit.data import load
 from vggkit.folders import Given
 from vggkit.networks import fused
-from vggkit.networks.vgg import VGG, count_parameters
-from vggkit.runs import provenance, store
+from vggkit.networks.vgg import count_parameters
+from vggkit.runs import store
+from vggkit.runs.schema import FORMAT
 from vggkit.runs.store import ArtifactWarning, Run, RunPaths
+from vggkit.study import STATISTICS
+from vggkit.training.compute import Compute, warn_of_emulation, worth_fusing
+from vggkit.training.evaluation import evaluate
 from vggkit.training.gradients import to_frame
-from vggkit.training.step import Trainer, arithmetic, check_precision, one_step, process_settings, train_epoch
-
-EVALUATION_BATCH_SIZE = 500
-# Images x layers from which compiling, some ten seconds on a CPU, is earned back.
-WORTH_FUSING = 5_000_000
+from vggkit.training.graph import one_step
+from vggkit.training.step import Trainer, train_epoch
 
 Progress = Callable[[int, int, dict[str, Any] | None], None]
 """Called as progress(epoch, images, metrics): after each batch with the images of the epoch so far
@@ -94,11 +94,10 @@ def train_together(
     if len(configs) > 1 and configs[0].dropout:
         # Their masks would be drawn in turn from one generator, and so depend on who else is trained.
         raise ConfigError(f"dropout: {configs[0].dropout} is not allowed for runs trained together; allowed: 0")
-    device = choose_device(device)
-    check_precision(configs[0], device)
+    compute = Compute.resolve(configs[0].precision, device)
     finished: dict[RunConfig, Run] = {}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(process_settings(configs[0], device))
+        stack.enter_context(compute.process_settings())
         for config in configs:
             paths = RunPaths.of(results, config)
             if (run := store.read_finished(paths, config)) is None:
@@ -109,14 +108,14 @@ def train_together(
         waiting = [config for config in configs if config not in finished]
         if waiting:
             states = [store.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
-            splits = load(configs[0], data).to(device)
-            provenance.warn_of_emulation(configs[0].precision, device)
-            begun = [_fusing(state, fuse, device) for state in states]
+            splits = load(configs[0], data).to(compute.device)
+            warn_of_emulation(compute)
+            begun = [_fusing(state, fuse, compute.device) for state in states]
             if None in begun and fuse is None:
-                fuse = worth_fusing(configs[0], device)  # may take seconds, so after the checks
+                fuse = worth_fusing(configs[0], compute.device)  # may take seconds, so after the checks
             fusing = [fuse if choice is None else choice for choice in begun]
             under_way = [
-                Attempt(Trainer(config, splits, device, fuse=bool(choice)), RunPaths.of(results, config))
+                Attempt(Trainer(config, splits, replace(compute, fused=bool(choice))), RunPaths.of(results, config))
                 for config, choice in zip(waiting, fusing, strict=True)
             ]
             for attempt, state in zip(under_way, states, strict=True):
@@ -127,7 +126,7 @@ def train_together(
 
 def _fusing(state: dict[str, Any] | None, asked: bool | None, device: torch.device) -> bool | None:
     """Whether a run that goes on is to be fused: as it was begun, which old checkpoints do not tell (None)."""
-    begun = None if state is None else state.get("fused")
+    begun: bool | None = None if state is None else state.get("fused")
     if begun is None:
         return None
     if asked is not None and asked != begun:
@@ -170,13 +169,13 @@ class Attempt:
             weights = {k: v.clone() for k, v in self.trainer.model.state_dict().items()}
             self.best = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"], "model": weights}
         if self.own is None:
-            machine = {**self.trainer.machine, "fused": self.trainer.fused}
+            machine = {**self.trainer.machine, "fused": self.trainer.compute.fused}
             self.own = segment(self.trainer.config, row["epoch"], row["epoch"], machine)
             self.segments.append(self.own)
         self.own["last_epoch"] = row["epoch"]
         history = {name: getattr(self, name) for name in ("metrics", "gradients", "best", "segments")}
-        state = {"config": self.trainer.config.to_dict(), "fused": self.trainer.fused}
-        state |= {**history, **self.trainer.state_dict()}
+        state = {"format": FORMAT, "statistics": list(STATISTICS), "config": self.trainer.config.to_dict()}
+        state |= {"fused": self.trainer.compute.fused, **history, **self.trainer.state_dict()}
         store.write_checkpoint(self.paths, state)
 
     def finish(self) -> Run:
@@ -225,7 +224,7 @@ def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig
         train_seconds = time.perf_counter() - start
         for attempt, (row, values) in zip(group, trained, strict=True):
             trainer, start = attempt.trainer, time.perf_counter()
-            loss, accuracy = evaluate(trainer.model, trainer.data.validation, trainer.config, trainer.device)
+            loss, accuracy = evaluate(trainer.model, trainer.data.validation, trainer.compute)
             row |= {"validation_loss": loss, "validation_accuracy": accuracy}
             seconds = train_seconds / len(group)  # each one's share
             row |= {"train_seconds": seconds, "seconds": seconds + time.perf_counter() - start}
@@ -240,7 +239,7 @@ def _diverged(metrics: list[dict[str, Any]]) -> bool:
 
 def _summary(trainer: Trainer, metrics: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any]:
     def measured(row: dict[str, Any]) -> dict[str, Any]:
-        loss, accuracy = evaluate(trainer.model, trainer.data.test, trainer.config, trainer.device)
+        loss, accuracy = evaluate(trainer.model, trainer.data.test, trainer.compute)
         kept = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
         values = {name: row[name] for name in kept} | {"test_loss": loss, "test_accuracy": accuracy}
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -258,45 +257,7 @@ def _summary(trainer: Trainer, metrics: list[dict[str, Any]], best: dict[str, An
         "train_images": len(trainer.data.train),
         "wall_seconds": sum(row["seconds"] for row in metrics),
         "images_per_second": len(trainer.data.train) / train_seconds,
-        "fused": trainer.fused,
+        "fused": trainer.compute.fused,
         "data_sha256": trainer.data.checksum,
         **trainer.machine,
     }
-
-
-@torch.inference_mode()
-def evaluate(model: VGG, images: Images, config: RunConfig, device: torch.device) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy, a fraction, on `images`, in the run's precision."""
-    model.eval()
-    loss_sum = torch.zeros((), device=device, dtype=torch.float64)
-    correct = torch.zeros((), device=device, dtype=torch.int64)
-    for batch, labels in evaluation_batches(images, EVALUATION_BATCH_SIZE):
-        with arithmetic(config, device):
-            logits = model(batch).float()
-        loss_sum += F.cross_entropy(logits, labels, reduction="sum")
-        correct += (logits.argmax(dim=1) == labels).sum()
-    return loss_sum.item() / len(images), correct.item() / len(images)
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The named device, by default a CUDA GPU where there is one, else the CPU.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-        if chosen.type not in ("cpu", "cuda"):
-            raise RuntimeError(f"{chosen.type} is not supported")
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device: {device!r} cannot be used; allowed: cpu, or cuda where there is a GPU") from error
-    return chosen
-
-
-def worth_fusing(config: RunConfig, device: torch.device) -> bool:
-    """Whether the run is long enough for compiling to pay, and torch.compile works here."""
-    images = (config.train_images_per_class or DATASETS[config.dataset].train) * NUM_CLASSES
-    return images * config.epochs * config.depth >= WORTH_FUSING and fused.available(device)

@@ -1,29 +1,24 @@
 """One run's network, optimiser, schedule and gradient log, and the step that moves them.
 
 A step reads and writes nothing but tensors of the training device: which batch is next, the images,
-the epoch's random draws, the learning rate, the sums of loss and hits. On a GPU one step is recorded
-as a CUDA graph and replayed, since a step at batch size 100 is about a thousand kernels too small for
-Python to launch them as fast as they run; nothing waits for the device within an epoch.
+the epoch's random draws, the learning rate, the sums of loss and hits. So a GPU can record it and replay
+it, see `graph`, and nothing waits for the device within an epoch.
 """
 
-import contextlib
-import ctypes
 import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vggkit.config import ConfigError, RunConfig
+from vggkit.config import RunConfig
 from vggkit.data import EpochPlan, Splits, train_batch
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
+from vggkit.training.compute import Compute
 from vggkit.training.gradients import GradientLog
-
-WARM_UP_STEPS = 3  # before a capture, as PyTorch's notes on CUDA graphs ask; their effect is undone
 
 
 class Trainer:
@@ -31,20 +26,16 @@ class Trainer:
 
     Args:
         config: the run.
-        data: its images, on `device`.
-        device: where to train.
-        fuse: compute BN, shortcut and activation in one compiled pass, see `fused`.
-
-    Raises:
-        ConfigError: this device cannot compute in config.precision.
+        data: its images, on the device of `compute`.
+        compute: with what to train.
     """
 
-    def __init__(self, config: RunConfig, data: Splits, device: torch.device, *, fuse: bool = False) -> None:
-        check_precision(config, device)
-        self.config, self.data, self.device, self.fused = config, data, device, fuse
+    def __init__(self, config: RunConfig, data: Splits, compute: Compute) -> None:
+        device = compute.device
+        self.config, self.data, self.compute, self.device = config, data, compute, device
         torch.manual_seed(config.seed)
         self.model: VGG = VGG.from_config(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if fuse:
+        if compute.fused:
             self.model.fuse()
         on_gpu = device.type == "cuda"
         # A graph replays the learning rate's address, not its value: there it is a tensor.
@@ -82,7 +73,7 @@ class Trainer:
         """One step of Adam on the images that `draws` names; the mean loss, on the device."""
         batch, labels = train_batch(self.data.train, draws)
         self.optimizer.zero_grad()
-        with arithmetic(self.config, self.device):
+        with self.compute.autocast():
             logits = self.model(batch).float()
             loss = F.cross_entropy(logits, labels)
             loss.backward()
@@ -146,7 +137,7 @@ def train_epoch(
     Args:
         trainers: at least one.
         epoch: number of the epoch, from 1.
-        steps: one step of all, as `one_step` returns it.
+        steps: one step of all, as `graph.one_step` returns it.
         progress: told after each batch of the images that each has seen.
     """
     rates = [trainer.begin_epoch(epoch) for trainer in trainers]
@@ -157,64 +148,6 @@ def train_epoch(
             trainer.after_batch()
         progress((batch + 1) * first.config.batch_size)
     return [trainer.end_epoch(rate) for trainer, rate in zip(trainers, rates, strict=True)]
-
-
-def one_step(trainers: Sequence[Trainer]) -> Callable[[], Any]:
-    """A function that moves all `trainers` by one full batch: on a GPU the replay of a graph, else plain calls.
-
-    In the graph the trainers are parallel branches: at batch size 100 one network leaves most of a
-    GPU idle, so several of them run side by side.
-    """
-    if trainers[0].device.type != "cuda" or not trainers[0].full_batches:
-        return lambda: [trainer.step() for trainer in trainers]
-    return capture(trainers).replay
-
-
-def capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
-    """Record one step of all `trainers`, which are on one GPU, and leave their state as it was."""
-    with torch.cuda.device(trainers[0].device):
-        return _capture(trainers)
-
-
-def _capture(trainers: Sequence[Trainer]) -> "torch.cuda.CUDAGraph":
-    before = copies(trainers)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP_STEPS):
-            for trainer in trainers:
-                trainer.model.train()
-                trainer.batch.zero_()
-                trainer.step()
-    torch.cuda.current_stream().wait_stream(side)
-    restore(trainers, before)
-    graph = torch.cuda.CUDAGraph()
-    streams = [torch.cuda.Stream() for _ in trainers]
-    with torch.cuda.graph(graph):
-        main = torch.cuda.current_stream()
-        for trainer, stream in zip(trainers, streams, strict=True):
-            stream.wait_stream(main)
-            with torch.cuda.stream(stream):
-                trainer.step()
-        for stream in streams:
-            main.wait_stream(stream)
-    return graph
-
-
-def copies(trainers: Sequence[Trainer]) -> dict[int, Tensor]:
-    """By each tensor's id, its value now."""
-    return {id(tensor): tensor.detach().clone() for trainer in trainers for tensor in trainer.tensors()}
-
-
-@torch.no_grad()
-def restore(trainers: Sequence[Trainer], before: dict[int, Tensor]) -> None:
-    """Put the values back in place, addresses kept; what did not exist before, Adam's state, becomes zero."""
-    for trainer in trainers:
-        for tensor in trainer.tensors():
-            if id(tensor) in before:
-                tensor.copy_(before[id(tensor)])
-            else:
-                tensor.zero_()
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig) -> torch.optim.lr_scheduler.LRScheduler:
@@ -233,52 +166,3 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig) -> torch
         return lowest + (1 - lowest) * (1 + math.cos(math.pi * step / config.epochs)) / 2
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def check_precision(config: RunConfig, device: torch.device) -> None:
-    """Raise ConfigError where the device cannot compute in the run's precision."""
-    if config.precision == "tf32" and device.type != "cuda":
-        raise ConfigError("precision: 'tf32' is not allowed on the CPU; allowed: float32, bfloat16")
-
-
-def arithmetic(config: RunConfig, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
-
-
-@contextlib.contextmanager
-def process_settings(config: RunConfig, device: torch.device) -> Iterator[None]:
-    """Settings of the whole process while a run trains; all but `keep_freed_memory` end with it.
-
-    Denormal numbers, which the squares of vanishing gradients in Adam become, are flushed to
-    zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
-    worker threads keep the one they were started with.) TF32 is on for `tf32` alone.
-    """
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    keep_freed_memory()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.set_flush_denormal(True)
-        for backend in backends:
-            backend.fp32_precision = "tf32" if config.precision == "tf32" else "ieee"
-        try:
-            yield
-        finally:
-            torch.set_flush_denormal(False)
-            for backend, precision in zip(backends, before, strict=True):
-                backend.fp32_precision = precision
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next tensor, for the rest of the process; elsewhere do nothing.
-
-    By default it hands large blocks back to the system, and every step pays for having some 20,000
-    pages of its activations mapped and cleared anew (8 % of a float32 step of VGG38).
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        # M_MMAP_THRESHOLD: take blocks up to 1 GiB from the heap; glibc before 2.35 allows 32 MiB at most.
-        if not mallopt(-3, 2**30):
-            mallopt(-3, 2**25)
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: shrink the heap only above 2 GiB of free memory

@@ -1,0 +1,51 @@
+"""Numbers of one run that tables, claims and figures show."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from vggkit.config import NUM_CLASSES
+from vggkit.runs.store import Run
+
+CHANCE = 1 / NUM_CLASSES
+"""Accuracy of guessing one of 100 balanced classes."""
+
+
+def finals(runs: Sequence[Run], metric: str) -> pd.Series:
+    """A metric after the last epoch, for each seed that did not diverge; accuracies in per cent.
+
+    A diverged run has no loss, while what it answers still has an accuracy: to leave out both keeps all
+    means of a row over the same seeds.
+    """
+    values = pd.Series([run.summary["final"][metric] for run in runs if not run.summary["diverged"]], dtype=float)
+    return values if "loss" in metric else 100 * values
+
+
+def _last_gradients(run: Run) -> tuple[pd.Series, float]:
+    """Mean |gradient| of the convolutions, input first, and of the linear layer, over the last epoch's batches."""
+    if "mean_abs" not in run.gradients:  # a run of a version that did not log it
+        return pd.Series(dtype=float), float("nan")
+    gradients = run.gradients.query("over == 'mean' and kind != 'bn'")
+    layers = gradients[gradients["epoch"] == gradients["epoch"].max()].sort_values("layer")
+    last = layers[layers["kind"] == "linear"]["mean_abs"]
+    return layers[layers["kind"] == "conv"]["mean_abs"], float(last.iloc[-1]) if len(last) else float("nan")
+
+
+def vanishing_ratio(run: Run) -> float:
+    """Mean |gradient| in the last epoch: median over the first half of the convolutions, over the last layer's."""
+    convolutions, last = _last_gradients(run)
+    return float(convolutions.iloc[: len(convolutions) // 2].median()) / last if last else float("nan")
+
+
+def weakest_ratio(run: Run) -> float:
+    """Mean |gradient| in the last epoch: that of the convolution with the smallest, over the last layer's."""
+    convolutions, last = _last_gradients(run)
+    return float(convolutions.min(skipna=False)) / last if last else float("nan")
+
+
+def turning_epoch(run: Run) -> int | None:
+    """The epoch with the lowest validation loss; None where none is finite."""
+    losses = run.metrics.set_index("epoch")["validation_loss"]
+    finite = losses[np.isfinite(losses)]
+    return None if finite.empty else int(finite.idxmin())

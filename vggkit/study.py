@@ -1,0 +1,170 @@
+"""The study as data: what is asked and what is measured, and the report's own values.
+
+A new configuration, suite or statistic of the gradients is one row here. Table 1, the figures with their
+colours, the command line and the pages follow from it; a row without runs yet is shown as such.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FULL = "table1"
+"""The suite by which the report's values and claims are judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A row of Table 1.
+
+    Attributes:
+        title: its name in tables and figures.
+        settings: fields of `RunConfig` that it sets.
+        colour: its place in seaborn's colour-blind palette.
+        line: matplotlib's line style: networks at another learning rate share a colour and differ here.
+        marker: matplotlib's marker, so that lines can be told apart without colour.
+    """
+
+    title: str
+    settings: Mapping[str, Any]
+    colour: int
+    line: str = "-"
+    marker: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Runs with common settings, in a folder of their own under results/.
+
+    Attributes:
+        purpose: what it is for, as a clause for the command line and the book.
+        settings: fields of `RunConfig` that all its runs share.
+        shown: whether the book shows its runs; the first suite of `SUITES` that has a run of a
+            configuration stands for it.
+    """
+
+    purpose: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    shown: bool = False
+
+
+def _network(depth: int, batch_norm: bool = False, residual: bool = False, **settings: Any) -> dict[str, Any]:
+    return {"depth": depth, "batch_norm": batch_norm, "residual": residual, **settings}
+
+
+CONFIGURATIONS: dict[str, Configuration] = {
+    "vgg08": Configuration(title="VGG08", settings=_network(8), colour=7, marker="o"),
+    "vgg38": Configuration(title="VGG38", settings=_network(38), colour=0, marker="s"),
+    "vgg38_bn": Configuration(title="VGG38 BN", settings=_network(38, batch_norm=True), colour=1, marker="^"),
+    "vgg38_rc": Configuration(title="VGG38 RC", settings=_network(38, residual=True), colour=2, marker="D"),
+    "vgg38_bn_rc": Configuration(
+        title="VGG38 BN+RC", settings=_network(38, batch_norm=True, residual=True), colour=3, marker="v"
+    ),
+    "vgg38_bn_lr1e-2": Configuration(
+        title="VGG38 BN, 1e-2",
+        settings=_network(38, batch_norm=True, learning_rate=1e-2),
+        colour=1,
+        line="--",
+        marker="^",
+    ),
+    "vgg38_bn_rc_lr1e-2": Configuration(
+        title="VGG38 BN+RC, 1e-2",
+        settings=_network(38, batch_norm=True, residual=True, learning_rate=1e-2),
+        colour=3,
+        line="--",
+        marker="v",
+    ),
+}
+
+_PREVIEW = {"epochs": 10, "train_images_per_class": 158}
+
+# The fullest first: where several have runs of a configuration, the first one shown stands for it.
+SUITES: dict[str, Suite] = {
+    FULL: Suite(purpose="the report's setting: all images, 100 epochs", shown=True),
+    "short": Suite(purpose="all images, 15 epochs", settings={"epochs": 15}, shown=True),
+    "preview": Suite(purpose="a third of the images, 10 epochs", settings=_PREVIEW, shown=True),
+    "schedule": Suite(
+        purpose="the report's setting with the rate stepped after every batch",
+        settings={"schedule": "cosine-per-batch"},
+    ),
+    "preview-float32": Suite(
+        purpose="preview in float32, beside it in bfloat16", settings=_PREVIEW | {"precision": "float32"}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of the optimiser did to the T weight tensors, on the training device.
+
+    Attributes:
+        weights: the tensors after the step, their gradients in `.grad`.
+        updates: for each tensor its value before the step minus that after it.
+        elements: number of elements of each tensor, (T,) float64, as all that follow.
+        gradient_l1, gradient_l2: norms of each tensor's gradient.
+        weight_l2: norm of each tensor before the step.
+        update_l2: norm of each update.
+    """
+
+    weights: "Sequence[Tensor]"
+    updates: "Sequence[Tensor]"
+    elements: "Tensor"
+    gradient_l1: "Tensor"
+    gradient_l2: "Tensor"
+    weight_l2: "Tensor"
+    update_l2: "Tensor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """Something that is logged of every weight tensor at every step of the optimiser.
+
+    Attributes:
+        label: its name on axes and in captions.
+        unit: what one of it is.
+        compute: from a step to one float64 value for each weight tensor, (T,), on the training device,
+            without waiting for it.
+    """
+
+    label: str
+    unit: str
+    compute: "Callable[[Step], Tensor]"
+
+
+# Columns of a run's gradients. With G the gradient of a weight tensor W:
+STATISTICS: dict[str, Statistic] = {
+    # mean of |G| over the tensor's elements
+    "mean_abs": Statistic(
+        label="mean |gradient|", unit="loss per weight", compute=lambda step: step.gradient_l1 / step.elements
+    ),
+    # ||G||_2
+    "l2_norm": Statistic(
+        label="L2 norm of the gradient", unit="loss per weight", compute=lambda step: step.gradient_l2
+    ),
+    # ||W_after - W_before||_2 / ||W_before||_2 of the optimiser's step
+    "update_ratio": Statistic(
+        label="|update| / |weight|", unit="share of the weight", compute=lambda step: step.update_l2 / step.weight_l2
+    ),
+}
+
+REPORT: dict[str, Any] = tomllib.loads(resources.files("vggkit").joinpath("report.toml").read_text())
+"""The only numbers in the book that no run of ours gave; see the file."""
+
+
+def shown_suites() -> list[str]:
+    """The suites that the book shows, the fullest first."""
+    return [name for name, suite in SUITES.items() if suite.shown]
+
+
+def common_settings(suite: str) -> Mapping[str, Any]:
+    """The settings that all runs of a suite share. A name that is none of `SUITES` is a suite with the defaults."""
+    return SUITES[suite].settings if suite in SUITES else {}
+
+
+def title(name: str) -> str:
+    """A run's title: that of its configuration, else its own name."""
+    return CONFIGURATIONS[name].title if name in CONFIGURATIONS else name

@@ -1,0 +1,182 @@
+"""Where and how a run computes: device, precision and fusing, resolved once and passed on."""
+
+import contextlib
+import ctypes
+import functools
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from vggkit.config import DATASETS, NUM_CLASSES, NUM_FILTERS, ConfigError, RunConfig
+from vggkit.networks import fused as fused_passes
+from vggkit.runs import provenance
+
+# Images x layers from which compiling, some ten seconds on a CPU, is earned back.
+WORTH_FUSING = 5_000_000
+# A convolution of so many images of so many pixels a side; each needs about four times the one before.
+SIZES = ((1, 16), (1, 32), (4, 32), (16, 32))
+PASSES = 3  # the fastest counts: the first also makes the kernel
+RATIO_SECONDS = 0.06  # of processor time, that finding out how fast a precision is may take
+# Set between what one processor gave, busy with other work: 1.55 to 1.8 as it is (AVX512_BF16), and with
+# instructions hidden by ONEDNN_MAX_CPU_ISA 0.45 to 0.67 (AVX512_CORE) and 0.11 to 0.15 (AVX2).
+EMULATED_BELOW = 0.85
+
+
+class PrecisionWarning(UserWarning):
+    """The chosen precision is emulated on this machine, and so slower than float32."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a run computes with.
+
+    Attributes:
+        device: where the network and the images lie.
+        precision: arithmetic of the network, see `RunConfig.precision`.
+        fused: whether BN, shortcut and activation are one compiled pass, see `networks.fused`.
+    """
+
+    device: torch.device
+    precision: str = "float32"
+    fused: bool = False
+
+    @classmethod
+    def resolve(cls, precision: str, device: str | torch.device | None = None) -> "Compute":
+        """`precision` on `device`, by default a CUDA GPU where there is one, else the CPU; not fused.
+
+        Raises:
+            ConfigError: there is no such device, or it cannot compute in this precision.
+        """
+        chosen = choose_device(device)
+        check_precision(precision, chosen)
+        return cls(chosen, precision)
+
+    def autocast(self) -> torch.autocast:
+        """The arithmetic of the network, for a forward and backward pass."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    @contextlib.contextmanager
+    def process_settings(self) -> Iterator[None]:
+        """Settings of the whole process while a run trains; all but `keep_freed_memory` end with it.
+
+        Denormal numbers, which the squares of vanishing gradients in Adam become, are flushed to
+        zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
+        worker threads keep the one they were started with.) TF32 is on for `tf32` alone.
+        """
+        backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+        before = [backend.fp32_precision for backend in backends]
+        keep_freed_memory()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.set_flush_denormal(True)
+            for backend in backends:
+                backend.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+            try:
+                yield
+            finally:
+                torch.set_flush_denormal(False)
+                for backend, precision in zip(backends, before, strict=True):
+                    backend.fp32_precision = precision
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The named device, by default a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+        if chosen.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{chosen.type} is not supported")
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device: {device!r} cannot be used; allowed: cpu, or cuda where there is a GPU") from error
+    return chosen
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise ConfigError where the device cannot compute in `precision`."""
+    if precision == "tf32" and device.type != "cuda":
+        raise ConfigError("precision: 'tf32' is not allowed on the CPU; allowed: float32, bfloat16")
+
+
+def worth_fusing(config: RunConfig, device: torch.device) -> bool:
+    """Whether the run is long enough for compiling to pay, and torch.compile works here."""
+    images = (config.train_images_per_class or DATASETS[config.dataset].train) * NUM_CLASSES
+    return images * config.epochs * config.depth >= WORTH_FUSING and fused_passes.available(device)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next tensor, for the rest of the process; elsewhere do nothing.
+
+    By default it hands large blocks back to the system, and every step pays for having some 20,000
+    pages of its activations mapped and cleared anew (8 % of a float32 step of VGG38).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        # M_MMAP_THRESHOLD: take blocks up to 1 GiB from the heap; glibc before 2.35 allows 32 MiB at most.
+        if not mallopt(-3, 2**30):
+            mallopt(-3, 2**25)
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: shrink the heap only above 2 GiB of free memory
+
+
+@functools.cache
+def bfloat16_ratio() -> float:
+    """Speed of a convolution in bfloat16 over that in float32 on the CPU, forward and backward: above 1 is faster.
+
+    Flags of the processor do not say what the libraries make of it, so it is measured, in some tens of
+    milliseconds: with images as large as that time allows, on one thread by the thread's own clock, which
+    stands still while other processes run.
+    """
+    threads, spent, ratio = torch.get_num_threads(), 0.0, 1.0
+    torch.set_num_threads(1)
+    try:
+        for images, side in SIZES:
+            start = time.thread_time()
+            both = [[_pass_seconds(images, side, bfloat16=fast) for fast in (False, True)] for _ in range(PASSES)]
+            slow, fast = map(min, zip(*both, strict=True))
+            ratio = slow / fast
+            last = time.thread_time() - start
+            spent += last
+            if spent + 4 * last > RATIO_SECONDS:
+                break
+    finally:
+        torch.set_num_threads(threads)
+    return ratio
+
+
+def _pass_seconds(images: int, side: int, *, bfloat16: bool) -> float:
+    """Processor time of a convolution of ones, forward and backward: a random generator is left alone."""
+    x = torch.ones(images, NUM_FILTERS, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.ones(NUM_FILTERS, NUM_FILTERS, 3, 3, requires_grad=True)
+    start = time.thread_time()
+    with torch.enable_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        F.conv2d(x, weight, padding=1).sum().backward()
+    return time.thread_time() - start
+
+
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether this device has no instructions for bfloat16 and emulates it, slower than float32."""
+    if device.type == "cuda":
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
+    return bfloat16_ratio() < EMULATED_BELOW
+
+
+def warn_of_emulation(compute: Compute) -> None:
+    """Warn with PrecisionWarning, in one line, where the precision is emulated on this device."""
+    device = compute.device
+    if compute.precision == "bfloat16" and emulates_bfloat16(device):
+        speed = f"{bfloat16_ratio():.2f} times the speed of" if device.type == "cpu" else "less than the speed of"
+        name = provenance.device_name(device)
+        message = f"precision: bfloat16 is emulated on {name}; a convolution runs at {speed} float32"
+        warnings.warn(message, PrecisionWarning, stacklevel=3)
