@@ -80,6 +80,21 @@ def test_run_of_added_rows_is_trained_logged_shown_and_drawn_in_its_style(tmp_pa
 
 
 @pytest.mark.usefixtures("rows")
+def test_full_run_of_a_configuration_that_the_report_lacks_is_compared_with_nothing() -> None:
+    run = read_run(ROOT / "results/table1/vgg38_rc/seed-0")
+    added = dataclasses.replace(run, config=RunConfig.named("vgg14", suite="table1"))
+    every = select.all_runs(ROOT / "results")
+    compared = claims.against_report(every)
+    pd.testing.assert_frame_equal(claims.against_report(every | {"vgg14": [added]}), compared)
+    row = tables.table1(every | {"vgg14": [added]}).set_index("name").loc["vgg14"]
+    assert pd.isna(row[tables.DIFFERENCE]) and not row["reduced"]
+
+
+def test_reports_suite_is_the_first_that_the_book_shows() -> None:
+    assert study.shown_suites()[0] == study.FULL
+
+
+@pytest.mark.usefixtures("rows")
 def test_runs_that_lack_a_statistic_are_readable_and_drawn_without_it() -> None:
     run = read_run(ROOT / "results/table1/vgg08/seed-0")
     assert "largest" not in run.gradients

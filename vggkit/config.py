@@ -55,7 +55,7 @@ class RunConfig:
 
     Two runs of one configuration are equal bit for bit where they are trained on one kind of processor, with
     the same number of threads, the same versions of this library and of torch, and the same fusing (see
-    `training.train`). Elsewhere they differ by rounding, which training magnifies as it does a change of seed.
+    `training.runner.train`). Elsewhere they differ by rounding, which training magnifies as it does a change of seed.
 
     Raises:
         ConfigError: a value has the wrong type or is impossible.
@@ -134,7 +134,7 @@ class RunConfig:
 
     @property
     def parameters(self) -> int:
-        """Trainable parameters of the network, counted without building it; `models.VGG` is the network."""
+        """Trainable parameters of the network, counted without building it; `networks.vgg.VGG` is the network."""
         weights, norm = 9 * NUM_FILTERS**2, 2 * NUM_FILTERS  # of a convolution of 3x3 between filters, of a BN
         entry = 9 * 3 * NUM_FILTERS + norm
         processing = 2 * weights + 2 * norm * self.batch_norm

@@ -126,7 +126,7 @@ class Statistic:
     Attributes:
         label: its name on axes and in captions.
         unit: what one of it is.
-        compute: from a step to one float64 value for each weight tensor, (T,), on the training device,
+        compute: from a step to one float64 value of at least 0 for each weight tensor, (T,), on the training device,
             without waiting for it.
     """
 

@@ -144,7 +144,7 @@ def _five_steps(config: RunConfig, initial: dict[str, Any], images: Any, labels:
     import torch.nn.functional as F
 
     from vggkit.networks.vgg import VGG
-    from vggkit.training.gradients import propagation
+    from vggkit.training.signal import propagation
 
     model = VGG.from_config(config).to(images.dtype).train()
     model.load_state_dict({name: value.to(images.dtype) for name, value in initial.items()}, strict=False)
@@ -155,7 +155,7 @@ def _five_steps(config: RunConfig, initial: dict[str, Any], images: Any, labels:
         for part in model.modules()
         if isinstance(part, torch.nn.Conv2d)
     ]
-    signal, _, _ = propagation(model, images, labels)
+    signal = list(propagation(model, images, labels).deviation)
     for hook in hooks:
         hook.remove()
     for step in range(STEPS):
@@ -183,6 +183,7 @@ def _write_streams(folder: Path) -> None:
 
     from vggkit import data
     from vggkit.networks.vgg import VGG
+    from vggkit.training.compute import Compute
     from vggkit.training.step import Trainer
 
     tensors: dict[str, Any] = {}
@@ -199,7 +200,7 @@ def _write_streams(folder: Path) -> None:
         model = VGG.from_config(RunConfig(depth=14, initialisation=initialisation))
         tensors |= {f"{initialisation}/{name}": p.detach() for name, p in model.named_parameters()}
     save_file(tensors, folder / "streams.safetensors")
-    trainer = Trainer(config, splits, torch.device("cpu"))
+    trainer = Trainer(config, splits, Compute(torch.device("cpu")))
     trainer.begin_epoch(1)
     losses = [trainer.step().item() for _ in range(10)]
     (folder / "run.json").write_text(json.dumps({"batch": 20, "seed": 3, "losses": losses}))

@@ -1,7 +1,7 @@
 """Puts faults into copies of the library, one at a time, and tells which of them the tests find.
 
     python -m tests.faults                    all faults of faults.toml
-    python -m tests.faults trainer he-gain    those of a module, or of a name
+    python -m tests.faults training/step he-gain    those of a module, or of a name
     python -m tests.faults --quick            those whose tests take seconds
 
 A fault is killed where a test fails, and survives where all pass. Where its tests run past their time

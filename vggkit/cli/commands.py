@@ -325,7 +325,7 @@ def notebooks(
         missing = f"notebooks: {error.name} is not installed; install the book's packages: pip install 'vggkit[book]'"
         raise Stop(missing, MISTAKE) from error
     try:
-        for page in notebooks.execute(names or list(CONFIGURATIONS), results=results_folder(results), **where):
+        for page in notebooks.execute(names, results=results_folder(results), **where):
             print(page, flush=True)
     except PapermillExecutionError as error:  # its message is the cell's whole traceback
         raise Stop(f"notebooks: a cell failed with {error.ename}: {error.evalue}", MISTAKE) from error

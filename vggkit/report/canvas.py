@@ -23,7 +23,7 @@ from PIL import Image
 
 INK = "#010203"  # stands for the page's own text colour
 NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
-DOTS_PER_INCH, COLOURS = 120, 64  # of the image for pages that know no SVG
+DOTS_PER_INCH, PICTURE_COLOURS = 120, 64  # of the image for pages that know no SVG
 PANEL = 4.6  # width of one of two panels, in inches
 
 
@@ -85,7 +85,7 @@ def _image(axes: Sequence[Axes]) -> bytes:
     for place, panel in enumerate(panels):
         whole.paste(panel, (sum(before.width for before in panels[:place]), 0))
     buffer = io.BytesIO()
-    whole.quantize(COLOURS).save(buffer, format="png", optimize=True)
+    whole.quantize(PICTURE_COLOURS).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

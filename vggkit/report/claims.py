@@ -390,11 +390,12 @@ def against_report(runs: Runs) -> pd.DataFrame:
     full = {name: group for name, group in seeds(runs).items() if all(map(is_full, group))}
     found = {(metric, name): measures.finals(full[name], metric) for metric in METRICS for name in full}
     found = {place: values for place, values in found.items() if len(values)}
+    told = {(metric, name): values for (metric, name), values in found.items() if name in REPORT["rows"]}
     rows = []
-    for (metric, name), values in found.items():
+    for (metric, name), values in told.items():
         pooled = [v for (m, other), v in found.items() if m == metric and all(map(learns, full[other]))]
         spread = pooled_spread(group.tolist() for group in pooled)
-        reach = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * len(found)), spread.freedom)) if spread.freedom else math.nan
+        reach = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * len(told)), spread.freedom)) if spread.freedom else math.nan
         row = {"name": name, "metric": METRICS[metric], "report": REPORT["rows"][name][metric], "ours": values.mean()}
         rows.append(row | {"allowed": reach * spread.deviation * math.sqrt(1 + 1 / len(values)), "df": spread.freedom})
     return pd.DataFrame(rows, columns=["name", "metric", "report", "ours", "allowed", "df"])

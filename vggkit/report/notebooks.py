@@ -20,8 +20,12 @@ from vggkit.study import FULL, title
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
 
 
-def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Path, source: Path) -> Iterator[Path]:
+def execute(
+    names: Sequence[str] | None = None, *, results: str | os.PathLike[str], output: Path, source: Path
+) -> Iterator[Path]:
     """Execute the run notebook for each configuration and then the comparison; yield each page.
+
+    Without names, the configurations that have a run of seed 0 in a suite that the book shows.
 
     Notebooks that lie beside their text are brought up to date with it first.
 
@@ -37,6 +41,7 @@ def execute(names: Sequence[str], *, results: str | os.PathLike[str], output: Pa
         if not (source / notebook).is_file():
             raise ArtifactError(f"source: no {notebook} in {source}; name the folder of the notebooks")
     runs = representative_runs(results)
+    names = list(runs) if names is None else names
     for name in names:
         if name not in runs:
             how = f"vggkit train {name} --suite {FULL}"

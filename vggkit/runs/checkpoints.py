@@ -1,4 +1,9 @@
-"""The state of a run under way: written after every epoch, read by whoever goes on with it."""
+"""The state of a run under way: written after every epoch, read by whoever goes on with it.
+
+It is a dictionary of `format`, `statistics` (what is logged of the gradients), `config`, `fused`, the history of the
+run (`metrics`, `gradients`, `best`, `segments`), and the states of `model`, `optimizer` and `scheduler`;
+`training.runner.Attempt.record` makes it.
+"""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -42,7 +47,7 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
     """The state of an unfinished run, or None where there is none.
 
     Raises:
-        ArtifactError: it is damaged, cannot be read, or is of another configuration.
+        ArtifactError: it is damaged, cannot be read, is of another version or configuration, or logs other statistics.
     """
     import torch
 
@@ -61,8 +66,8 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
             f"{aside(file)} and start anew"
         ) from error
     except Exception as error:  # torch.load documents no exceptions: zip, pickle and runtime errors all occur
-        raise ArtifactError(f"checkpoint: {file} is damaged; {remedy}") from error
-    check_format(state, file)
+        raise ArtifactError(f"checkpoint: {file} is damaged ({reason(error)}); {remedy}") from error
+    check_format(state, file, "checkpoint")
     check_same(found, config, file)
     logged = tuple(state.get("statistics", FIRST_STATISTICS))
     if logged != tuple(STATISTICS):

@@ -172,12 +172,12 @@ def aside(path: Path) -> Path:
     return path.with_name(f".aside-{path.name}")
 
 
-def check_format(content: object, place: Path) -> None:
+def check_format(content: object, place: Path, field: str = "results") -> None:
     """Raise ArtifactError where `content` is of a format that this version does not know."""
     found = content.get("format", 1) if isinstance(content, dict) else 1
     if isinstance(found, int) and found > FORMAT:
         raise ArtifactError(
-            f"results: {place} is of format {found}, this vggkit knows formats up to {FORMAT}; use the version that "
+            f"{field}: {place} is of format {found}, this vggkit knows formats up to {FORMAT}; use the version that "
             "wrote it, or a newer one"
         )
 

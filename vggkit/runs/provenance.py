@@ -42,7 +42,7 @@ def _full_name(device: torch.device) -> str:
 
 
 def commit() -> str | None:
-    """The commit of this code, with "+changes" where the library was changed since; None outside git."""
+    """The commit of this code, with "+changes" where it was changed since; None where it is not under version control."""
     here = Path(__file__).parent.parent  # the whole library, not this room alone
 
     def git(*arguments: str) -> str:
@@ -50,6 +50,7 @@ def commit() -> str | None:
         return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # else it is another project's commit
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -234,7 +234,7 @@ def _check_epochs(summary: dict[str, Any], metrics: "pd.DataFrame") -> None:
 
 
 def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each parameter of `vgg.VGG`, from input to output, without torch."""
+    """Name and shape of each parameter of `networks.vgg.VGG`, from input to output, without torch."""
     filters = (NUM_FILTERS,)
     kernel = (NUM_FILTERS, NUM_FILTERS, 3, 3)
     shapes: dict[str, tuple[int, ...]] = {"entry.conv.weight": (NUM_FILTERS, 3, 3, 3)}

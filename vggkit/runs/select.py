@@ -51,8 +51,8 @@ def representative_runs(results: str | os.PathLike[str], seed: int = 0) -> dict[
 def one_suite(runs: Runs, names: Iterable[str] | None = None, seed: int = 0) -> dict[str, Run]:
     """The runs of one seed that may be compared: those of the suite that has most of the configurations `names`.
 
-    `names` are all configurations unless given.
-    Of suites that have equally many, the fullest. All runs of a suite have one length and the same images.
+    `names` are all configurations unless given. Of suites with equally many, the fullest is taken. All runs of a suite
+    have one length and the same images.
     """
     names = list(CONFIGURATIONS if names is None else names)
     suites = sorted({run.config.suite for group in _listed(runs).values() for run in group}, key=_rank)

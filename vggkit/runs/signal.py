@@ -13,6 +13,7 @@ from typing import Any
 from vggkit.config import OneLineError
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs.files import ArtifactError, cannot_write, reason, replace_file
+from vggkit.study import CONFIGURATIONS
 
 FOLDER = "signal"
 
@@ -40,7 +41,7 @@ class Signal:
         seed: of the initial weights.
         images: how many synthetic images the networks saw, in training mode and float64.
         networks: by configuration.
-        machine: what measured it, see `provenance.describe`.
+        machine: what measured it, see `runs.provenance.describe`.
     """
 
     seed: int
@@ -83,6 +84,10 @@ def read(results: Given = None, seed: int = 0) -> Signal:
         content = json.loads(file.read_bytes())
         networks = {str(name): _propagation(values) for name, values in content["networks"].items()}
         signal = Signal(int(content["seed"]), int(content["images"]), networks, dict(content["machine"]))
+        if missing := {"vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc"} - set(networks):
+            raise ValueError(f"it knows no {', '.join(sorted(missing))}")
+        if unknown := set(networks) - set(CONFIGURATIONS):
+            raise ValueError(f"it knows {', '.join(sorted(unknown))}, which the study does not")
         if signal.seed != seed:
             raise ValueError(f"it is of seed {signal.seed}")
     except OneLineError:

@@ -3,7 +3,7 @@
     results/<suite>/<name>/seed-<n>/
         config.json        the full configuration
         metrics.csv        a row for each epoch
-        gradients.parquet  a row for each epoch, weight tensor and kind of average (see `gradients`)
+        gradients.parquet  a row for each epoch, weight tensor and kind of average (see `training.gradients`)
         summary.json       final and best metrics, speed, machine, versions, segments, checksums
         weights.safetensors  the network after the last epoch, with its configuration and a short model card
     results/.checkpoints/<suite>/<name>/seed-<n>/
@@ -211,7 +211,7 @@ def segments(run: Run) -> list[dict[str, Any]]:
 
 
 def read_weights(paths: RunPaths) -> dict[str, "torch.Tensor"]:
-    """The network after the last epoch of a finished run, for `load_state_dict`; see `vgg.VGG.from_run`.
+    """The network after the last epoch of a finished run, for `load_state_dict`; see `networks.vgg.VGG.from_run`.
 
     Raises:
         ArtifactError: the run left no weights, or they are damaged or of another network.
@@ -220,7 +220,7 @@ def read_weights(paths: RunPaths) -> dict[str, "torch.Tensor"]:
 
 
 def load_weights(place: str | os.PathLike[str]) -> tuple[RunConfig, dict[str, "torch.Tensor"]]:
-    """The configuration and the tensors of a run's network after the last epoch; `vgg.VGG.from_run` builds it.
+    """The configuration and the tensors of a run's network after the last epoch; `networks.vgg.VGG.from_run` builds it.
 
     Args:
         place: the run's folder, or a weights file alone, which then says itself which network it is of.
@@ -239,8 +239,10 @@ def load_weights(place: str | os.PathLike[str]) -> tuple[RunConfig, dict[str, "t
         content = file.read_bytes()
         if run and _sha256(content) != run.summary["files"].get(WEIGHTS):
             raise ValueError("its checksum differs")
-        config, tensors = unpack(content)
-    except OSError as error:
+        config, tensors = unpack(file, content)
+    except ArtifactError:
+        raise
+    except (OSError, MemoryError) as error:
         raise ArtifactError(f"weights: {file} cannot be read ({reason(error)}); mend it and call again") from error
     except Exception as error:  # of safetensors' own kinds too
         raise ArtifactError(

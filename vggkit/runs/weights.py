@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vggkit.config import RunConfig
-from vggkit.runs.files import ArtifactError
-from vggkit.runs.schema import parameter_shapes
+from vggkit.runs.files import ArtifactError, check_format
+from vggkit.runs.schema import FORMAT, parameter_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,7 @@ def pack(config: RunConfig, summary: Mapping[str, Any], tensors: Mapping[str, "t
 
     final = summary["final"]
     card = {
+        "format": FORMAT,
         "config": config.to_dict(),
         "name": config.name,
         "dataset": config.dataset,
@@ -31,17 +33,19 @@ def pack(config: RunConfig, summary: Mapping[str, Any], tensors: Mapping[str, "t
     return save(on_cpu, metadata={CARD: json.dumps(card)})
 
 
-def unpack(content: bytes) -> tuple[RunConfig | None, dict[str, "torch.Tensor"]]:
-    """The configuration, which files of older versions do not hold, and the tensors.
+def unpack(file: Path, content: bytes) -> tuple[RunConfig | None, dict[str, "torch.Tensor"]]:
+    """The configuration, which files of older versions do not hold, and the tensors, of a file's content.
 
-    Raises whatever safetensors, json and RunConfig raise where the content is damaged.
+    Raises ArtifactError where a newer version wrote it, and whatever safetensors, json and RunConfig raise where the
+    content is damaged.
     """
     from safetensors.torch import load
 
     tensors = load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # as safetensors' format defines it
-    card = header.get("__metadata__", {}).get(CARD)
-    return (RunConfig.from_dict(json.loads(card)["config"]) if card else None), tensors
+    card = json.loads(header.get("__metadata__", {}).get(CARD, "null"))
+    check_format(card, file, "weights")
+    return (RunConfig.from_dict(card["config"]) if card else None), tensors
 
 
 def check_network(where: object, config: RunConfig, tensors: Mapping[str, "torch.Tensor"]) -> None:

@@ -11,6 +11,7 @@ these epochs. Each order of batches, drawn anew, is one independent repetition.
 
 import copy
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from vggkit.config import ConfigError, RunConfig
 from vggkit.data import load
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import provenance
-from vggkit.runs.files import cannot_write, replace_file
+from vggkit.runs.files import cannot_write, check_format, reason, replace_file
 from vggkit.runs.store import ArtifactError
 from vggkit.training.compute import Compute, choose_device, worth_fusing
 from vggkit.training.evaluation import evaluate
@@ -42,7 +43,7 @@ class State:
     Attributes:
         config: the run's configuration.
         epoch: the last finished epoch.
-        content: what the checkpoint holds, see `training`.
+        content: what the checkpoint holds, see `runs.checkpoints`.
         sha256: checksum of the checkpoint's file.
     """
 
@@ -59,17 +60,21 @@ def read_state(checkpoint: Path) -> State:
         ArtifactError: there is no such file, or it is no checkpoint of a run under way.
     """
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        written = checkpoint.read_bytes()
+        content = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
         config = RunConfig.from_dict(content["config"])
         epoch = len(content["metrics"])
         missing = {"model", "optimizer", "scheduler"} - set(content)
     except FileNotFoundError:
         raise ArtifactError(f"checkpoint: no file {checkpoint}") from None
     except Exception as error:  # torch.load documents no exceptions: zip, pickle and runtime errors all occur
-        raise ArtifactError(f"checkpoint: {checkpoint} cannot be read as the checkpoint of a run") from error
+        raise ArtifactError(
+            f"checkpoint: {checkpoint} cannot be read as the checkpoint of a run ({reason(error)})"
+        ) from error
+    check_format(content, checkpoint, "checkpoint")
     if missing or not 0 < epoch < config.epochs:
         raise ArtifactError(f"checkpoint: {checkpoint} holds no run with an epoch finished and an epoch to come")
-    return State(config, epoch, content, hashlib.sha256(checkpoint.read_bytes()).hexdigest())
+    return State(config, epoch, content, hashlib.sha256(written).hexdigest())
 
 
 def place(state: State, results: Given = None) -> Path:

@@ -54,10 +54,10 @@ def train(
 
     Args:
         config: what to train.
-        results: folder under which the run is left, see `artifacts`; by default as `folders.results_folder`.
+        results: folder under which the run is left, see `runs.store`; by default as `folders.results_folder`.
         data: folder of the data set, see `data.load`.
         device: where to train; by default a CUDA GPU where there is one, else the CPU.
-        fuse: compile BN, shortcut and activation into one pass, see `fused`; the numbers differ by
+        fuse: compile BN, shortcut and activation into one pass, see `networks.fused`; the numbers differ by
             rounding. By default where torch.compile works and the run is long enough to gain by it. A run
             that goes on keeps what it was begun with.
         progress: told of every batch and epoch.

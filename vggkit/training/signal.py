@@ -1,6 +1,5 @@
 """What passes forwards and backwards through networks before they are trained, layer by layer."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,17 +16,17 @@ NETWORKS = ("vgg08", "vgg38", "vgg38_bn", "vgg38_rc", "vgg38_bn_rc")
 IMAGES = 10
 
 
-def measure(seed: int = 0, names: Sequence[str] = NETWORKS, images: int = IMAGES) -> Signal:
+def measure(seed: int = 0, images: int = IMAGES) -> Signal:
     """Measure the untrained networks of `seed` on synthetic images, in training mode.
 
     In float64, so that rounding hides nothing; the random generator is left as it was.
 
     Raises:
-        ConfigError: a name or the seed is unusable.
+        ConfigError: the seed is unusable.
     """
     batch, labels = next(evaluation_batches(load(RunConfig(dataset="synthetic")).train, images))
     measured = {}
-    for name in names:
+    for name in NETWORKS:
         with torch.random.fork_rng(devices=[]):
             config = RunConfig.named(name, seed=seed)
             torch.manual_seed(seed)
