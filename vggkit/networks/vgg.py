@@ -167,7 +167,7 @@ class VGG(nn.Module):
         return model.eval()
 
     def fuse(self) -> "VGG":
-        """Compute BN, shortcut and activation of each block as one compiled function in training, see `networks.fused`."""
+        """Compute BN, shortcut and activation of each block as one compiled function in training; see `fused`."""
         for module in self.modules():
             if isinstance(module, Block):
                 module.fused = True

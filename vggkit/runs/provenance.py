@@ -42,7 +42,7 @@ def _full_name(device: torch.device) -> str:
 
 
 def commit() -> str | None:
-    """The commit of this code, with "+changes" where it was changed since; None where it is not under version control."""
+    """The commit of this code, with "+changes" where it was changed since; None where it is in no repository."""
     here = Path(__file__).parent.parent  # the whole library, not this room alone
 
     def git(*arguments: str) -> str:
