@@ -18,7 +18,6 @@ REDUCED_MARK = "†"
 NOTE = f"{REDUCED_MARK} not a full run of Table 1: no measure of the report's value"
 LATEX = str.maketrans(
     {
-        "\N{NO-BREAK SPACE}": "~",
         "%": r"\%",
         "±": r"$\pm$",
         "–": "--",
@@ -36,7 +35,7 @@ def number(value: float | None, sign: str = "") -> str:
 
 
 def spread(value: float) -> str:
-    return "" if pd.isna(value) else f"±\N{NO-BREAK SPACE}{number(value)}"
+    return "" if pd.isna(value) else f"± {number(value)}"
 
 
 def origin(row: "pd.Series[Any]") -> list[str]:
