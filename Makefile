@@ -121,7 +121,7 @@ endif
 
 # Tests of what depends on the processor.
 COMPUTING := tests/bench tests/networks tests/test_data.py tests/training/test_gradients.py \
-	tests/training/test_numbers.py tests/training/test_branch.py
+	tests/training/test_branch.py
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
 test-plain-cpu: $(VENV)/ready ## tests without the processor's newer instructions
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) $(COMPUTING)
