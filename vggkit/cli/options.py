@@ -1,0 +1,115 @@
+"""What the commands share: the application, the options that several have, and how an argument is read.
+
+Only what parses a command is imported here and in the modules of commands; each command imports what it needs,
+since torch alone takes seconds.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vggkit import folders
+from vggkit.cli import terminal
+from vggkit.config import ConfigError, RunConfig
+from vggkit.folders import DATA_VARIABLE, RESULTS_VARIABLE, results_folder
+from vggkit.study import CONFIGURATIONS
+
+MISTAKE = 2
+"""Exit status of a command that was called wrongly or found something wrong."""
+MOST_SEEDS = 1000
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train, evaluate and compare the networks of the report.",
+)
+
+Results = Annotated[
+    str | None,
+    typer.Option(help=f"Folder of results; else {RESULTS_VARIABLE}; else results/ of the project.", metavar="FOLDER"),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Folder that holds cifar-100-python; else {DATA_VARIABLE}; else data/ of the project, downloaded once.",
+        metavar="FOLDER",
+    ),
+]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU where there is one.")]
+Name = Annotated[str, typer.Argument(help=f"One of {', '.join(CONFIGURATIONS)}.", metavar="NAME")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Stop(Exception):
+    """Ends a command with a message and an exit status of its own."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+RunCommand = Callable[[RunConfig, Path, str | None, str | None], None]
+
+
+def run_command(command: RunCommand) -> RunCommand:
+    """Add a command on one run: NAME, an option for every field of RunConfig, and where things are.
+
+    Settings are taken as text and read by RunConfig, so that a wrong value is told in the same
+    words everywhere.
+    """
+
+    def call(name: Name, results: Results = None, data: Data = None, device: Device = None, **given: Any) -> None:
+        settings = {field: RunConfig.from_text(field, text) for field, text in given.items() if text is not None}
+        command(RunConfig.named(name, **settings), results_folder(results), data, device)
+
+    own = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = []
+    for field in fields(RunConfig):
+        kind = getattr(field.type, "__name__", str(field.type))
+        choices = field.metadata["choices"]
+        option = typer.Option(
+            help=f"{field.metadata['help']} [default: {'all' if field.default is None else field.default}]",
+            metavar="|".join(choices) if choices else kind.upper().replace(" | ", "|"),
+            show_default=False,
+        )
+        annotation = Annotated[str | None, option]
+        options.append(
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    call.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
+    app.command(command.__name__, help=command.__doc__)(call)
+    return command
+
+
+def existing(given: str | None) -> Path:
+    """The folder of results, which may lack only where nobody named it: then no run is finished yet."""
+    from vggkit.runs.store import ArtifactError
+
+    results = results_folder(given)
+    there = folders.exists("results", results)
+    if not results.is_dir() and (there or folders.results_are_named(given)):
+        raise ArtifactError(f"results: no folder {results}; name one that exists by --results")
+    if not there:
+        terminal.tell(f"results: no folder {results} yet, so no run is finished; --results names another")
+    return results
+
+
+def seed_list(text: str, field: str = "seeds") -> list[int]:
+    """Read "0,1,2" or "0-4"."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        whole = part.isascii() and first.isdecimal() and (not dash or last.isdecimal())
+        if not whole or not 0 <= int(last or first) - int(first) < MOST_SEEDS:
+            raise ConfigError(
+                f"{field}: {text!r} is not allowed; allowed: integers as in 0,1,2 or 0-4, at most {MOST_SEEDS} in a row"
+            )
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds

@@ -1,0 +1,145 @@
+"""Commands on finished runs: what there is, how good it is, and the pages made of it."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vggkit import folders
+from vggkit.cli import terminal
+from vggkit.cli.options import MISTAKE, Results, Stop, app, existing, run_command
+from vggkit.config import RunConfig, check_name
+from vggkit.folders import results_folder
+from vggkit.study import CONFIGURATIONS
+
+if TYPE_CHECKING:
+    from vggkit.runs.store import Run
+
+
+@app.command("list")
+def list_(results: Results = None) -> None:
+    """Show the named configurations and which runs are finished, those with changed settings too."""
+    from vggkit.runs import store
+
+    finished: dict[str, list[RunConfig]] = {name: [] for name in CONFIGURATIONS}
+    for run in store.find_runs(existing(results)):
+        finished.setdefault(run.config.name, []).append(run.config)
+    rows = []
+    for name, configs in finished.items():
+        config = configs[0] if configs else RunConfig.named(name)
+        where = ", ".join(f"{c.suite} {c.seed}" for c in configs) or "none"
+        rows.append((name, f"{config.learning_rate:g}", f"{config.parameters:,}", where))
+    terminal.show_table(("configuration", "learning rate", "parameters", "finished runs (suite, seed)"), rows)
+
+
+@run_command
+def evaluate(config: RunConfig, results: Path, data: str | None, device: str | None) -> None:
+    """Evaluate the weights of a finished run anew, beside what it recorded."""
+    from vggkit.runs import store
+
+    paths = store.RunPaths.of(results, config)
+    run = store.read_finished(paths, config)
+    if run is None:
+        raise store.ArtifactError(
+            f"results: no finished run in {paths.folder}; train it first, with the same options: vggkit train"
+        )
+    weights = store.read_weights(paths)
+
+    # torch takes seconds: not before the mistakes are told
+    from vggkit.data import load
+    from vggkit.networks.vgg import VGG
+    from vggkit.training.compute import Compute, warn_of_emulation
+    from vggkit.training.evaluation import evaluate as measured_on
+
+    compute = Compute.resolve(config.precision, device)
+    splits = load(config, data).to(compute.device)
+    warn_of_emulation(compute)
+    model = VGG.from_config(config)
+    model.load_state_dict(weights)
+    model.to(compute.device)
+    rows = []
+    for split, images in (("validation", splits.validation), ("test", splits.test)):
+        loss, accuracy = measured_on(model, images, compute)
+        recorded = [run.summary["final"][f"{split}_{metric}"] for metric in ("loss", "accuracy")]
+        rows.append((split, *cells([loss, accuracy, *recorded])))
+    terminal.show_table(("split", "loss", "accuracy", "recorded loss", "recorded accuracy"), rows)
+
+
+@app.command()
+def table(
+    results: Results = None,
+    format: Annotated[str, typer.Option(help="terminal, markdown, csv or latex.")] = "terminal",
+) -> None:
+    """Print Table 1: the report's values and ours."""
+    check_name("format", format, ("terminal", "markdown", "csv", "latex"))
+    from vggkit.report import render, tables
+    from vggkit.runs.select import runs_by_seed
+
+    frame = tables.table1(runs_by_seed(existing(results)))
+    if format != "terminal":
+        print(render.table1_as(frame, format))
+        return
+    stacked = render.stacked(frame).map("\n".join)
+    terminal.show_table(
+        list(stacked.columns),
+        stacked.itertuples(index=False),
+        right=[title for title in stacked.columns if title not in ("model", "runs")],
+        title="Table 1: the report's value over ours",
+        note=render.NOTE,
+        airy=True,
+    )
+
+
+@app.command()
+def notebooks(
+    names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default all of Table 1.")] = None,
+    results: Results = None,
+    output: Annotated[
+        str | None, typer.Option(help="Folder for the executed notebooks; else book/runs/.", metavar="FOLDER")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Folder of the notebooks; else notebooks/.", metavar="FOLDER")
+    ] = None,
+) -> None:
+    """Execute the notebooks with Papermill: a page for each finished run, and the comparison."""
+    for name in names or CONFIGURATIONS:
+        check_name("configuration", name, CONFIGURATIONS)
+    project = folders.project_folder()
+    where = {
+        "output": folders.expanded("output", output or project / "book/runs"),
+        "source": folders.expanded("source", source or project / "notebooks"),
+    }
+    try:
+        from papermill.exceptions import PapermillExecutionError
+
+        from vggkit.report import notebooks
+    except ImportError as error:
+        missing = f"notebooks: {error.name} is not installed; install the book's packages: pip install 'vggkit[book]'"
+        raise Stop(missing, MISTAKE) from error
+    try:
+        for page in notebooks.execute(names, results=results_folder(results), **where):
+            print(page, flush=True)
+    except PapermillExecutionError as error:  # its message is the cell's whole traceback
+        raise Stop(f"notebooks: a cell failed with {error.ename}: {error.evalue}", MISTAKE) from error
+
+
+def print_summary(run: "Run", folder: Path) -> None:
+    rows = []
+    for which in ("final", "best"):
+        if values := run.summary[which]:
+            metrics = [
+                values[f"{split}_{metric}"]
+                for split in ("train", "validation", "test")
+                for metric in ("loss", "accuracy")
+            ]
+            rows.append((f"{values['epoch']} ({which})", *cells(metrics)))
+    terminal.show_table(("epoch", "train loss", "train acc", "val loss", "val acc", "test loss", "test acc"), rows)
+    state = "diverged: the loss was not finite" if run.summary["diverged"] else "finished"
+    print(terminal.one_line(f"{state}; {run.summary['images_per_second']:,.0f} images/s; see {folder}"))
+
+
+def cells(metrics: list[float | None]) -> list[str]:
+    """Losses and accuracies, in turn; a diverged run has no finite loss."""
+    finite = [value if value is not None and math.isfinite(value) else None for value in metrics]
+    return ["-" if v is None else f"{v:.2%}" if i % 2 else f"{v:.4f}" for i, v in enumerate(finite)]
