@@ -11,6 +11,8 @@ from vggkit.cli import terminal
 from vggkit.cli.options import MISTAKE, Results, Stop, app, existing, run_command
 from vggkit.config import RunConfig, check_name
 from vggkit.folders import results_folder
+from vggkit.runs.records import metric_of
+from vggkit.runs.schema import MEASURED
 from vggkit.study import CONFIGURATIONS
 
 if TYPE_CHECKING:
@@ -54,6 +56,11 @@ def evaluate(config: RunConfig, results: Path, data: str | None, device: str | N
 
     compute = Compute.resolve(config.precision, device)
     splits = load(config, data).to(compute.device)
+    if splits.checksum != run.summary["data_sha256"]:
+        raise store.ArtifactError(
+            f"data: these images have SHA-256 {splits.checksum[:12]}..., the run was trained on "
+            f"{run.summary['data_sha256'][:12]}...; name the folder that holds those"
+        )
     warn_of_emulation(compute)
     model = VGG.from_config(config)
     model.load_state_dict(weights)
@@ -61,7 +68,7 @@ def evaluate(config: RunConfig, results: Path, data: str | None, device: str | N
     rows = []
     for split, images in (("validation", splits.validation), ("test", splits.test)):
         loss, accuracy = measured_on(model, images, compute)
-        recorded = [run.summary["final"][f"{split}_{metric}"] for metric in ("loss", "accuracy")]
+        recorded = [metric_of(run.summary["final"], f"{split}_{metric}") for metric in ("loss", "accuracy")]
         rows.append((split, *cells([loss, accuracy, *recorded])))
     terminal.show_table(("split", "loss", "accuracy", "recorded loss", "recorded accuracy"), rows)
 
@@ -126,13 +133,9 @@ def notebooks(
 
 def print_summary(run: "Run", folder: Path) -> None:
     rows = []
-    for which in ("final", "best"):
-        if values := run.summary[which]:
-            metrics = [
-                values[f"{split}_{metric}"]
-                for split in ("train", "validation", "test")
-                for metric in ("loss", "accuracy")
-            ]
+    for which, values in (("final", run.summary["final"]), ("best", run.summary["best"])):
+        if values:
+            metrics = [metric_of(values, name) for name in MEASURED]
             rows.append((f"{values['epoch']} ({which})", *cells(metrics)))
     terminal.show_table(("epoch", "train loss", "train acc", "val loss", "val acc", "test loss", "test acc"), rows)
     state = "diverged: the loss was not finite" if run.summary["diverged"] else "finished"

@@ -23,6 +23,8 @@ from vggkit.config import DATASETS, NUM_CLASSES, RunConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vggkit.runs.records import Epoch, SeedEpoch
+
 # What stands for a character that the output's encoding lacks; "?" for any other.
 FALLBACK = {"±": "+-", "−": "-", "–": "-", "×": "x", "†": "*", "…": "...", "“": '"', "”": '"', "’": "'"}
 FALLBACK_NAME = "vggkit-fallback"
@@ -214,7 +216,7 @@ def show_table(
     screen.print(table, crop=False)
 
 
-def epoch_line(epoch: int, metrics: dict[str, Any]) -> str:
+def epoch_line(epoch: int, metrics: "Epoch") -> str:
     return (
         f"epoch {epoch}: loss {metrics['train_loss']:.3f} / {metrics['validation_loss']:.3f}, accuracy "
         f"{metrics['train_accuracy']:.1%} / {metrics['validation_accuracy']:.1%} (train / validation)"
@@ -237,7 +239,7 @@ class progress_bar:
         if self.bar:
             self.bar.stop()
 
-    def __call__(self, epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
+    def __call__(self, epoch: int, images: int, metrics: "SeedEpoch | None") -> None:
         """Take a report of `runner.train`."""
         if self.console.is_terminal:
             self._move(epoch, images)

@@ -14,6 +14,7 @@ from vggkit.folders import results_folder
 from vggkit.study import CONFIGURATIONS, FULL
 
 if TYPE_CHECKING:
+    from vggkit.runs.records import SeedEpoch
     from vggkit.training.runner import Progress
 
 TIME_UP = 75
@@ -64,7 +65,7 @@ def sweep(
     groups = order(names or list(CONFIGURATIONS), numbers, together, **settings)
 
     def tell(config: RunConfig) -> "Progress":
-        def after_epochs(epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
+        def after_epochs(epoch: int, images: int, metrics: "SeedEpoch | None") -> None:
             if metrics:
                 print(f"{config.name} seed {metrics['seed']} {terminal.epoch_line(epoch, metrics)}", flush=True)
 

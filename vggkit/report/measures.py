@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from vggkit.config import NUM_CLASSES
+from vggkit.runs.records import metric_of
 from vggkit.runs.store import Run
 
 CHANCE = 1 / NUM_CLASSES
@@ -18,7 +19,9 @@ def finals(runs: Sequence[Run], metric: str) -> pd.Series:
     A diverged run has no loss, while what it answers still has an accuracy: to leave out both keeps all
     means of a row over the same seeds.
     """
-    values = pd.Series([run.summary["final"][metric] for run in runs if not run.summary["diverged"]], dtype=float)
+    values = pd.Series(
+        [metric_of(run.summary["final"], metric) for run in runs if not run.summary["diverged"]], dtype=float
+    )
     return values if "loss" in metric else 100 * values
 
 

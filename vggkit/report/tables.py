@@ -7,6 +7,7 @@ import pandas as pd
 
 from vggkit.config import RunConfig
 from vggkit.report.measures import finals
+from vggkit.runs.records import metric_of
 from vggkit.runs.select import Runs, is_full, seeds
 from vggkit.runs.store import Run
 from vggkit.study import CONFIGURATIONS, REPORT, title
@@ -63,7 +64,7 @@ def run_table(run: Run) -> pd.DataFrame:
     report = REPORT["rows"].get(run.config.name, {})
     rows = []
     for metric, column in (METRICS | TEST).items():
-        ours = run.summary["final"][metric]
+        ours = metric_of(run.summary["final"], metric)
         scale = 1 if "loss" in metric or ours is None else 100
         rows.append((column, report.get(metric), None if ours is None else scale * ours))
     return pd.DataFrame(rows, columns=["metric", "report", "this run"]).astype(

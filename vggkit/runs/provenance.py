@@ -5,14 +5,14 @@ import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from vggkit.runs.records import Machine
 from vggkit.runs.schema import PLAIN
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device) -> Machine:
     """Device, threads, versions and commit, for a summary; names no host, user or path."""
     names = ("torch", "torchvision", "numpy")
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}

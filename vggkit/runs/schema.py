@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vggkit.config import DATASETS, NUM_CLASSES, NUM_FILTERS, NUM_STAGES, RunConfig
+from vggkit.runs.records import Summary, metric_of
 from vggkit.study import STATISTICS
 
 if TYPE_CHECKING:
@@ -117,22 +118,28 @@ def check_record(where: str, found: Any, rules: Mapping[str, Rule], later: Mappi
             raise ValueError(f"{name} of {where} is {reprlib.repr(found[name])}; allowed: {rule.words}")
 
 
-def check_summary(summary: Any) -> None:
-    """Raise ValueError unless each value of summary.json is of the right type and range by itself."""
+def check_summary(found: Any) -> Summary:
+    """The content of summary.json, each value by itself of the right type and range.
+
+    Raises:
+        ValueError: a value is not, or a key is missing.
+    """
     where = "summary.json"
-    check_record(where, summary, SUMMARY, LATER)
+    check_record(where, found, SUMMARY, LATER)
     for which in ("final", "best"):
-        if summary[which] is not None:
-            check_record(f"its {which} epoch", summary[which], EPOCH)
-    for segment in summary.get("segments", []):
+        if found[which] is not None:
+            check_record(f"its {which} epoch", found[which], EPOCH)
+    for segment in found.get("segments", []):
         check_record("a segment", segment, SEGMENT)
     texts = {"versions": TEXT, "files": SHA256}
     names = {"versions": TEXT, "files": FILE_NAME}
     for key, rule in texts.items():
-        for name, value in summary[key].items():
+        for name, value in found[key].items():
             if not names[key].holds(name) or not rule.holds(value):
                 shown = f"{reprlib.repr(name)}: {reprlib.repr(value)}"
                 raise ValueError(f"{key} of {where} has {shown}; allowed: {names[key].words}, with {rule.words}")
+    summary: Summary = found
+    return summary
 
 
 def check_metrics(metrics: "pd.DataFrame", config: RunConfig) -> None:
@@ -194,17 +201,17 @@ def check_gradients(gradients: "pd.DataFrame", config: RunConfig, epochs: int) -
             raise ValueError(f"{name} must be float32 numbers of at least 0")
 
 
-def check_whole(summary: dict[str, Any], config: RunConfig, metrics: "pd.DataFrame") -> None:
+def check_whole(summary: Summary, config: RunConfig, metrics: "pd.DataFrame") -> None:
     """Raise ValueError unless the summary is one of this configuration and repeats its epochs' rows of metrics.csv."""
     shapes = parameter_shapes(config).values()
     images = NUM_CLASSES * (config.train_images_per_class or DATASETS[config.dataset].train)
-    for name, expected in (
-        ("parameters", sum(math.prod(shape) for shape in shapes)),
-        ("train_images", images),
-        ("diverged", diverged(metrics)),
+    for name, found, expected in (
+        ("parameters", summary["parameters"], sum(math.prod(shape) for shape in shapes)),
+        ("train_images", summary["train_images"], images),
+        ("diverged", summary["diverged"], diverged(metrics)),
     ):
-        if summary[name] != expected:
-            raise ValueError(f"{name} is {summary[name]}, by the run's other files {expected}")
+        if found != expected:
+            raise ValueError(f"{name} is {found}, by the run's other files {expected}")
     _check_epochs(summary, metrics)
     count, end = len(metrics), 0
     for segment in summary.get("segments", []):
@@ -216,21 +223,21 @@ def check_whole(summary: dict[str, Any], config: RunConfig, metrics: "pd.DataFra
         raise ValueError(f"its segments end with epoch {end}, metrics.csv with {count}")
 
 
-def _check_epochs(summary: dict[str, Any], metrics: "pd.DataFrame") -> None:
+def _check_epochs(summary: Summary, metrics: "pd.DataFrame") -> None:
     """Raise ValueError unless `final` is the last row and `best` the first of the highest validation accuracy."""
     finite = metrics[:-1] if summary["diverged"] else metrics
     best = int(finite["validation_accuracy"].idxmax()) + 1 if len(finite) else None
     rows = metrics.set_index("epoch")
-    for which, epoch in (("final", len(metrics)), ("best", best)):
-        values = summary[which]
-        if (values or {}).get("epoch") != epoch:
-            raise ValueError(f"its {which} epoch is {(values or {}).get('epoch')}, by metrics.csv {epoch}")
+    for which, values, epoch in (("final", summary["final"], len(metrics)), ("best", summary["best"], best)):
+        found = values["epoch"] if values else None
+        if found != epoch:
+            raise ValueError(f"its {which} epoch is {found}, by metrics.csv {epoch}")
         if values is None:
             continue
         for name in rows.columns.intersection(MEASURED):
-            recorded = float(rows.loc[epoch, name])
-            if values[name] != (recorded if math.isfinite(recorded) else None):
-                raise ValueError(f"{which} {name} is {values[name]}, in metrics.csv {recorded}")
+            recorded, told = float(rows.loc[epoch, name]), metric_of(values, name)
+            if told != (recorded if math.isfinite(recorded) else None):
+                raise ValueError(f"{which} {name} is {told}, in metrics.csv {recorded}")
 
 
 def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:

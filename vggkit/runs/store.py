@@ -24,7 +24,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,7 @@ from vggkit.runs.files import (
     reason,
     write_file,
 )
+from vggkit.runs.records import Run, segments
 from vggkit.runs.weights import check_network, pack, unpack
 
 if TYPE_CHECKING:
@@ -69,16 +69,6 @@ class ArtifactWarning(UserWarning):
     """Something in a results folder was left out or left over; nothing that counts is affected."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run."""
-
-    config: RunConfig
-    metrics: "pd.DataFrame"
-    gradients: "pd.DataFrame"
-    summary: dict[str, Any]
-
-
 def write_run(paths: RunPaths, run: Run, weights: Mapping[str, "torch.Tensor"] | None = None) -> Run:
     """Write a finished run, with the network's weights, in one step; return it with its checksums.
 
@@ -94,11 +84,10 @@ def write_run(paths: RunPaths, run: Run, weights: Mapping[str, "torch.Tensor"] |
         }
         if weights:
             files[WEIGHTS] = pack(run.config, run.summary, weights)
-        summary = run.summary | {
-            "format": schema.FORMAT,
-            "files": {name: _sha256(content) for name, content in sorted(files.items())},
-        }
-        summary[OWN_SUM] = _summary_sha256(summary)
+        summary = run.summary.copy()
+        summary["format"] = schema.FORMAT
+        summary["files"] = {name: _sha256(content) for name, content in sorted(files.items())}
+        summary["summary_sha256"] = _summary_sha256(summary)
         clear(partial)  # of a killed process
         partial.mkdir(parents=True)
         for name, content in {**files, "summary.json": _json(summary)}.items():
@@ -125,11 +114,11 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
     folder = expanded("folder", folder)
     with _blaming(folder / "summary.json"):
-        summary = _parsed((folder / "summary.json").read_bytes())
-        check_format(summary, folder / "summary.json")
-        if isinstance(summary, dict) and OWN_SUM in summary and summary[OWN_SUM] != _summary_sha256(summary):
+        content = _parsed((folder / "summary.json").read_bytes())
+        check_format(content, folder / "summary.json")
+        if isinstance(content, dict) and OWN_SUM in content and content[OWN_SUM] != _summary_sha256(content):
             raise ValueError("its checksum differs")
-        schema.check_summary(summary)
+        summary = schema.check_summary(content)
         schema.check_record("summary.json", summary, {OWN_SUM: schema.SHA256})
         if missing := REQUIRED - set(summary["files"]):
             raise ValueError(f"it knows no {', '.join(sorted(missing))}")
@@ -197,17 +186,6 @@ def read_finished(paths: RunPaths, config: RunConfig) -> Run | None:
     run = read_run(paths.folder)
     check_same(run.config, config, paths.folder)
     return run
-
-
-def segments(run: Run) -> list[dict[str, Any]]:
-    """By whom the run's epochs were trained: one entry for each process, in order, with the keys of `schema.SEGMENT`.
-
-    Runs of older versions recorded the last process alone, which stands for all epochs.
-    """
-    summary = run.summary
-    whole = {"first_epoch": 1, "last_epoch": len(run.metrics), "precision": run.config.precision}
-    whole |= {key: summary.get(key) for key in ("commit", "device", "threads", "fused")}
-    return summary.get("segments") or [whole | {"torch": summary.get("versions", {}).get("torch")}]
 
 
 def read_weights(paths: RunPaths) -> dict[str, "torch.Tensor"]:
@@ -301,7 +279,7 @@ def _leave_out(folder: Path, why: str) -> None:
     warnings.warn(f"results: {folder} is left out: {why}; {hint}", ArtifactWarning, stacklevel=3)
 
 
-def _json(content: dict[str, Any]) -> bytes:
+def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -312,7 +290,7 @@ def _parsed(content: bytes) -> Any:
     return json.loads(content, parse_constant=refuse)
 
 
-def _summary_sha256(summary: dict[str, Any]) -> str:
+def _summary_sha256(summary: Mapping[str, Any]) -> str:
     """Checksum of a summary's content without the checksum itself, whatever the file's layout."""
     content = {name: value for name, value in summary.items() if name != OWN_SUM}
     return _sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())

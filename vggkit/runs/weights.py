@@ -3,10 +3,11 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vggkit.config import RunConfig
 from vggkit.runs.files import ArtifactError, check_format
+from vggkit.runs.records import Summary
 from vggkit.runs.schema import FORMAT, parameter_shapes
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 CARD = "vggkit"  # of the file's metadata: one key alone, since safetensors writes several in random order
 
 
-def pack(config: RunConfig, summary: Mapping[str, Any], tensors: Mapping[str, "torch.Tensor"]) -> bytes:
+def pack(config: RunConfig, summary: Summary, tensors: Mapping[str, "torch.Tensor"]) -> bytes:
     """A safetensors file of `tensors` with their configuration and a short model card in its metadata."""
     from safetensors.torch import save
 

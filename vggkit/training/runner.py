@@ -12,9 +12,8 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -27,8 +26,9 @@ from vggkit.folders import Given
 from vggkit.networks import fused
 from vggkit.networks.vgg import count_parameters
 from vggkit.runs import store
+from vggkit.runs.records import Best, Epoch, Measured, Run, SeedEpoch, Segment, Summary, segment
 from vggkit.runs.schema import FORMAT
-from vggkit.runs.store import ArtifactWarning, Run, RunPaths
+from vggkit.runs.store import ArtifactWarning, RunPaths
 from vggkit.study import STATISTICS
 from vggkit.training.compute import Compute, warn_of_emulation, worth_fusing
 from vggkit.training.evaluation import evaluate
@@ -36,7 +36,7 @@ from vggkit.training.gradients import to_frame
 from vggkit.training.graph import one_step
 from vggkit.training.step import Trainer, train_epoch
 
-Progress = Callable[[int, int, dict[str, Any] | None], None]
+Progress = Callable[[int, int, SeedEpoch | None], None]
 """Called as progress(epoch, images, metrics): after each batch with the images of the epoch so far
 and None, and after each epoch with its row of metrics."""
 
@@ -144,11 +144,11 @@ class Attempt:
 
     trainer: Trainer
     paths: RunPaths
-    metrics: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[Epoch] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "validation_accuracy": -1.0, "model": None})
-    segments: list[dict[str, Any]] = field(default_factory=list)
-    own: dict[str, Any] | None = None  # this process's segment, once it has finished an epoch
+    best: Best = field(default_factory=lambda: Best(epoch=0, validation_accuracy=-1.0, model=None))
+    segments: list[Segment] = field(default_factory=list)
+    own: Segment | None = None  # this process's segment, once it has finished an epoch
 
     @property
     def over(self) -> bool:
@@ -159,9 +159,9 @@ class Attempt:
         if state:
             self.trainer.load_state_dict(state)
             self.metrics, self.gradients, self.best = state["metrics"], state["gradients"], state["best"]
-            self.segments = state.get("segments") or [segment(self.trainer.config, len(self.metrics))]
+            self.segments = state.get("segments") or [segment(self.trainer.config, 1, len(self.metrics))]
 
-    def record(self, row: dict[str, Any], values: Tensor) -> None:
+    def record(self, row: Epoch, values: Tensor) -> None:
         """Take an epoch's metrics and gradient statistics into the history and write the checkpoint."""
         self.metrics.append(row)
         self.gradients.append(values)
@@ -169,8 +169,8 @@ class Attempt:
             weights = {k: v.clone() for k, v in self.trainer.model.state_dict().items()}
             self.best = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"], "model": weights}
         if self.own is None:
-            machine = {**self.trainer.machine, "fused": self.trainer.compute.fused}
-            self.own = segment(self.trainer.config, row["epoch"], row["epoch"], machine)
+            trainer, first = self.trainer, row["epoch"]
+            self.own = segment(trainer.config, first, first, trainer.machine, trainer.compute.fused)
             self.segments.append(self.own)
         self.own["last_epoch"] = row["epoch"]
         history = {name: getattr(self, name) for name in ("metrics", "gradients", "best", "segments")}
@@ -183,7 +183,7 @@ class Attempt:
         trainer = self.trainer
         weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
         frame = to_frame(trainer.gradient_log.names, torch.stack(self.gradients))
-        summary = _summary(trainer, self.metrics, self.best) | {"segments": self.segments}
+        summary = _summary(trainer, self.metrics, self.best, self.segments)
         run = Run(trainer.config, pd.DataFrame(self.metrics), frame, summary)
         run = store.write_run(self.paths, run, weights)
         try:
@@ -192,15 +192,6 @@ class Attempt:
             what = f"{self.paths.checkpoint} is no longer needed, but cannot be removed ({error.strerror or error})"
             warnings.warn(f"checkpoint: {what}", ArtifactWarning, stacklevel=2)
         return run
-
-
-def segment(
-    config: RunConfig, last: int, first: int = 1, machine: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, Any]:
-    """Which epochs one process trained, and on what; without `machine`, as in old checkpoints, that is not known."""
-    known = {name: machine.get(name) for name in ("commit", "device", "threads", "fused")}
-    known["torch"] = machine.get("versions", {}).get("torch")
-    return {"first_epoch": first, "last_epoch": last, "precision": config.precision, **known}
 
 
 def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig, Run]:
@@ -225,29 +216,42 @@ def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig
         for attempt, (row, values) in zip(group, trained, strict=True):
             trainer, start = attempt.trainer, time.perf_counter()
             loss, accuracy = evaluate(trainer.model, trainer.data.validation, trainer.compute)
-            row |= {"validation_loss": loss, "validation_accuracy": accuracy}
             seconds = train_seconds / len(group)  # each one's share
-            row |= {"train_seconds": seconds, "seconds": seconds + time.perf_counter() - start}
-            attempt.record({"epoch": epoch} | row, values)
-            progress(epoch, len(trainer.data.train), {"seed": trainer.config.seed} | attempt.metrics[-1])
+            metrics: Epoch = {
+                "epoch": epoch,
+                **row,
+                "validation_loss": loss,
+                "validation_accuracy": accuracy,
+                "train_seconds": seconds,
+                "seconds": seconds + time.perf_counter() - start,
+            }
+            attempt.record(metrics, values)
+            progress(epoch, len(trainer.data.train), {"seed": trainer.config.seed, **metrics})
 
 
-def _diverged(metrics: list[dict[str, Any]]) -> bool:
+def _diverged(metrics: list[Epoch]) -> bool:
     last = metrics[-1:]
     return not all(math.isfinite(row["train_loss"]) and math.isfinite(row["validation_loss"]) for row in last)
 
 
-def _summary(trainer: Trainer, metrics: list[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any]:
-    def measured(row: dict[str, Any]) -> dict[str, Any]:
+def _summary(trainer: Trainer, metrics: list[Epoch], best: Best, segments: list[Segment]) -> Summary:
+    def measured(row: Epoch) -> Measured:
         loss, accuracy = evaluate(trainer.model, trainer.data.test, trainer.compute)
-        kept = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-        values = {name: row[name] for name in kept} | {"test_loss": loss, "test_accuracy": accuracy}
-        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+        return {
+            "epoch": row["epoch"],
+            "train_loss": _finite(row["train_loss"]),
+            "train_accuracy": row["train_accuracy"],
+            "validation_loss": _finite(row["validation_loss"]),
+            "validation_accuracy": row["validation_accuracy"],
+            "test_loss": _finite(loss),
+            "test_accuracy": accuracy,
+        }
 
     final = measured(metrics[-1])
     if best["model"] is not None:
         trainer.model.load_state_dict(best["model"])
     # The median epoch's: a run may share its machine for a while, or be put to sleep.
+    machine = trainer.machine
     train_seconds = statistics.median(row["train_seconds"] for row in metrics)
     return {
         "diverged": _diverged(metrics),
@@ -259,5 +263,13 @@ def _summary(trainer: Trainer, metrics: list[dict[str, Any]], best: dict[str, An
         "images_per_second": len(trainer.data.train) / train_seconds,
         "fused": trainer.compute.fused,
         "data_sha256": trainer.data.checksum,
-        **trainer.machine,
+        "segments": segments,
+        "device": machine["device"],
+        "threads": machine["threads"],
+        "versions": machine["versions"],
+        "commit": machine["commit"],
     }
+
+
+def _finite(loss: float) -> float | None:
+    return loss if math.isfinite(loss) else None

@@ -17,6 +17,7 @@ from vggkit.config import RunConfig
 from vggkit.data import EpochPlan, Splits, train_batch
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
+from vggkit.runs.records import TrainedEpoch
 from vggkit.training.compute import Compute
 from vggkit.training.gradients import GradientLog
 
@@ -88,7 +89,7 @@ class Trainer:
         if self.config.schedule == "cosine-per-batch":
             self.scheduler.step()
 
-    def end_epoch(self, learning_rate: float) -> tuple[dict[str, Any], Tensor]:
+    def end_epoch(self, learning_rate: float) -> tuple[TrainedEpoch, Tensor]:
         """Train on what full batches left over; the epoch's metrics and its gradient statistics."""
         images, size = len(self.data.train), self.config.batch_size
         batches = math.ceil(images / size)
@@ -99,7 +100,7 @@ class Trainer:
         if self.config.schedule != "cosine-per-batch":
             self.scheduler.step()
         values, (norm_last, norm_mean) = self.gradient_log.end_epoch(batches)
-        metrics = {
+        metrics: TrainedEpoch = {
             "learning_rate": learning_rate,
             "train_loss": self.loss_sum.item() / images,
             "train_accuracy": self.correct.item() / images,
@@ -131,7 +132,7 @@ class Trainer:
 
 def train_epoch(
     trainers: Sequence[Trainer], epoch: int, steps: Callable[[], Any], progress: Callable[[int], None]
-) -> list[tuple[dict[str, Any], Tensor]]:
+) -> list[tuple[TrainedEpoch, Tensor]]:
     """Train all `trainers`, alike but for their seeds, for an epoch; each one's metrics and gradient statistics.
 
     Args:

@@ -13,6 +13,7 @@ import torch
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import Given, expanded
 from vggkit.runs.files import cannot_write, clear
+from vggkit.runs.records import SeedEpoch
 from vggkit.runs.store import InUseError, Run, RunPaths, make_folder
 from vggkit.training.runner import Progress, train_together
 
@@ -77,7 +78,7 @@ def sweep(
     def trained(group: Sequence[RunConfig]) -> list[Run]:
         tell = progress(group[0])
 
-        def report(epoch: int, images: int, metrics: dict[str, Any] | None) -> None:
+        def report(epoch: int, images: int, metrics: SeedEpoch | None) -> None:
             nonlocal between
             if between and metrics is None and end is not None and time.monotonic() > end:
                 raise TimeUp(f"time is up after {minutes:g} minutes; call again to go on")
