@@ -60,6 +60,7 @@ __all__ = [
     "write_checkpoint", "write_run",
 ]  # fmt: skip
 
+SUMMARY = "summary.json"
 WEIGHTS = "weights.safetensors"
 REQUIRED = {"config.json", "metrics.csv", "gradients.parquet"}
 OWN_SUM = "summary_sha256"
@@ -90,7 +91,7 @@ def write_run(paths: RunPaths, run: Run, weights: Mapping[str, "torch.Tensor"] |
         summary["summary_sha256"] = _summary_sha256(summary)
         clear(partial)  # of a killed process
         partial.mkdir(parents=True)
-        for name, content in {**files, "summary.json": _json(summary)}.items():
+        for name, content in {**files, SUMMARY: _json(summary)}.items():
             write_file(partial / name, content)
         partial.rename(paths.folder)
     except (OSError, MemoryError) as error:
@@ -113,13 +114,13 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     import pandas as pd
 
     folder = expanded("folder", folder)
-    with _blaming(folder / "summary.json"):
-        content = _parsed((folder / "summary.json").read_bytes())
-        check_format(content, folder / "summary.json")
+    with _blaming(folder / SUMMARY):
+        content = _parsed((folder / SUMMARY).read_bytes())
+        check_format(content, folder / SUMMARY)
         if isinstance(content, dict) and OWN_SUM in content and content[OWN_SUM] != _summary_sha256(content):
             raise ValueError("its checksum differs")
         summary = schema.check_summary(content)
-        schema.check_record("summary.json", summary, {OWN_SUM: schema.SHA256})
+        schema.check_record(SUMMARY, summary, {OWN_SUM: schema.SHA256})
         if missing := REQUIRED - set(summary["files"]):
             raise ValueError(f"it knows no {', '.join(sorted(missing))}")
     contents = {}
@@ -137,7 +138,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     with _blaming(folder / "gradients.parquet"):
         gradients = pd.read_parquet(BytesIO(contents["gradients.parquet"]))
         schema.check_gradients(gradients, config, len(metrics))
-    with _blaming(folder / "summary.json"):
+    with _blaming(folder / SUMMARY):
         schema.check_whole(summary, config, metrics)
     return Run(config, metrics, gradients, summary)
 
@@ -256,7 +257,7 @@ def find_runs(results: Given = None, suite: str | None = None) -> list[Run]:
                 runs.append(run)
             else:
                 _leave_out(folder, f"it holds {'/'.join(place_of(run.config))}")
-        elif exists("results", folder / "summary.json"):
+        elif exists("results", folder / SUMMARY):
             _leave_out(folder, "a run's folder is named seed-0, seed-1, ...")
     return runs
 

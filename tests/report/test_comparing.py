@@ -1,0 +1,104 @@
+"""Two sides beside each other: settings that differ, and differences with intervals by an independent formula."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from vggkit.config import ConfigError, RunConfig
+from vggkit.report import comparing
+from vggkit.runs.records import Run, Summary
+from vggkit.training.runner import train
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def ended(name: str, seed: int, loss: float, accuracy: float, **settings: Any) -> Run:
+    """A run of which only its end is known."""
+    final: dict[str, float] = {}
+    for split in ("train", "validation", "test"):
+        final |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+    summary = cast("Summary", {"diverged": False, "final": final})
+    return Run(RunConfig.named(name, seed=seed, **settings), pd.DataFrame(), pd.DataFrame(), summary)
+
+
+def test_interval_of_a_loss_is_that_of_the_two_sample_t_test() -> None:
+    ours, theirs = [1.0, 1.2, 1.1], [1.4, 1.7]
+    first = [ended("vgg08", seed, loss, 0.5) for seed, loss in enumerate(ours)]
+    second = [ended("vgg38_rc", seed, loss, 0.5) for seed, loss in enumerate(theirs)]
+    frame = comparing._differences([(first, second)]).set_index("metric").loc["test loss"]
+    expected = stats.ttest_ind(theirs, ours).confidence_interval(0.95)
+    assert frame["difference"] == pytest.approx(np.mean(theirs) - np.mean(ours))
+    assert (frame["low"], frame["high"]) == pytest.approx((expected.low, expected.high), rel=1e-3)
+
+
+def test_one_seed_each_has_the_interval_of_the_images_alone() -> None:
+    first, second = [ended("vgg08", 0, 1.0, 0.40)], [ended("vgg38_rc", 0, 1.5, 0.50)]
+    frame = comparing._differences([(first, second)]).set_index("metric")
+    accuracy = frame.loc["test acc %"]
+    half = 100 * stats.norm.ppf(0.975) * np.sqrt((0.4 * 0.6 + 0.5 * 0.5) / 10_000)  # of two shares of 10,000 images
+    assert accuracy["difference"] == pytest.approx(10)
+    assert (accuracy["low"], accuracy["high"]) == pytest.approx((10 - half, 10 + half), rel=1e-2)
+    assert frame.loc["test loss", "method"] == "no interval" and frame.loc["test loss", "low"] == pytest.approx(0.5)
+
+
+def test_validation_has_fewer_images_and_so_a_wider_interval() -> None:
+    first, second = [ended("vgg08", 0, 1.0, 0.40)], [ended("vgg38_rc", 0, 1.5, 0.50)]
+    frame = comparing._differences([(first, second)]).set_index("metric")
+    width = frame["high"] - frame["low"]
+    assert width["val acc %"] == pytest.approx(2 * width["test acc %"], rel=0.02)  # 2,500 images beside 10,000
+
+
+def test_a_side_that_diverged_has_no_difference() -> None:
+    bad = ended("vgg38_rc", 0, 1.0, 0.5)
+    bad.summary["diverged"] = True
+    frame = comparing._differences([([ended("vgg08", 0, 1.0, 0.4)], [bad])])
+    assert frame["difference"].isna().all() and set(frame["method"]) == {"–"}
+    assert "nan" not in comparing.as_text(frame).to_string()
+
+
+def test_settings_that_differ_are_told_with_both_values() -> None:
+    first = [ended("vgg08", seed, 1.0, 0.5) for seed in (0, 1)]
+    second = [ended("vgg08", 0, 1.0, 0.5, learning_rate=0.01)]
+    rows = comparing._settings([(first, second)]).to_numpy().tolist()
+    assert rows == [["learning_rate", "0.001", "0.01"], ["seed", "0, 1", "0"]]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    for suite, name in (("one", "vgg08"), ("two", "vgg08"), ("two", "vgg38_rc")):
+        settings = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 50, "epochs": 1}
+        train(RunConfig.named(name, suite=suite, **settings), results=folder)
+    return folder
+
+
+def test_suites_are_paired_by_configuration_and_single_runs_as_they_are(results: Path) -> None:
+    whole = comparing.compare(results, "one", "two")
+    assert [(one[0].config.suite, other[0].config.suite) for one, other in whole.pairs] == [("one", "two")]
+    other = next(path.name for path in (results / "two").iterdir() if "rc" in path.name)
+    across = comparing.compare(results, "one", f"two/{other}/seed-0")
+    assert "depth" in list(across.settings["setting"])
+    drawn = comparing.figure(across)
+    assert drawn.svg.count("<svg") == 2 and "dashed" in drawn.caption
+
+
+@pytest.mark.parametrize("place", ["nix", "", "one/nix", "one/../two", "two/vgg08/seed-3", ".."])
+def test_a_place_without_runs_is_one_line(results: Path, place: str) -> None:
+    with pytest.raises(ConfigError, match=r"first: no finished run .*; allowed: one/vgg08"):
+        comparing.compare(results, place, "two")
+
+
+def test_command_prints_in_every_format_and_draws(results: Path, call: Call, tmp_path: Path) -> None:
+    for format in ("terminal", "markdown", "csv"):
+        drawing = tmp_path / f"{format}.png"
+        given = ["--format", format, "--figure", str(drawing), "--results", str(results)]
+        status, out, error = call("compare", "one", "two", *given)
+        assert (status, error) == (0, "") and "test acc %" in out
+        assert drawing.read_bytes().startswith(b"\x89PNG")
+    status, _, error = call("compare", "one", "two", "--figure", "no/such/a.png", "--results", str(results))
+    assert status == 2 and error.startswith("vggkit: figure: cannot write") and error.count("\n") == 1

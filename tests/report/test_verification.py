@@ -1,0 +1,160 @@
+"""Verification names what is damaged, what was changed with its checksums, and which derived numbers moved."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vggkit.config import RunConfig
+from vggkit.report import verification
+from vggkit.runs.files import ArtifactError, RunPaths
+from vggkit.runs.store import read_run, read_weights, write_run
+from vggkit.training.runner import train
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with two finished runs of suite local."""
+    results = tmp_path_factory.mktemp("results")
+    for seed in (0, 1):
+        settings = {"dataset": "synthetic", "train_images_per_class": 2, "batch_size": 50, "epochs": 1}
+        train(RunConfig.named("vgg08", seed=seed, **settings), results=results)
+    return results
+
+
+@pytest.fixture
+def results(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "results")
+
+
+def folder(results: Path) -> Path:
+    return next(results.glob("local/*/seed-0"))
+
+
+def test_what_is_whole_has_nothing_wrong(results: Path) -> None:
+    found, wrong = verification.examine(results)
+    assert wrong == []
+    assert (len(found.runs), found.files, found.weights) == (2, 10, 2)
+    assert set(found.verdicts) and set(found.table1) >= {"vgg08", "vgg38_bn_rc"}
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.csv", "gradients.parquet", "summary.json", "weights.safetensors"]
+)
+def test_a_changed_byte_is_named_by_its_file(results: Path, name: str) -> None:
+    file = folder(results) / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    _, wrong = verification.examine(results)
+    assert len(wrong) == 1 and str(file) in wrong[0]
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet", "summary.json"])
+def test_a_lost_file_is_named(results: Path, name: str) -> None:
+    (folder(results) / name).unlink()
+    _, wrong = verification.examine(results)
+    assert len(wrong) == 1 and name in wrong[0]
+
+
+def test_weights_may_be_kept_elsewhere(results: Path) -> None:
+    (folder(results) / "weights.safetensors").unlink()
+    found, wrong = verification.examine(results)
+    assert wrong == [] and (found.files, found.weights) == (9, 1)
+
+
+def test_strange_files_and_misplaced_runs_are_named(results: Path) -> None:
+    (folder(results) / "notes.txt").write_text("?")
+    shutil.copytree(folder(results), folder(results).with_name("seed-7"))
+    _, wrong = verification.examine(results)
+    assert sum("notes.txt is not in the run's summary" in line for line in wrong) == 2
+    assert any("seed-7" in line and "move it to its place" in line for line in wrong)
+
+
+def test_a_number_changed_with_its_checksums_is_found_in_the_record(results: Path) -> None:
+    before, _ = verification.examine(results)
+    run = read_run(folder(results))
+    paths = RunPaths.of(results, run.config)
+    summary = run.summary.copy()
+    summary["final"] = {**summary["final"], "test_accuracy": 0.99}
+    summary["best"] = {**summary["final"]}
+    weights = read_weights(paths)
+    shutil.rmtree(paths.folder)
+    write_run(paths, replace(run, summary=summary), weights)
+    now, wrong = verification.examine(results)
+    assert wrong == []
+    place = paths.folder.relative_to(results).as_posix()
+    assert verification.changes(before, now) == [f"{place} has changed since {before.date}"]
+
+
+def test_new_and_lost_runs_and_moved_numbers_are_told(results: Path) -> None:
+    before, _ = verification.examine(results)
+    shutil.rmtree(folder(results))
+    now, _ = verification.examine(results)
+    table1 = {**now.table1, "vgg08": {**now.table1["vgg08"], "val acc % (report)": 1.5}}
+    verdicts = {**now.verdicts, "trainable": ["holds", "holds", "table1"]}
+    told = verification.changes(before, replace(now, table1=table1, verdicts=verdicts))
+    assert told[0].endswith(f"seed-0 is gone since {before.date}")
+    assert any(line.startswith("Table 1, vgg08, val acc % (report):") and "1.5 is derived" in line for line in told)
+    assert any(line.startswith("claim trainable:") for line in told) and len(told) == 3
+
+
+def test_record_is_read_back_as_it_was(results: Path) -> None:
+    found, _ = verification.examine(results, commit="abc")
+    assert verification.recorded(results) is None
+    verification.record(found, results)
+    assert verification.recorded(results) == found
+    assert found.date in verification.told(results) and "`abc`" in verification.told(results)
+    again, wrong = verification.examine(results, commit="abc")
+    assert wrong == [] and verification.changes(found, again) == []  # the record is no artefact of its own
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99}', '{"format": 2, "date": 1}'])
+def test_damaged_record_is_one_line(results: Path, content: str) -> None:
+    (results / verification.RECORD).write_text(content)
+    with pytest.raises(ArtifactError, match=r"verification\.json (is damaged|is of format 99)"):
+        verification.recorded(results)
+
+
+def test_other_artefacts_are_read_and_remembered(results: Path) -> None:
+    (results / "signal").mkdir()
+    file = results / "signal" / "seed-0.json"
+    file.write_text(json.dumps({"a": 1}))
+
+    def refuse(path: Path) -> None:
+        raise ArtifactError(f"results: {path} is damaged")
+
+    before, wrong = verification.examine(results)
+    assert wrong == [] and list(before.others) == ["signal/seed-0.json"]
+    assert verification.examine(results, checks={"signal": refuse})[1] == [f"results: {file} is damaged"]
+    file.write_text(json.dumps({"a": 2}))
+    now, _ = verification.examine(results)
+    assert verification.changes(before, now) == [f"signal/seed-0.json has changed since {before.date}"]
+
+
+def test_command_records_and_tells_what_changed(results: Path, call: Call) -> None:
+    given = ["--results", str(results)]
+    status, out, error = call("verify", *given)
+    assert (status, error) == (0, "") and "10 files of 2 runs" in out and "nothing was recorded" in out
+    place = folder(results).relative_to(results).as_posix()
+    status, out, _ = call("verify", "--record", "--retrain", place, *given)
+    assert status == 0 and "equal bit for bit" in out
+    recorded = verification.recorded(results)
+    assert recorded is not None and recorded.repetitions[0]["equal"]
+    assert call("verify", *given)[0] == 0
+    shutil.rmtree(folder(results))
+    status, _, error = call("verify", *given)
+    assert status == 2 and "is gone since" in error and "1 change since" in error
+    (next(results.glob("local/*/seed-1")) / "metrics.csv").write_text("")
+    status, _, error = call("verify", *given)
+    assert status == 2 and "metrics.csv" in error and "1 fault in" in error
+
+
+def test_command_refuses_an_unknown_run(results: Path, call: Call) -> None:
+    status, _, error = call("verify", "--retrain", "nix", "--results", str(results))
+    assert status == 2 and error.startswith("vggkit: retrain: no finished run 'nix'") and error.count("\n") == 1

@@ -1,0 +1,123 @@
+"""Commands for whoever doubts a number: are the files what they were, can a run be made again, how do two differ?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vggkit.cli import terminal
+from vggkit.cli.options import MISTAKE, Data, Device, Results, Stop, app, existing
+from vggkit.config import check_name
+
+if TYPE_CHECKING:
+    from vggkit.runs.store import Run
+
+
+@app.command()
+def verify(
+    retrain: Annotated[
+        list[str] | None,
+        typer.Option(help="Train the first epoch of this run again; repeatable.", metavar="SUITE/NAME/seed-N"),
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Keep the outcome in verification.json there.")] = False,
+    results: Results = None,
+    data: Data = None,
+    device: Device = None,
+) -> None:
+    """Check every file of the results against its checksum, and derive Table 1 and the verdicts anew."""
+    from vggkit.bench.speeds import read_bench
+    from vggkit.report import verification
+    from vggkit.runs import provenance, signal
+    from vggkit.runs.store import ArtifactError, read_run
+    from vggkit.training.branch import read_branches
+
+    root = existing(results)
+    before = verification.recorded(root)
+    checks = {"bench": read_bench, "precision": read_branches, signal.FOLDER: _read_signal}
+    found, wrong = verification.examine(root, commit=provenance.commit(), checks=checks)
+    for line in wrong:
+        terminal.tell(line)
+    if wrong:
+        raise Stop(f"{_count(len(wrong), 'fault')} in {root}", MISTAKE)
+    print(f"{found.files} files of {len(found.runs)} runs have their recorded checksums, {found.weights} are weights")
+    print(f"Table 1 and {len(found.verdicts)} verdicts are derived")
+    for place in retrain or []:
+        if place not in found.runs:
+            raise ArtifactError(f"retrain: no finished run {place!r} in {root}; allowed: SUITE/NAME/seed-N of one")
+    for place in retrain or []:
+        found.repetitions.append(_trained_again(place, read_run(root / place), data, device))
+    different = [one["run"] for one in found.repetitions if not one["agrees"]]
+    if different:
+        raise Stop(f"trained again, {', '.join(different)} is another run", MISTAKE)
+    changes = verification.changes(before, found) if before else []
+    for line in changes:
+        terminal.tell(line)
+    if record:
+        print(f"kept in {verification.record(found, root)}")
+    elif before is None:
+        print("nothing was recorded to compare with; --record keeps this")
+    elif changes:
+        raise Stop(f"{_count(len(changes), 'change')} since {before.date}; --record keeps what is now", MISTAKE)
+    else:
+        print(f"nothing has changed since {before.date}")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _read_signal(file: Path) -> object:
+    from vggkit.runs import signal
+
+    return signal.read(file.parent.parent, int(file.stem.removeprefix("seed-")))
+
+
+def _trained_again(place: str, run: "Run", data: str | None, device: str | None) -> dict[str, Any]:
+    """The run's first epoch beside its repetition, printed, and what is kept of it."""
+    from vggkit.training.repeat import TOLERANCE, first_epoch
+
+    found = first_epoch(run, data=data, device=device)
+    rows = [(one.name, f"{one.recorded:.6g}", f"{one.again:.6g}", f"{one.difference:.2g}") for one in found.metrics]
+    rows += [(f"{name}, the largest", "", "", f"{value:.2g}") for name, value in found.gradients.items()]
+    titles = "first epoch", "recorded", "again", "difference (share)"
+    terminal.show_table(titles, rows, right=titles[1:], title=place)
+    agrees = f"training loss {'equal' if found.agrees else 'not equal'} within {TOLERANCE:.0%}"
+    print("equal bit for bit" if found.equal else agrees)
+    loss = next(one for one in found.metrics if one.name == "train_loss")
+    kept = {"run": place, "equal": found.equal, "agrees": found.agrees, "metric": loss.name}
+    return kept | {"recorded": loss.recorded, "again": loss.again, "device": found.machine["device"]}
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="SUITE, SUITE/NAME or SUITE/NAME/seed-N.", metavar="FIRST")],
+    second: Annotated[str, typer.Argument(help="As FIRST.", metavar="SECOND")],
+    figure: Annotated[
+        str | None, typer.Option(help="Draw curves and gradients into this PNG file.", metavar="FILE")
+    ] = None,
+    format: Annotated[str, typer.Option(help="terminal, markdown or csv.")] = "terminal",
+    results: Results = None,
+) -> None:
+    """Lay two runs, or all runs of two suites, side by side: settings, final metrics with intervals, curves."""
+    check_name("format", format, ("terminal", "markdown", "csv"))
+
+    from vggkit import folders
+    from vggkit.report import comparing
+    from vggkit.runs.files import cannot_write, replace_file
+
+    root = existing(results)
+    file = folders.expanded("figure", figure) if figure else None
+    found = comparing.compare(root, first, second)
+    if format == "csv":
+        print(found.differences.to_csv(index=False, lineterminator="\n"), end="")
+    elif format == "markdown":
+        print(comparing.as_markdown(found))
+    else:
+        for title, frame in (("Settings that differ", found.settings), ("After the last epoch", found.differences)):
+            shown = comparing.as_text(frame)
+            terminal.show_table(list(shown.columns), shown.itertuples(index=False), title=title)
+    if file:
+        try:
+            replace_file(Path(file), comparing.figure(found).png)
+        except OSError as error:
+            raise cannot_write(Path(file), error, field="figure") from error

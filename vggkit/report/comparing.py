@@ -1,0 +1,197 @@
+"""Two runs, or all runs of two suites, side by side: which settings differ, how they end, how they learn."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
+from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite, widen
+from vggkit.report.figures import COLOURS, LEAST_SPAN
+from vggkit.report.intervals import Contrast, Effect, Sample, images_alone, joint_intervals, pooled_spread
+from vggkit.report.measures import finals
+from vggkit.report.render import MISSING
+from vggkit.report.tables import METRICS, TEST
+from vggkit.runs.store import Run, find_runs
+from vggkit.study import title
+
+Side = dict[str, list[Run]]
+"""Runs of one side, by configuration."""
+LINES = ("-", "--")
+"""Of the first side, and of the second."""
+LONGEST_LABEL = 24
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two sides have in common and what not.
+
+    Attributes:
+        names: what each side was called by whoever asked.
+        pairs: the configurations laid side by side, the first side's runs and the second's.
+        settings: columns setting, first, second: the settings in which the sides differ, and the values each has.
+        differences: a row for each pair and metric; columns first, second, metric, the means over seeds `first mean`
+            and `second mean`, `difference` (second - first) with `low` and `high`, and `method` of the interval.
+            Accuracies are per cent, their differences percentage points; what is not known is missing.
+    """
+
+    names: tuple[str, str]
+    pairs: list[tuple[list[Run], list[Run]]]
+    settings: pd.DataFrame
+    differences: pd.DataFrame
+
+
+def compare(results: Path, first: str, second: str) -> Comparison:
+    """Compare what `first` and `second` name under a results folder: SUITE, SUITE/NAME or SUITE/NAME/seed-N.
+
+    Configurations that both sides have are paired; where each side is of one configuration, these two are.
+
+    Raises:
+        ConfigError: a side names no finished run, or both have no configuration in common.
+        ArtifactError: as `find_runs`.
+    """
+    sides = [_side(results, name, field) for name, field in ((first, "first"), (second, "second"))]
+    if all(len(side) == 1 for side in sides):
+        pairs = [(next(iter(sides[0].values())), next(iter(sides[1].values())))]
+    else:
+        pairs = [(runs, sides[1][name]) for name, runs in sides[0].items() if name in sides[1]]
+    if not pairs:
+        one, other = (", ".join(side) for side in sides)
+        raise ConfigError(f"second: {second} has {other}; allowed: what has a configuration of {first}, {one}")
+    return Comparison((first, second), pairs, _settings(pairs), _differences(pairs))
+
+
+def _side(results: Path, place: str, field: str) -> Side:
+    suite, _, rest = place.strip("/").partition("/")
+    runs = find_runs(results, suite) if suite and not suite.startswith(".") else []
+    name, _, seed = rest.partition("/")
+    chosen = [run for run in runs if (not name or run.config.name == name) and seed in ("", f"seed-{run.config.seed}")]
+    if not chosen:
+        there = ", ".join(dict.fromkeys(f"{run.config.suite}/{run.config.name}" for run in find_runs(results)))
+        raise ConfigError(f"{field}: no finished run {place!r}; allowed: {there or 'none, for there are no runs'}")
+    side: Side = {}
+    for run in chosen:
+        side.setdefault(run.config.name, []).append(run)
+    return side
+
+
+def _settings(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
+    def values(runs: list[Run], name: str) -> str:
+        return ", ".join(dict.fromkeys(str(getattr(run.config, name)) for run in runs))
+
+    rows = []
+    for field in fields(RunConfig):
+        told = list(dict.fromkeys((values(one, field.name), values(other, field.name)) for one, other in pairs))
+        rows += [(field.name, one, other) for one, other in told if one != other]
+    return pd.DataFrame(rows, columns=["setting", "first", "second"])
+
+
+def _differences(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
+    rows = []
+    for metric, words in (METRICS | TEST).items():
+        groups = [(finals(one, metric), finals(other, metric)) for one, other in pairs]
+        known = [place for place, (one, other) in enumerate(groups) if len(one) and len(other)]
+        effects = dict(zip(known, _effects(metric, [pairs[i] for i in known], [groups[i] for i in known]), strict=True))
+        for place, ((one, other), (ours, theirs)) in enumerate(zip(pairs, groups, strict=True)):
+            effect = effects.get(place)
+            row: dict[str, str | float] = {"first": _called(one), "second": _called(other), "metric": words}
+            row |= {"first mean": ours.mean(), "second mean": theirs.mean()}
+            row |= {"difference": effect.value, "low": effect.low, "high": effect.high} if effect else {}
+            rows.append(row | {"method": effect.method if effect else MISSING})
+    columns = ["first", "second", "metric", "first mean", "second mean", "difference", "low", "high", "method"]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def _effects(
+    metric: str, pairs: Sequence[tuple[list[Run], list[Run]]], groups: Sequence[tuple[pd.Series, pd.Series]]
+) -> list[Effect]:
+    """Second minus first for each pair, in the units of `finals`; simultaneous intervals where they can be had."""
+    scale = 100 if metric.endswith("accuracy") else 1
+    contrasts = []
+    for place, (runs, values) in enumerate(zip(pairs, groups, strict=True)):
+        one, other = (
+            Sample(f"{place} {side}", tuple(numbers / scale), _images(metric, run[0]), float(numbers.mean() / scale))
+            for side, numbers, run in zip(("first", "second"), values, runs, strict=True)
+        )
+        contrasts.append(Contrast(other, one))
+    spread = pooled_spread((numbers / scale).tolist() for values in groups for numbers in values)
+    found = joint_intervals(contrasts, spread) if spread.freedom else images_alone(contrasts)
+    return [Effect(scale * e.value, scale * e.low, scale * e.high, e.method) for e in found]
+
+
+def _images(metric: str, run: Run) -> int:
+    """On how many images an accuracy was measured; 0 for a loss, whose spread over images is not recorded."""
+    if not metric.endswith("accuracy") or metric.startswith("train"):
+        return 0
+    size = DATASETS[run.config.dataset]
+    return NUM_CLASSES * (size.test if metric.startswith("test") else size.validation)
+
+
+def _called(runs: list[Run]) -> str:
+    """Suite and name, with the seed where there is one alone."""
+    config = runs[0].config
+    return f"{config.suite}/{config.name}" + (f"/seed-{config.seed}" if len(runs) == 1 else "")
+
+
+def as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cells as they are shown: numbers with the digits that mean something, the interval in brackets."""
+    if "difference" not in frame:
+        return frame
+    shown = frame[["first", "second", "metric"]].copy()
+    for column in ("first mean", "second mean"):
+        shown[column] = [_number(value) for value in frame[column]]
+    interval = zip(frame["difference"], frame["low"], frame["high"], strict=True)
+    shown["second − first"] = [
+        f"{_number(value, '+')} [{_number(low, '+')}, {_number(high, '+')}]" if low != high else _number(value, "+")
+        for value, low, high in interval
+    ]
+    shown["interval"] = frame["method"]
+    return shown
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for the lines beside it."""
+    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.2f}".replace("-", "−") if math.isfinite(value) else MISSING
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Both tables, for a page or a note."""
+    parts = []
+    for frame in (comparison.settings, comparison.differences):
+        shown = as_text(frame)
+        rows = [list(shown.columns), ["---"] * len(shown.columns), *shown.astype(str).to_numpy().tolist()]
+        parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n\n".join(parts)
+
+
+def figure(comparison: Comparison) -> Figure:
+    """Validation accuracy over the epochs and mean |gradient| over the layers, the second side dashed."""
+    with drawing(PANEL, PANEL, height=4.0) as axes:
+        ends = []
+        for place, pair in enumerate(comparison.pairs):
+            for runs, line in zip(pair, LINES, strict=True):
+                colour = COLOURS[place % len(COLOURS)]
+                for run in runs:
+                    accuracy = finite(100 * run.metrics["validation_accuracy"])
+                    axes[0].plot(run.metrics["epoch"], accuracy, line, color=colour, linewidth=1.5)
+                    if "mean_abs" in run.gradients:
+                        last = run.gradients.query("over == 'mean' and kind != 'bn'")
+                        last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
+                        depth = np.linspace(0, 1, len(last))
+                        axes[1].plot(depth, finite(last["mean_abs"]), line, color=colour, linewidth=1.5)
+                ends.append((runs[0].metrics["epoch"], finite(100 * runs[0].metrics["validation_accuracy"]),
+                             _shortened(title(runs[0].config.name)), colour))  # fmt: skip
+        widen(axes[0], LEAST_SPAN["accuracy"])
+        direct_labels(axes[0], ends)
+        axes[0].set(xlabel="epoch", ylabel="validation accuracy (%)")
+        axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
+        one, other = comparison.names
+        caption = f"{one} (solid) and {other} (dashed), each seed a line; gradients of the last epoch."
+        return finish(axes, caption, f"Line charts. {caption}")
