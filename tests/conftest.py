@@ -1,10 +1,10 @@
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.shared import Call
 from vggkit.cli import main
 from vggkit.config import RunConfig
 
@@ -16,13 +16,14 @@ def tiny() -> RunConfig:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """`call(*arguments)` runs the command line in this process: exit status, stdout, stderr."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["vggkit", *arguments])
         with pytest.raises(SystemExit) as end:
             main.main()
+        assert isinstance(end.value.code, int)
         return end.value.code, *capsys.readouterr()
 
     monkeypatch.delenv("VGGKIT_RESULTS", raising=False)

@@ -1,6 +1,8 @@
+"""A configuration: its name, its record, and what it refuses."""
+
 import json
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
@@ -107,19 +109,14 @@ def test_zero_is_one_value_whatever_its_sign_or_type() -> None:
     plain = RunConfig(suite="mine")
     numbers = [name for name, value in plain.to_dict().items() if isinstance(value, float)]
     assert len(numbers) >= 4
-    for name in numbers:
+    for name in set(numbers) - {"learning_rate"}:  # which has to be above 0
+        positive: dict[str, Any] = {name: 0.0}
+        expected = replace(plain, **positive)
         for zero in (-0.0, 0, np.float64(-0.0)):
-            try:
-                config = RunConfig(suite="mine", **{name: zero})
-            except ConfigError:
-                assert name == "learning_rate"
-                continue
-            other = RunConfig(suite="mine", **{name: 0.0})
-            assert (config, config.name, json.dumps(config.to_dict())) == (
-                other,
-                other.name,
-                json.dumps(other.to_dict()),
-            )
+            written: dict[str, Any] = {name: zero}
+            config = replace(plain, **written)
+            assert (config, config.name) == (expected, expected.name)
+            assert json.dumps(config.to_dict()) == json.dumps(expected.to_dict())
             assert math.copysign(1, getattr(config, name)) == 1
     assert RunConfig.from_text("dropout", "-0.0") == 0
     assert RunConfig.named("vgg08", learning_rate=np.float64(0.01)).name == "vgg08_lr1e-2"

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.shared import ROOT, Trap
 from vggkit import data
-from vggkit.compat import transforms
+from vggkit.compat import CIFAR100, transforms
 from vggkit.config import RunConfig
 from vggkit.data import DataError, EpochPlan, augment, load, normalise, split, train_batch
 
@@ -76,16 +77,6 @@ def test_synthetic_images_are_the_same_each_time_and_balanced(tiny: RunConfig) -
     assert first.checksum == second.checksum
     assert torch.equal(torch.bincount(first.train.labels), torch.full((100,), 2))
     assert torch.equal(torch.bincount(first.test.labels), torch.full((100,), 10))
-
-
-class Trap:
-    """A pickle that leaves a trace when somebody reads it."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.trace,)
 
 
 def test_changed_files_are_refused_before_they_are_unpickled(tmp_path: Path) -> None:
@@ -158,7 +149,7 @@ def server(generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     files, archive = generated / "cifar-100-python", generated / "cifar-100-python.tar.gz"
     source = Server(archive.read_bytes())
 
-    class Generated(data.CIFAR100):
+    class Generated(CIFAR100):  # type: ignore[misc]  # torchvision has no types
         url, tgz_md5 = source.url, md5(archive)
         train_list = [["train", md5(files / "train")]]  # noqa: RUF012
         test_list = [["test", md5(files / "test")]]  # noqa: RUF012
@@ -243,7 +234,7 @@ def test_failed_download_says_what_to_do(fault: str, server: Server, generated: 
     if fault == "other content":
         server.content, server.length = b"<html>", 6
     if fault == "no server":
-        monkeypatch.setattr(data.CIFAR100, "url", "http://127.0.0.1:9/nobody-listens")
+        monkeypatch.setattr("vggkit.data.CIFAR100.url", "http://127.0.0.1:9/nobody-listens")
     if fault == "a file in the way":
         Path("data").mkdir()
         Path("data/cifar-100-python").touch()
@@ -261,7 +252,7 @@ def test_failed_download_says_what_to_do(fault: str, server: Server, generated: 
 
 
 def test_normalisation_is_called_what_it_is_and_stated_as_it_is_done() -> None:
-    page = " ".join((Path(__file__).parent.parent / "book/experiments.md").read_text().split())
+    page = " ".join((ROOT / "book/experiments.md").read_text().split())
     for constants in (data.MEAN, data.STD):
         assert ", ".join(f"{value:.4f}" for value in constants) in page
     assert "common in code for CIFAR" in page
@@ -270,7 +261,7 @@ def test_normalisation_is_called_what_it_is_and_stated_as_it_is_done() -> None:
 
 def test_normalisation_constants_are_not_the_images_own(cifar100_folder: Path) -> None:
     pixels = load(RunConfig(), cifar100_folder).train.pixels.double() / 255
-    page = " ".join((Path(__file__).parent.parent / "book/experiments.md").read_text().split())
+    page = " ".join((ROOT / "book/experiments.md").read_text().split())
     for constants, own in ((data.MEAN, pixels.mean((0, 1, 2))), (data.STD, pixels.std((0, 1, 2)))):
         assert ", ".join(f"{value:.3f}" for value in own) in page
         assert max(abs(own - torch.tensor(constants))) > 0.005

@@ -1,10 +1,7 @@
 """The list of faults fits the library as it is: each old text is there exactly once, each new one is Python."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-from faults import __main__ as faults
+from tests.faults import __main__ as faults
+from tests.shared import ROOT
 
 
 def test_every_fault_of_the_list_can_be_put_into_the_library() -> None:
@@ -14,8 +11,7 @@ def test_every_fault_of_the_list_can_be_put_into_the_library() -> None:
 
 
 def test_every_fault_names_tests_that_are_there() -> None:
-    root = Path(__file__).parents[1]
     for fault in faults.read():
         for test in fault.tests:
             file, _, name = test.partition("::")
-            assert f"def {name}" in (root / file).read_text(), fault.name
+            assert f"def {name}" in (ROOT / file).read_text(), fault.name

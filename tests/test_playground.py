@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
+from tests.shared import ROOT
 from vggkit.config import RunConfig
 from vggkit.runs.store import read_run
 from vggkit.study import CONFIGURATIONS
 
-ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "book/_static/playground"
 HTML = ROOT / "book/_build/html"
 TOOLS = ROOT / ".cache/playground"
@@ -72,7 +72,9 @@ def test_page_data_is_one_script_element_of_json(
     data = json.loads(content[1])
     for entry in data["weights"]:
         copy = tmp_path / entry["file"]
-        suite, name, seed = re.fullmatch(r"(\w+?)-(.+)-(seed-\d+)\.safetensors", copy.name).groups()  # type: ignore[union-attr]
+        parts = re.fullmatch(r"(\w+?)-(.+)-(seed-\d+)\.safetensors", copy.name)
+        assert parts
+        suite, name, seed = parts.groups()
         assert copy.read_bytes() == (ROOT / "results" / suite / name / seed / "weights.safetensors").read_bytes()
 
 
@@ -160,7 +162,7 @@ def open_page(launch: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 
 def says(page: Any, what: str) -> str:
-    return page.inner_text(f"[data-out={what}]")
+    return str(page.inner_text(f"[data-out={what}]"))
 
 
 def step_of(page: Any, network: str) -> int:

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
+from tests.shared import ROOT, Call, gradient_of
 from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
@@ -20,9 +21,7 @@ from vggkit.runs.store import Run, find_runs, read_run, write_run
 from vggkit.study import Configuration, Statistic, Suite
 from vggkit.training.runner import train
 
-ROOT = Path(__file__).parents[1]
-Call = Callable[..., tuple[int, str, str]]
-TINY = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 50, "epochs": 2}
+TINY: dict[str, Any] = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 50, "epochs": 2}
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def largest(step: study.Step) -> torch.Tensor:
-    return torch.stack([weight.grad.abs().max().double() for weight in step.weights])
+    return torch.stack([gradient_of(weight).abs().max().double() for weight in step.weights])
 
 
 @pytest.mark.usefixtures("rows")

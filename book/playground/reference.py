@@ -163,7 +163,7 @@ def _five_steps(config: RunConfig, initial: dict[str, Any], images: Any, labels:
         loss = F.cross_entropy(model(images), labels)
         loss.backward()
         if step == 0:
-            gradient = {name: p.grad.double().clone() for name, p in model.named_parameters()}
+            gradient = {name: p.grad.double().clone() for name, p in model.named_parameters() if p.grad is not None}
         optimizer.step()
         losses.append(loss.item())
     final = {name: p.detach().double() for name, p in model.named_parameters()}

@@ -17,6 +17,7 @@ import torch
 from vggkit.bench import measure
 from vggkit.bench.process import ProcessError, in_own_process
 from vggkit.config import RunConfig
+from vggkit.networks import fused
 from vggkit.training import compute
 
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ def test_measurement_names_the_machine_and_compares_with_the_plain_loop(
     emulated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measure, "MODELS", ("vgg08",))
-    monkeypatch.setattr(measure.fused, "available", lambda device: False)
+    monkeypatch.setattr(fused, "available", lambda device: False)
     monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.1 if emulated else 2.0)
     told: list[str] = []
     if emulated:  # as a processor without bfloat16 does: what it emulates is not measured
@@ -66,13 +67,13 @@ def test_measurement_names_the_machine_and_compares_with_the_plain_loop(
     assert any("--emulated" in line for line in told) == emulated
 
 
-def made_up(function: Callable, *arguments: object, limit: float) -> Any:
+def made_up(function: Callable[..., Any], *arguments: Any, limit: float) -> Any:
     """In place of a process: speeds and a floor."""
     return 100.0 + arguments[0].fuse if function is measure._time else {"seconds": 0.001}
 
 
 def test_emulated_precision_is_measured_on_request_and_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure.fused, "available", lambda device: True)
+    monkeypatch.setattr(fused, "available", lambda device: True)
     monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.1)
     assert {way.precision for way in measure.ways(CPU)} == {"float32"}
     marked = [way for way in measure.ways(CPU, emulated=True) if way.precision == "bfloat16"]
@@ -83,11 +84,11 @@ def test_emulated_precision_is_measured_on_request_and_marked(monkeypatch: pytes
 
 
 def test_way_without_an_answer_is_left_out_and_a_plain_loop_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure.fused, "available", lambda device: False)
+    monkeypatch.setattr(fused, "available", lambda device: False)
     monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 2.0)
 
-    def fails_where(wrong: Callable[[measure.Way], bool]) -> Callable:
-        def call(function: Callable, *arguments: Any, limit: float) -> Any:
+    def fails_where(wrong: Callable[[measure.Way], bool]) -> Callable[..., Any]:
+        def call(function: Callable[..., Any], *arguments: Any, limit: float) -> Any:
             if function is measure._time and wrong(arguments[0]):
                 raise ProcessError("no answer in 9 seconds")
             return made_up(function, *arguments, limit=limit)
@@ -133,7 +134,7 @@ def test_matrix_is_as_large_as_the_time_allows(
 
     now = [0.0]
     monkeypatch.setattr(measure, "_seconds", clocked)
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     rate = measure._matrix_rate("bfloat16", CPU)
     assert max(sizes) == largest
     assert rate == pytest.approx(2 * 128**3 / seconds_of_smallest)
@@ -150,7 +151,7 @@ def test_slow_machine_warms_up_for_as_long_as_it_is_timed(monkeypatch: pytest.Mo
             steps += 1
             yield 100
 
-    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     assert measure._rate(slow(), CPU, seconds=5.0) == pytest.approx(100 / 30)
     assert steps == 3  # two to warm up, one to time
 

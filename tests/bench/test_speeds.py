@@ -1,9 +1,9 @@
 """The page on performance: its numbers are those measured, and its interval covers what it says."""
 
+import copy
 import html
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.shared import ROOT, at, places
 from vggkit.bench import speeds
 from vggkit.config import RunConfig
 from vggkit.runs.store import ArtifactError, Run
-
-ROOT = Path(__file__).parents[2]
 
 
 def made_up(losses: np.ndarray) -> Run:
@@ -46,31 +45,16 @@ def test_precision_is_compared_for_two_configurations() -> None:
     assert row["float32, one seed"] == f"{run['train_loss'].iloc[-1]:.2f}"
 
 
-def set_in(content: Any, path: tuple[Any, ...], value: object) -> str:
-    """The measurement as JSON text with one value replaced."""
-    changed = json.loads(json.dumps(content))
-    place = changed
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
-    return json.dumps(changed)
-
-
-def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The place of every value, those inside lists and dictionaries too."""
-    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    for key, value in items:
-        yield (*path, key)
-        yield from places(value, (*path, key))
-
-
 def test_any_wrong_value_is_one_line_or_does_not_reach_the_page(tmp_path: Path) -> None:
     whole = json.loads((ROOT / "results/bench/cpu.json").read_text())
     whole["rows"] = whole["rows"][:2]
     file, refused = tmp_path / "bench.json", 0
+    values: list[Any] = [None, "<b>x</b>", "`*x*`", -1, True, [], {}, [None], float("nan"), "1\n2"]
     for path in places(whole):
-        for value in (None, "<b>x</b>", "`*x*`", -1, True, [], {}, [None], float("nan"), "1\n2"):
-            file.write_text(set_in(whole, path, value))
+        for value in values:
+            changed = copy.deepcopy(whole)
+            at(changed, path[:-1])[path[-1]] = value
+            file.write_text(json.dumps(changed))
             try:
                 measured = speeds.read_bench(file)
             except ArtifactError as error:

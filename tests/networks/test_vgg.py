@@ -1,5 +1,7 @@
 """The network against counts from the report and an independent forward pass written out here."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -110,7 +112,7 @@ def test_gradients_equal_numerical_ones(block: nn.Module) -> None:
 
 def test_default_initialisation_is_uniform_within_one_over_the_root_of_fan_in() -> None:
     torch.manual_seed(0)
-    weight = VGG(38).stages.stage1.block1.conv1.weight
+    weight = VGG(38).get_parameter("stages.stage1.block1.conv1.weight")
     bound = (32 * 9) ** -0.5  # PyTorch's documentation of Conv2d, "Variables"
     assert 0.99 * bound < weight.abs().max().item() <= bound
     assert weight.var().item() == pytest.approx(bound**2 / 3, rel=0.05)
@@ -118,7 +120,7 @@ def test_default_initialisation_is_uniform_within_one_over_the_root_of_fan_in() 
 
 def test_he_initialisation_has_the_variance_of_equation_15() -> None:
     torch.manual_seed(0)
-    weight = VGG(38, initialisation="he").stages.stage1.block1.conv1.weight
+    weight = VGG(38, initialisation="he").get_parameter("stages.stage1.block1.conv1.weight")
     assert weight.var().item() == pytest.approx(2 / ((1 + 0.01**2) * 32 * 9), rel=0.05)
 
 
@@ -132,6 +134,6 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"depth": 9}, {"dropout": 1.0}, {"initialisation": "zero"}])
-def test_impossible_networks_are_refused(settings: dict) -> None:
+def test_impossible_networks_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         VGG(**settings)

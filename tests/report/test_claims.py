@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from scipy import stats
 from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.report import claims, measures, tables, verdicts
-from vggkit.report.claims import FAILS, HOLDS, OPEN
 from vggkit.report.intervals import Effect
+from vggkit.report.verdicts import FAILS, HOLDS, OPEN
 from vggkit.runs.store import Run
 from vggkit.study import CONFIGURATIONS, SUITES
 
@@ -49,11 +50,15 @@ def _frames(losses: tuple[float, ...], gradients: tuple[float, ...]) -> tuple[pd
     return metrics, pd.concat([pd.DataFrame(layers).assign(over="mean"), pd.DataFrame(layers).assign(over="last")])
 
 
-def judged(claim: str, suite: str = "table1", spread: bool = True, **accuracies: Sequence[float | None]) -> str:
-    """The verdict; with `spread`, VGG08's three seeds tell how far seeds lie apart."""
+def judged(claim: str, **accuracies: Sequence[float | None]) -> str:
+    """The verdict on runs of these accuracies, a run for each seed; VGG08 has three seeds, which tell the spread."""
+    return judged_alone(claim, **{"vgg08": SPREAD} | accuracies)
+
+
+def judged_alone(claim: str, **accuracies: Sequence[float | None]) -> str:
+    """The verdict without VGG08's runs."""
     named = {name.replace("_lr", "_lr1e-2"): values for name, values in accuracies.items()}
-    named = ({"vgg08": SPREAD} if spread else {}) | named
-    runs = {n: [made_up(n, v, suite, seed) for seed, v in enumerate(values)] for n, values in named.items()}
+    runs = {n: [made_up(n, v, seed=seed) for seed, v in enumerate(values)] for n, values in named.items()}
     return claims.judge(claim, runs).verdict
 
 
@@ -74,18 +79,19 @@ def test_without_a_spread_over_seeds_there_is_no_verdict_but_what_these_runs_say
     assert shown(runs) == "these runs: for it"
     assert shown({"vgg38_rc": runs["vgg38_bn"], "vgg38_bn": runs["vgg38_rc"]}) != "these runs: for it"
     assert "images alone" in claims.judge("residual_over_bn", runs).parts[0].words
-    assert judged("residual_over_bn", spread=False, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
+    assert judged_alone("residual_over_bn", vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
     wide = [0.40, 0.50, 0.60]  # the same two runs where seeds differ much
     assert judged("residual_over_bn", vgg08=wide, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
 
 
 def test_networks_that_guess_tell_no_spread() -> None:
-    assert judged("residual_over_bn", spread=False, vgg38=[0.01] * 3, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
+    assert judged_alone("residual_over_bn", vgg38=[0.01] * 3, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
 
 
 def test_diverged_run_counts_as_chance() -> None:
     answering = {"vgg38_rc": [made_up("vgg38_rc", 0.53)], "vgg38_bn": [made_up("vgg38_bn", None, test_accuracy=0.6)]}
-    assert verdicts.ACCURACY.samples(answering)["vgg38_bn"].mean == 0.01  # type: ignore[union-attr]
+    sample = verdicts.ACCURACY.samples(answering)["vgg38_bn"]
+    assert sample is not None and sample.mean == 0.01
     assert judged("residual_over_bn", vgg38_rc=[0.53], vgg38_bn=[None]) == HOLDS
     assert judged("trainable", vgg38=[None], vgg38_bn=[0.5], vgg38_rc=[0.5]) == HOLDS
     assert judged("trainable", vgg38=[0.01], vgg38_bn=[None], vgg38_rc=[0.5]) == FAILS
@@ -296,7 +302,9 @@ def shown(runs: dict[str, list[Run]]) -> str:
 
 
 def test_reduced_runs_decide_nothing_and_give_a_tendency_only_where_all_are_of_one_suite() -> None:
-    assert judged("residual_over_bn", "short", vgg38_rc=[0.53], vgg38_bn=[0.48]) == OPEN
+    short = {"vgg08": SPREAD, "vgg38_rc": [0.53], "vgg38_bn": [0.48]}
+    runs = {name: [made_up(name, v, "short", seed) for seed, v in enumerate(vs)] for name, vs in short.items()}
+    assert claims.judge("residual_over_bn", runs).verdict == OPEN
     rc, bn = "vgg38_rc", "vgg38_bn"
     full, preview = made_up(rc, 0.53), {name: made_up(name, a, "preview") for name, a in ((rc, 0.1), (bn, 0.2))}
     spread = [
@@ -358,14 +366,15 @@ def test_page_says_rules_methods_and_seeds() -> None:
     )
     few = {name: group[:3] for name, group in runs.items()}
     assert "(pooled t, 4 df, 3 + 3 seeds)" in claims.judge("residual_over_bn", few).parts[0].words
-    for number in (claims.CLOSE, verdicts.LEARNS, claims.OVERFIT, claims.ABOUT, claims.VANISHED):
+    for number in (claims.CLOSE, verdicts.LEARNS, claims.OVERFIT, claims.ABOUT, verdicts.VANISHED):
         assert f"{100 * number:.0f}" in claims.RULES
     assert str(Effect(0.05, 0.04, 0.06, "")).replace("\xa0", " ") == "+5.00 [+4.00, +6.00]"
 
 
 def test_difference_from_the_report_is_set_against_the_spread_over_seeds() -> None:
     def trained(name: str, seed: int, value: float) -> Run:
-        return made_up(name, seed=seed, **dict.fromkeys(tables.METRICS, value))
+        final: dict[str, Any] = dict.fromkeys(tables.METRICS, value)
+        return made_up(name, seed=seed, **final)
 
     runs = {"vgg08": [trained("vgg08", s, v) for s, v in enumerate((0.48, 0.50, 0.52))]}
     frame = claims.against_report(runs | {"vgg38_rc": [trained("vgg38_rc", 0, 0.5)]}).set_index(["name", "metric"])

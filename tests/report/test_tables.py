@@ -2,24 +2,21 @@
 
 import json
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests.shared import ROOT
 from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.report import canvas, claims, figures, measures, prose, render, tables
+from vggkit.report.verdicts import OPEN
 from vggkit.runs import select
 from vggkit.runs.store import Run, find_runs
 from vggkit.study import CONFIGURATIONS
 from vggkit.training.runner import train
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_reduced_runs_decide_no_claim() -> None:
@@ -28,8 +25,8 @@ def test_reduced_runs_decide_no_claim() -> None:
     assert len(frame) == len(claims.CLAIMS)
     for claim in claims.CLAIMS:
         if not all(select.is_full(runs[name][0]) for name in claim.needs):
-            assert frame.loc[claim.text, "verdict"][0].startswith(claims.OPEN)
-            assert claims.judge(claim.key, runs).verdict == claims.OPEN
+            assert frame.loc[claim.text, "verdict"][0].startswith(OPEN)
+            assert claims.judge(claim.key, runs).verdict == OPEN
 
 
 def test_committed_runs_are_whole_and_of_the_stated_settings() -> None:
@@ -175,37 +172,3 @@ def test_notebook_refuses_an_unknown_parameter_and_trains_what_is_new(tmp_path: 
     assert find_runs(tmp_path) == []
     papermill.execute_notebook(source, None, parameters, progress_bar=False)
     assert len(find_runs(tmp_path)[0].metrics) == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "vgg8"], "unknown configuration 'vgg8'"),
-        (["train", "vgg08", "--learning-rate", "nan"], "learning_rate: "),
-        (["train", "vgg08", "--seed", "x"], "seed: "),
-        (["train", "vgg08", "--nope", "1"], "No such option"),
-        (["train", "vgg08", "--data", "nowhere"], "data: no folder nowhere"),
-        (["table", "--format", "html"], "unknown format"),
-        (["bench", "--seconds", "inf"], "seconds: "),
-    ],
-)
-def test_wrong_command_is_one_line_and_status_2(
-    arguments: list[str],
-    message: str,
-    call: Callable[..., tuple[int, str, str]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    status, _, error = call(*arguments)
-    assert (status, error.count("\n")) == (2, 1)
-    assert message in error
-
-
-def test_command_line_trains_evaluates_and_lists(tmp_path: Path) -> None:
-    settings = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--epochs", "1"]
-    for command in (["train", *settings], ["evaluate", *settings], ["list"]):
-        call = [sys.executable, "-m", "vggkit", *command, "--results", str(tmp_path)]
-        done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert "vgg08" in done.stdout or "test" in done.stdout

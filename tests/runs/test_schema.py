@@ -13,15 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.shared import ROOT, at, places
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.report import claims, figures, pages, prose, render, tables
 from vggkit.runs import schema, select
 from vggkit.runs.store import ArtifactError, ArtifactWarning, find_runs, read_run
+from vggkit.study import STATISTICS
 
-ROOT = Path(__file__).parents[2]
 MARKUP = "<b>x</b>"
-VALUES = [None, True, False, -1, 0, 1, 7, 1.5, 10**400, 1e308, "", "x" * 10_000, MARKUP, "`x`", "../x", "a\nb", [], {}]
+VALUES: tuple[Any, ...] = (
+    None, True, False, -1, 0, 1, 7, 1.5, 10**400, 1e308, "", "x" * 10_000, MARKUP, "`x`", "../x", "a\nb", [], {},
+)  # fmt: skip
 PLACE = "preview/vgg08/seed-0"
 # Showing takes half a second: of what is accepted some are shown, all of them in the slow tests.
 EVERY = pytest.mark.parametrize(
@@ -90,21 +93,6 @@ def refused_or_shown(folder: Path, blamed: str) -> bool:
             return True
         assert MARKUP not in show_everything(results)
         return False
-
-
-def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value, of records and lists too."""
-    if path:
-        yield path
-    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    for name, value in items:
-        yield from places(value, (*path, name))
-
-
-def at(content: Any, path: tuple[Any, ...]) -> Any:
-    for name in path:
-        content = content[name]
-    return content
 
 
 SUMMARY = json.loads((ROOT / "results" / PLACE / "summary.json").read_text())
@@ -259,10 +247,10 @@ def test_altered_table_is_refused_or_shown(every: bool, name: str, folder: Path)
         write(folder, dict(run.summary), files_too=True)
         assert not refused_or_shown(folder, name)
     assert len(refused) > 50
-    possible = ("learning_rate", "train", "gradient_norm", "validation", "seconds", *schema.STATISTICS)
+    possible = ("learning_rate", "train", "gradient_norm", "validation", "seconds", *STATISTICS)
     assert all(what.startswith(possible) for what in shown), shown
     # A run may lack what older versions did not log.
-    damaged = [what for what in shown if what not in [f"{statistic} lost" for statistic in schema.STATISTICS]]
+    damaged = [what for what in shown if what not in [f"{statistic} lost" for statistic in STATISTICS]]
     assert not any(word in what for what in damaged for word in ("lost", "otherwise", "-1", "order", "row", MARKUP))
 
 

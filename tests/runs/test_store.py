@@ -23,6 +23,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from tests.shared import ROOT, Call, Trap
 from vggkit.config import ConfigError, RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
 from vggkit.runs import files, schema, store, weights
@@ -44,8 +45,6 @@ from vggkit.study import CONFIGURATIONS
 from vggkit.training.gradients import to_frame, weight_names
 
 CPU = torch.device("cpu")
-Call = Callable[..., tuple[int, str, str]]
-ROOT = Path(__file__).parents[2]
 
 
 def a_run(config: RunConfig) -> Run:
@@ -383,7 +382,7 @@ def test_full_disk_is_told_wherever_it_fills_up(leave: int, small_disk: Path, ti
     with claim(paths):
         write_checkpoint(paths, old)
         fill(small_disk, leave)
-        writes = {
+        writes: dict[str, Callable[[], object]] = {
             "checkpoint": lambda: write_checkpoint(paths, new),
             "run": lambda: write_run(paths, a_run(tiny), weights_of(tiny)),
         }
@@ -401,8 +400,10 @@ def test_full_disk_is_told_wherever_it_fills_up(leave: int, small_disk: Path, ti
     assert len(failed) == 0 or leave < 650_000
 
 
-WRITES = {"run": lambda paths, tiny: write_run(paths, a_run(tiny), weights_of(tiny)),
-          "checkpoint": lambda paths, tiny: write_checkpoint(paths, {"config": tiny.to_dict(), "more": 1})}  # fmt: skip
+WRITES: dict[str, Callable[[RunPaths, RunConfig], object]] = {
+    "run": lambda paths, tiny: write_run(paths, a_run(tiny), weights_of(tiny)),
+    "checkpoint": lambda paths, tiny: write_checkpoint(paths, {"config": tiny.to_dict(), "more": 1}),
+}
 
 
 @pytest.mark.parametrize(
@@ -586,7 +587,7 @@ def messages() -> list[str]:
         inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
-                found.append("".join(p.value if isinstance(p, ast.Constant) else "{}" for p in node.values))
+                found.append("".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs | inside:
                 found.append(node.value)
     return found
@@ -701,16 +702,6 @@ def test_shapes_are_those_of_the_network(name: str) -> None:
     config = RunConfig(depth=14, batch_norm=False) if name == "vgg14" else RunConfig.named(name)
     shapes = {name: tuple(p.shape) for name, p in VGG.from_config(config).named_parameters()}
     assert list(schema.parameter_shapes(config).items()) == list(shapes.items())
-
-
-class Trap:
-    """A pickle that leaves a trace when somebody reads it."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.trace,)
 
 
 def test_checkpoint_cannot_run_code(tiny: RunConfig, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from vggkit.cli import main
+from tests.shared import Call, refused, stop_in
 from vggkit.config import ConfigError, RunConfig
 from vggkit.report import precision
 from vggkit.runs.store import ArtifactError, RunPaths
@@ -21,12 +22,8 @@ def state(tiny: RunConfig, tmp_path: Path) -> branch.State:
     """A run of three epochs, stopped after the first."""
     config = RunConfig.from_dict(tiny.to_dict() | {"epochs": 3})
 
-    def interrupt(epoch: int, images: int, metrics: dict | None) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(config, results=tmp_path, progress=interrupt)
+        train(config, results=tmp_path, progress=stop_in(2))
     return branch.read_state(RunPaths.of(tmp_path, config).checkpoint)
 
 
@@ -61,29 +58,20 @@ def test_interrupted_branches_go_on_where_they_were(state: branch.State, tmp_pat
     assert kept["config"] == state.config.to_dict()
 
 
-def test_the_command_keeps_branches_and_refuses_in_one_line(
-    state: branch.State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def call(*words: str) -> int:
-        monkeypatch.setattr("sys.argv", ["vggkit", "branch", *words, "--results", str(tmp_path)])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        return int(ended.value.code or 0)
-
-    checkpoint = str(RunPaths.of(tmp_path, state.config).checkpoint)
-    assert call(checkpoint, "--orders", "0") == 0
-    assert capsys.readouterr().out.count("order 0 in") == 2
+def test_the_command_keeps_branches_and_refuses_in_one_line(state: branch.State, tmp_path: Path, call: Call) -> None:
+    checkpoint, where = str(RunPaths.of(tmp_path, state.config).checkpoint), ("--results", str(tmp_path))
+    status, out, _ = call("branch", checkpoint, "--orders", "0", *where)
+    assert (status, out.count("order 0 in")) == (0, 2)
     assert len(branch.find_branches(tmp_path)[0]["branches"]) == 2
     for wrong in ([checkpoint, "--orders", "x"], [checkpoint, "--epochs", "9"], [str(tmp_path / "none.pt")]):
-        assert call(*wrong) == 2
-        told = capsys.readouterr()
-        assert (told.out, told.err.count("\n")) == ("", 1)
+        refused(call, "branch", *wrong, *where)
 
 
 def test_wrong_branches_are_refused_in_one_line(state: branch.State, tmp_path: Path) -> None:
-    for wrong in ({"epochs": 3}, {"epochs": 0}, {"orders": []}, {"orders": [0, 0]}, {"orders": [-1]}):
+    mistakes: tuple[dict[str, Any], ...] = ({"epochs": 3}, {"epochs": 0}, {"orders": []}, {"orders": [0, 0]})
+    for wrong in (*mistakes, {"orders": [-1]}):
         with pytest.raises(ConfigError, match=rf"^{next(iter(wrong))}: ") as error:
-            list(branch.branch(state, **{"orders": [0], "results": tmp_path} | wrong))  # type: ignore[arg-type]
+            list(branch.branch(state, results=tmp_path, **{"orders": [0]} | wrong))
         assert "\n" not in str(error.value)
     (tmp_path / "none.pt").write_bytes(b"no checkpoint")
     for file in (tmp_path / "none.pt", tmp_path / "missing.pt"):
@@ -102,7 +90,7 @@ def test_a_damaged_file_of_branches_is_refused(state: branch.State, tmp_path: Pa
             branch.find_branches(tmp_path)
 
 
-def made_up(generator: np.random.Generator, orders: int) -> dict:
+def made_up(generator: np.random.Generator, orders: int) -> dict[str, Any]:
     """Branches whose losses vary much between orders, as real ones do, and little within a pair."""
     losses, noise = generator.normal(1.5, 0.05, orders), generator.normal(0, 3e-4, (2, orders))
     branches = [
@@ -116,7 +104,7 @@ def made_up(generator: np.random.Generator, orders: int) -> dict:
 def share_found(values: np.ndarray, family: int) -> np.ndarray:
     """Whether a bias is found in each row of differences."""
     means, halves, _ = np.array([precision.interval(row, family) for row in values]).T
-    return np.abs(means) > halves
+    return np.asarray(np.abs(means) > halves)
 
 
 def test_without_a_bias_at_most_five_per_cent_of_the_tables_find_one() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.shared import stop_in
 from vggkit.config import RunConfig
 from vggkit.data import load
 from vggkit.training.compute import Compute
@@ -55,12 +56,8 @@ def test_fused_graph_stays_beside_the_eager_one() -> None:
 
 
 def test_resumed_run_equals_an_uninterrupted_one_to_rounding(tiny: RunConfig, tmp_path: Path) -> None:
-    def interrupt(epoch: int, images: int, metrics: dict | None) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(tiny, results=tmp_path / "stopped", device="cuda", progress=interrupt)
+        train(tiny, results=tmp_path / "stopped", device="cuda", progress=stop_in(2))
     resumed = train(tiny, results=tmp_path / "stopped", device="cuda")
     whole = train_together([tiny], results=tmp_path / "whole", device="cuda")[0]
     for column in ("train_loss", "validation_loss", "learning_rate"):

@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from vggkit import data
-from vggkit.cli import main
+from vggkit.cli.commands import app
 from vggkit.config import RunConfig
 from vggkit.data import EpochPlan, Images, Splits, load
 from vggkit.networks.vgg import VGG
@@ -121,7 +121,7 @@ def test_epochs_plan_of_a_run_is_that_of_its_seed_and_epoch(tiny: RunConfig, syn
 
 
 def test_split_seed_draws_the_validation_images_and_the_seed_does_not(tiny: RunConfig) -> None:
-    first, other, same = (load(replace(tiny, **s)) for s in ({}, {"split_seed": 1}, {"seed": 1}))
+    first, other, same = map(load, (tiny, replace(tiny, split_seed=1), replace(tiny, seed=1)))
     assert not torch.equal(first.validation.pixels, other.validation.pixels)
     assert torch.equal(first.test.pixels, other.test.pixels)
     assert torch.equal(first.validation.pixels, same.validation.pixels)
@@ -190,7 +190,8 @@ class Scripted:
     """Stands in for `training.evaluate`: scripted validation results; the test loss tells which weights it saw."""
 
     def __init__(self, losses: list[float], accuracies: list[float]) -> None:
-        self.script, self.seen = list(zip(losses, accuracies, strict=True)), []
+        self.script = list(zip(losses, accuracies, strict=True))
+        self.seen: list[float] = []
 
     def __call__(self, model: VGG, images: Images, *rest: Any) -> tuple[float, float]:
         fingerprint = model.classifier.weight.detach().double().abs().sum().item()
@@ -279,7 +280,7 @@ def test_evaluate_measures_each_split_on_its_own_images(
     monkeypatch.setattr(evaluation, "evaluate", lambda model, images, *rest: (float(len(images)), 0.5))
     settings = {"dataset": "synthetic", "train-images-per-class": 2, "batch-size": 50, "epochs": 1, "results": tmp_path}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    shown = CliRunner().invoke(main.app, ["evaluate", "vgg08", *words], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(app, ["evaluate", "vgg08", *words], env={"COLUMNS": "200"})
     for split, images in (("validation", 500), ("test", 1000)):
         (row,) = [line for line in shown.output.splitlines() if f" {split} " in line]
         assert f"{images}.0000" in row
@@ -289,7 +290,7 @@ def test_evaluate_measures_each_split_on_its_own_images(
 @pytest.mark.parametrize("field", [item.name for item in fields(RunConfig)])
 def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
     """A setting changes a run's name, or its place; but for precision, which is told when the run is read."""
-    other = {
+    other: dict[str, Any] = {
         "suite": "other", "depth": 14, "batch_norm": False, "residual": False, "initialisation": "he",
         "dropout": 0.5, "dataset": "synthetic", "train_images_per_class": 7, "split_seed": 1, "batch_size": 99,
         "epochs": 99, "learning_rate": 2e-3, "minimum_learning_rate": 1e-5, "schedule": "constant",
@@ -299,7 +300,8 @@ def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
         assert RunConfig(precision="bfloat16").name == RunConfig().name
         return
     config = RunConfig(batch_size=50)
-    changed = replace(config, **{field: other[field]})
+    change = {field: other[field]}
+    changed = replace(config, **change)
     assert RunPaths.of("results", changed).folder != RunPaths.of("results", config).folder
     if field not in ("suite", "seed"):
         assert changed.name != config.name
@@ -317,7 +319,7 @@ def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
     ],
 )
 def test_suites_change_the_reports_settings_in_what_they_say(suite: str, different: dict[str, Any]) -> None:
-    report = {"epochs": 100, "batch_size": 100, "learning_rate": 1e-3, "minimum_learning_rate": 2e-5}
+    report: dict[str, Any] = {"epochs": 100, "batch_size": 100, "learning_rate": 1e-3, "minimum_learning_rate": 2e-5}
     report |= {"schedule": "cosine", "weight_decay": 0.0, "dropout": 0.0, "train_images_per_class": None}
     config = RunConfig.named("vgg38_bn", suite=suite)
     assert {name: getattr(config, name) for name in report} == report | different

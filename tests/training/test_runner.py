@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.shared import gradient_of, stop_in
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import DataError, EpochPlan, load, train_batch
 from vggkit.networks import fused
@@ -27,23 +27,22 @@ from vggkit.runs import provenance, store
 from vggkit.runs.store import ArtifactError, ArtifactWarning, RunPaths, find_runs, read_run
 from vggkit.training import runner
 from vggkit.training.compute import Compute
+from vggkit.training.evaluation import evaluate
 from vggkit.training.graph import capture, copies, one_step, restore
-from vggkit.training.runner import evaluate, train, train_together
+from vggkit.training.runner import train, train_together
 from vggkit.training.step import Trainer, make_scheduler, train_epoch
 
 CPU = torch.device("cpu")
-TIMES = ["train_seconds", "seconds"]
 
 
 def same(first: store.Run, second: store.Run) -> bool:
-    equal = first.metrics.drop(columns=TIMES).equals(second.metrics.drop(columns=TIMES))
-    return (
-        equal and first.gradients.equals(second.gradients) and first.summary["final"] == second.summary["final"]
-        and first.summary["best"] == second.summary["best"]
-    )  # fmt: skip
+    """Whether all numbers but the times are equal, bit for bit."""
+    metrics, others = (run.metrics.drop(columns=["train_seconds", "seconds"]) for run in (first, second))
+    ends, other_ends = ([run.summary[name] for name in ("final", "best")] for run in (first, second))
+    return bool(metrics.equals(others) and first.gradients.equals(second.gradients) and ends == other_ends)
 
 
-def an_epoch(trainer: Trainer, epoch: int) -> tuple[dict, torch.Tensor]:
+def an_epoch(trainer: Trainer, epoch: int) -> tuple[dict[str, Any], torch.Tensor]:
     return train_epoch([trainer], epoch, one_step([trainer]), lambda images: None)[0]
 
 
@@ -54,9 +53,10 @@ def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, fuse: bool, ti
     # float64 stay on one path over the four of them.
     if fuse and not fused.available(CPU):
         pytest.skip("torch.compile does not work here: no C++ compiler")
-    changes = {"depth": 14, "batch_norm": True, "residual": True, "batch_size": batch_size}
-    changes |= {"learning_rate": 1e-5, "minimum_learning_rate": 0.0}
-    config = RunConfig.from_dict(tiny.to_dict() | changes)
+    config = replace(
+        tiny, depth=14, batch_norm=True, residual=True, batch_size=batch_size, learning_rate=1e-5,
+        minimum_learning_rate=0.0,
+    )  # fmt: skip
     data = load(config)
     trainer = Trainer(config, data, Compute(CPU, config.precision, fuse))
     model = VGG(14).double()
@@ -74,12 +74,12 @@ def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, fuse: bool, ti
         before = [p.detach().clone() for _, p in named]
         optimizer.step()
         rows = [
-            (p.grad.abs().mean(), p.grad.norm(), (p.detach() - old).norm() / old.norm())
+            (gradient_of(p).abs().mean(), gradient_of(p).norm(), (p.detach() - old).norm() / old.norm())
             for (name, p), old in zip(named, before, strict=True)
             if name.endswith("weight")
         ]
         statistics.append(torch.tensor(rows))
-        norms.append(math.sqrt(sum(float((p.grad**2).sum()) for _, p in named)))
+        norms.append(math.sqrt(sum(float((gradient_of(p) ** 2).sum()) for _, p in named)))
         losses.append(loss.item() * len(labels) / 200)
     assert metrics["train_loss"] == pytest.approx(sum(losses), rel=1e-4)
     assert metrics["gradient_norm_mean"] == pytest.approx(sum(norms) / len(norms), rel=1e-3)
@@ -115,13 +115,14 @@ def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
 ) -> None:
     # Stand-ins for CUDA's streams and graph: what is captured runs once, which a real capture would only record.
     events: list[str] = []
+    recorded = object()
 
     class Stream:
         def wait_stream(self, other: object) -> None:
             events.append("wait")
 
     for name, value in {
-        "Stream": Stream, "current_stream": Stream, "CUDAGraph": lambda: "graph",
+        "Stream": Stream, "current_stream": Stream, "CUDAGraph": lambda: recorded,
         "device": lambda device: contextlib.nullcontext(),
         "stream": lambda stream: contextlib.nullcontext(), "graph": lambda graph: contextlib.nullcontext(),
     }.items():  # fmt: skip
@@ -133,7 +134,7 @@ def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
     )
     for trainer in (*captured, *stepped):
         trainer.begin_epoch(1)
-    assert capture(captured) == "graph"
+    assert capture(captured) is recorded
     for trainer in stepped:
         trainer.step()
     for first, second in zip(captured, stepped, strict=True):
@@ -172,13 +173,8 @@ def test_checkpoint_of_a_gpu_is_taken_up_on_a_cpu(tiny: RunConfig) -> None:
 
 def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_path: Path) -> None:
     configs = [RunConfig.from_dict(tiny.to_dict() | {"seed": seed}) for seed in (0, 1)]
-
-    def interrupt(epoch: int, images: int, metrics: dict | None) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):  # seed 1 is an epoch ahead when both go on
-        train(configs[1], results=tmp_path / "together", progress=interrupt)
+        train(configs[1], results=tmp_path / "together", progress=stop_in(2))
     together = train_together(configs, results=tmp_path / "together")
     alone = [train(config, results=tmp_path / "alone") for config in configs]
     assert all(same(first, second) for first, second in zip(together, alone, strict=True))
@@ -267,26 +263,14 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(fuse: bool, tiny: Ru
 
 
 def test_interrupted_run_goes_on_and_a_finished_one_is_loaded(tiny: RunConfig, tmp_path: Path) -> None:
-    def interrupt(epoch: int, images: int, metrics: dict | None) -> None:
-        if epoch == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(tiny, results=tmp_path, progress=interrupt)
+        train(tiny, results=tmp_path, progress=stop_in(3))
     first = train(tiny, results=tmp_path)
 
     def fail(*report: object) -> None:
         raise AssertionError("trained again")
 
     assert same(first, train(tiny, results=tmp_path, progress=fail))
-
-
-def stop_in(epoch: int) -> Callable[..., None]:
-    def interrupt(now: int, images: int, metrics: dict | None) -> None:
-        if now == epoch:
-            raise KeyboardInterrupt
-
-    return interrupt
 
 
 def stopped(config: RunConfig, results: Path, epoch: int, **how: Any) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import contextlib
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.shared import Call, refused
 from vggkit.config import ConfigError
 from vggkit.runs.store import ArtifactError, InUseError, RunPaths, claim, find_runs
 from vggkit.training.sweep import TimeUp, order, sweep
@@ -27,7 +28,7 @@ def test_first_seeds_of_all_come_before_the_next() -> None:
 
 def test_stops_in_time_goes_on_and_hands_out_what_is_finished(tmp_path: Path) -> None:
     groups = order(["vgg08"], [0, 1], 1, **SETTINGS)
-    where = {"results": tmp_path / "results", "archives": tmp_path / "archives"}
+    where: dict[str, Any] = {"results": tmp_path / "results", "archives": tmp_path / "archives"}
     with pytest.raises(TimeUp):
         list(sweep(groups, minutes=0, **where))
     assert find_runs(tmp_path / "results") == []
@@ -49,7 +50,7 @@ def test_stops_in_time_where_the_last_seed_of_a_group_is_finished_already(tmp_pa
 
 def test_sweep_beside_another_process_takes_the_next_free_run(tmp_path: Path) -> None:
     groups = order(["vgg08"], [0, 1, 2], 1, **SETTINGS)
-    handed = []
+    handed: list[int] = []
     with claim(RunPaths.of(tmp_path, groups[0][0])), pytest.raises(InUseError, match="another process") as error:
         handed.extend(run.config.seed for run in sweep(groups, results=tmp_path))
     assert "\n" not in str(error.value)
@@ -59,7 +60,7 @@ def test_sweep_beside_another_process_takes_the_next_free_run(tmp_path: Path) ->
 
 def test_sweep_of_seeds_together_leaves_out_the_one_that_is_taken(tmp_path: Path) -> None:
     group = order(["vgg08"], [0, 1, 2], 3, **SETTINGS)
-    handed = []
+    handed: list[int] = []
     with claim(RunPaths.of(tmp_path, group[0][1])), pytest.raises(InUseError):
         handed.extend(run.config.seed for run in sweep(group, results=tmp_path))
     assert handed == [0, 2]
@@ -69,7 +70,7 @@ def test_sweep_hands_out_what_another_process_finished_meanwhile(tmp_path: Path)
     groups = order(["vgg08"], [0, 1], 1, **SETTINGS)
     holder = contextlib.ExitStack()
     holder.enter_context(claim(RunPaths.of(tmp_path, groups[0][0])))
-    handed = []
+    handed: list[int] = []
     for run in sweep(groups, results=tmp_path, archives=tmp_path / "archives"):
         if not handed:  # the other one lets go of its run while this one trains the next
             holder.close()
@@ -116,14 +117,8 @@ def test_archives_go_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_wrong_sweep_is_one_line_and_status_2(
-    arguments: list[str],
-    message: str,
-    call: Callable[..., tuple[int, str, str]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], message: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a_file").write_text("")
     monkeypatch.chdir(tmp_path)
-    status, _, error = call("sweep", *arguments)
-    assert (status, error.count("\n")) == (2, 1)
-    assert message in error
+    assert message in refused(call, "sweep", *arguments)

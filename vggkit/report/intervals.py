@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, signal, stats
+
+Values = Sequence[float] | NDArray[np.floating]  # (n,)
 
 LEVEL = 0.95
 MOST_ARRANGEMENTS = 5_000  # beyond this many, a permutation interval draws arrangements instead of trying all
@@ -92,7 +95,7 @@ class Effect:
         return value if self.method == NONE else f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
 
 
-def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread:
+def pooled_spread(groups: Iterable[Values]) -> Spread:
     """The standard deviation within groups, pooled over those of two values or more."""
     several = [np.asarray(group, dtype=float) for group in groups if len(group) > 1]
     freedom = sum(len(group) - 1 for group in several)
@@ -118,9 +121,7 @@ def newcombe_interval(first: float, second: float, images: int, level: float = L
     return first - second - below, first - second + math.hypot(high - first, second - other_low)
 
 
-def permutation_interval(
-    first: Sequence[float], second: Sequence[float], level: float = LEVEL
-) -> tuple[float, float] | None:
+def permutation_interval(first: Values, second: Values, level: float = LEVEL) -> tuple[float, float] | None:
     """Interval of a shift between two groups: what the permutation test does not reject (Pitman 1937).
 
     The test shuffles all values between the groups and counts arrangements whose difference of means
@@ -267,7 +268,7 @@ def _pooled_reaches(contrasts: Sequence[Contrast], spread: Spread) -> list[tuple
     return [(factor * errors.get(id(contrast), 0.0),) * 2 for contrast in contrasts]
 
 
-def smoothed(losses: Sequence[float], window: int = SMOOTHED) -> tuple[np.ndarray, float]:
+def smoothed(losses: Values, window: int = SMOOTHED) -> tuple[np.ndarray, float]:
     """A curve's mean over `window` epochs around each, and the standard error of its lowest value.
 
     A straight line is fitted over each window (Savitzky and Golay 1964), which is the mean inside the
@@ -285,7 +286,7 @@ def smoothed(losses: Sequence[float], window: int = SMOOTHED) -> tuple[np.ndarra
     return smooth, scatter / math.sqrt(window)
 
 
-def lowest_epochs(losses: Sequence[float]) -> list[int]:
+def lowest_epochs(losses: Values) -> list[int]:
     """The epochs, from 1, whose smoothed loss lies within one standard error of the lowest, for any of `WINDOWS`."""
     places: set[int] = set()
     for window in WINDOWS:

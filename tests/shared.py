@@ -1,0 +1,59 @@
+"""What tests of several folders need, said once."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+ROOT = Path(__file__).parents[1]
+Call = Callable[..., tuple[int, str, str]]
+"""The fixture `call`: it runs the command line with these arguments and returns exit status, stdout and stderr."""
+
+
+def refused(call: Call, *arguments: str) -> str:
+    """The one line with which the command line refuses these arguments, with exit status 2 and no output."""
+    status, out, error = call(*arguments)
+    assert (status, out, error.count("\n")) == (2, "", 1), error
+    return error
+
+
+def stop_in(epoch: int) -> Callable[[int, int, dict[str, Any] | None], None]:
+    """A `progress` that stops training, as Ctrl-C does, at the first report from this epoch."""
+
+    def progress(now: int, images: int, metrics: dict[str, Any] | None) -> None:
+        if now == epoch:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value in what JSON holds, those of lists and objects included."""
+    if path:
+        yield path
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in items:
+        yield from places(value, (*path, name))
+
+
+def at(content: Any, path: tuple[Any, ...]) -> Any:
+    """The value at this path in what JSON holds."""
+    for name in path:
+        content = content[name]
+    return content
+
+
+class Trap:
+    """An object whose pickle creates the file `trace` when it is read: it shows that somebody unpickled it."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
