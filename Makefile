@@ -3,8 +3,9 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
-# A process for each core, each with one thread: two that share the cores would wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+# A process for each core, each with one thread: two that share the cores would wait for each other. It compiles
+# its kernels by itself: the processes that torch.compile would start for them import torch first.
+PYTEST = OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # Everything that tools would leave in the home folder stays inside the clone.
 CACHE := $(CURDIR)/.cache
@@ -101,12 +102,15 @@ mutation: $(VENV)/ready ## faults put into the library: which do the tests find?
 # The tests beside the lowest version that pyproject.toml allows of each package but torch (whose
 # lowest version PyPI has for CUDA alone).
 LOWEST := .venv-lowest
-# Tests of what the packages do for us, reading and writing above all; torch is the same in both environments.
-PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_schema.py tests/report/test_book.py \
-	tests/report/test_claims.py tests/test_config.py tests/test_data.py
+# Tests of what the packages do for us: files, tables, statistics, figures, the command line, notebooks. torch and
+# Jupyter Book are the same in both environments.
+PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_schema.py tests/test_config.py \
+	$(addprefix tests/report/test_,claims.py figures.py intervals.py pages.py tables.py) \
+	tests/report/test_book.py::test_top_of_the_project_builds_the_same_book \
+	tests/report/test_book.py::test_a_figure_is_svg_for_html_a_picture_for_others_and_a_sentence_as_text
 .PHONY: test-lowest test-plain-cpu
 test-lowest: $(LOWEST)/ready ## tests with the lowest versions allowed
-	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) $(PACKAGES)
+	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) -m "not slow and not simulated" $(PACKAGES)
 
 $(LOWEST)/ready: requirements-lowest.lock pyproject.toml $(VENV)/ready
 ifeq ($(TORCH),system)
@@ -119,9 +123,13 @@ endif
 	$(LOWEST)/bin/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Tests of what depends on the processor.
-COMPUTING := tests/bench tests/networks tests/test_data.py tests/training/test_gradients.py \
-	tests/training/test_branch.py
+# Tests of what depends on the processor: kernels, compiled ones above all, and bfloat16, which it emulates.
+COMPUTING := tests/networks tests/training/test_gradients.py tests/training/test_branch.py \
+	tests/test_data.py::test_crops_and_flips_equal_torchvisions_for_the_same_draws \
+	tests/test_data.py::test_normalisation_equals_torchvisions_and_is_channels_last \
+	tests/bench/test_measure.py::test_measurement_names_the_machine_and_compares_with_the_plain_loop \
+	tests/training/test_numbers.py::test_network_computes_in_the_precision_that_is_asked_for \
+	tests/training/test_runner.py::test_steps_and_statistics_equal_a_plain_loop
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
 test-plain-cpu: $(VENV)/ready ## tests without the processor's newer instructions
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) $(COMPUTING)
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow and not simulated" $(COMPUTING)

@@ -1,18 +1,42 @@
+import functools
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.shared import Call
+from vggkit import data
 from vggkit.cli import main
 from vggkit.config import RunConfig
+from vggkit.training.runner import train
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> RunConfig:
     """A run of a second: 200 synthetic images, 8 layers."""
     return RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=2, batch_size=50, epochs=3)
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with `tiny` as training leaves it: for tests that read it, and change no more than a copy."""
+    results = tmp_path_factory.mktemp("trained")
+    train(tiny, results=results)
+    return results
+
+
+@pytest.fixture(scope="session", autouse=True)
+def make_synthetic_images() -> Iterator[Callable[[], object]]:
+    """What makes the synthetic images; in this process it is called once, since nearly every test that trains asks.
+
+    They are the same each time, which `test_data` checks by the function itself, and nobody changes them.
+    """
+    make = data._synthetic
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "_synthetic", functools.cache(make))
+        yield make
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pickle
 import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -72,8 +72,13 @@ def test_split_has_exact_counts_of_each_class_and_fewer_images_are_a_subset() ->
     assert not torch.equal(split(labels, 1, 25, 475)[1], held_out)
 
 
-def test_synthetic_images_are_the_same_each_time_and_balanced(tiny: RunConfig) -> None:
-    first, second = load(tiny), load(tiny)
+def test_synthetic_images_are_the_same_each_time_and_balanced(
+    tiny: RunConfig, make_synthetic_images: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(tiny)
+    monkeypatch.setattr(data, "_synthetic", make_synthetic_images)
+    second = load(tiny)
+    assert first.train.pixels.data_ptr() != second.train.pixels.data_ptr()
     assert first.checksum == second.checksum
     assert torch.equal(torch.bincount(first.train.labels), torch.full((100,), 2))
     assert torch.equal(torch.bincount(first.test.labels), torch.full((100,), 10))
@@ -128,13 +133,12 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("generated")
     files = root / "cifar-100-python"
     files.mkdir()
-    rng = np.random.default_rng(0)
     for name, per_class in (("train", 26), ("test", 1)):
         labels = list(range(100)) * per_class
-        pixels = rng.integers(0, 2, (len(labels), 3072), dtype=np.uint8)
+        pixels = np.zeros((len(labels), 3072), dtype=np.uint8)
         (files / name).write_bytes(pickle.dumps({"data": pixels, "fine_labels": labels}))
     (files / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(label) for label in range(100)]}))
-    with tarfile.open(root / "cifar-100-python.tar.gz", "w:gz") as archive:
+    with tarfile.open(root / "cifar-100-python.tar.gz", "w:gz", compresslevel=1) as archive:
         archive.add(files, "cifar-100-python")
     return root
 

@@ -133,7 +133,7 @@ def _run_tests(place: Path, tests: Sequence[str], log: Path) -> None:
 
     status = 2
     try:
-        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore", *tests]))
+        status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests]))
     finally:
         sys.stdout.flush()
         os._exit(status)

@@ -60,8 +60,8 @@ def test_values_gradients_and_running_statistics_equal_pytorchs(batch_norm: bool
 @pytest.mark.parametrize(("residual", "pool"), [(False, False), (True, False), (False, True)])
 def test_gradients_equal_numerical_ones(residual: bool, pool: bool) -> None:
     torch.manual_seed(0)
-    bn = nn.BatchNorm2d(3).double()
-    inputs = [images(2, 3, 4, 4) for _ in range(1 + residual)]
+    bn = nn.BatchNorm2d(4).double()
+    inputs = [images(3, 4, 6, 6) for _ in range(1 + residual)]  # the size above: compiling takes longer than the test
     assert torch.autograd.gradcheck(lambda x, *s: fused.norm_act(x, bn, *s, pool=pool), inputs, fast_mode=True)
     assert torch.autograd.gradcheck(lambda x, *s: fused.act(x, *s, pool=pool), inputs, fast_mode=True)
 
@@ -76,13 +76,13 @@ def test_variance_survives_a_mean_that_dwarfs_it() -> None:
     torch.testing.assert_close(y, exact.float(), rtol=1e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize(("batch_norm", "residual"), [(True, True), (False, True), (False, False)])
-def test_network_in_bfloat16_is_as_close_to_float64_as_pytorchs_own(batch_norm: bool, residual: bool) -> None:
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_network_in_bfloat16_is_as_close_to_float64_as_pytorchs_own(batch_norm: bool) -> None:
     torch.manual_seed(0)
-    eager = VGG(14, batch_norm, residual)
+    eager = VGG(14, batch_norm)
     eager.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own types lack it
     batch = images(16, 3, 32, 32, dtype=torch.float32).detach()
-    exact = VGG(14, batch_norm, residual).double()
+    exact = VGG(14, batch_norm).double()
     exact.load_state_dict(eager.state_dict())
     labels = torch.arange(16)
 
@@ -111,14 +111,17 @@ torch.testing.assert_close(fused.act(x), expected)
 
 
 def test_code_kept_on_disk_is_not_taken_up_by_a_processor_with_other_instructions(tmp_path: Path) -> None:
+    # One small kernel: headers compiled in advance, or processes to compile in, would take longer than they spare.
+    settings = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     for capability in ("", "avx2"):  # as it is, then with what a plainer processor has; "" is no choice
-        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "ATEN_CPU_CAPABILITY": capability}
+        chosen = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "ATEN_CPU_CAPABILITY": capability}
+        environment = os.environ | settings | chosen
         subprocess.run([sys.executable, "-c", ACT], env=environment, check=True)
 
 
 def test_frozen_bn_uses_its_running_statistics_in_training() -> None:
     torch.manual_seed(0)
-    model = VGG(14)
+    model = VGG(8)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -128,6 +131,6 @@ def test_frozen_bn_uses_its_running_statistics_in_training() -> None:
 
 def test_evaluation_uses_the_running_statistics() -> None:
     torch.manual_seed(0)
-    model = VGG(14).fuse().eval()
+    model = VGG(8).fuse().eval()
     batch = torch.randn(4, 3, 32, 32)
-    torch.testing.assert_close(model(batch)[:1], model(batch[:1]))
+    torch.testing.assert_close(model(batch)[:1], model(batch[:1]))  # each image by itself

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vggkit.config import ConfigError
+from vggkit.config import ConfigError, RunConfig
 from vggkit.networks.vgg import VGG, ProcessingBlock, ReductionBlock, count_parameters
 
 VARIANTS = [(False, False), (True, False), (False, True), (True, True)]
@@ -25,6 +25,14 @@ VARIANTS = [(False, False), (True, False), (False, True), (True, True)]
 )
 def test_parameter_counts_are_the_reports(depth: int, batch_norm: bool, residual: bool, parameters: int) -> None:
     assert count_parameters(VGG(depth, batch_norm, residual)) == parameters
+
+
+@pytest.mark.parametrize("depth", range(8, 69, 6))
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_parameters_that_a_configuration_tells_are_those_of_its_network(depth: int, batch_norm: bool) -> None:
+    config = RunConfig(depth=depth, batch_norm=batch_norm)
+    with torch.device("meta"):
+        assert config.parameters == count_parameters(VGG.from_config(config))
 
 
 @pytest.mark.parametrize(("depth", "convolutions"), [(8, 7), (14, 13), (38, 37)])

@@ -269,6 +269,7 @@ def test_gradient_recovers_where_no_layer_is_below_a_hundredth() -> None:
 COMPARED = ("deeper", "bn_over_vgg08", "residual_over_bn", "both_best", "learning_rate_bn", "best_of_all", "regularise")
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("deviation", [0.002, 0.02])
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_equal_networks_seldom_get_a_wrong_verdict(seeds: int, deviation: float) -> None:
@@ -389,6 +390,7 @@ def test_difference_from_the_report_is_set_against_the_spread_over_seeds() -> No
     assert "cannot be told" in claims.against_report_text({"vgg08": runs["vgg08"][:1]})
 
 
+@pytest.mark.simulated
 def test_report_is_seldom_called_different_where_only_the_seed_differs() -> None:
     """Twelve comparisons, three configurations of four values, as in this book; the whole is wrong in at most 5 %."""
     rng, wrong = np.random.default_rng(0), 0

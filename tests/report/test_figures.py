@@ -8,20 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-import torch.nn.functional as F
 from matplotlib.text import Annotation
 
 from tests.shared import ROOT, Call
 from vggkit import study
 from vggkit.config import RunConfig
-from vggkit.networks.vgg import VGG
 from vggkit.report import canvas, figures
 from vggkit.runs import select
 from vggkit.runs.store import Run
-from vggkit.training import signal
 from vggkit.training.runner import train
-from vggkit.training.signal import propagation
 
 DIVERGING = {"learning_rate": 1e30, "schedule": "constant"}
 
@@ -37,6 +32,26 @@ def diverged(results: Path) -> Run:
     run = train(config, results=results)
     assert run.summary["diverged"] and run.summary["final"]["validation_loss"] is None
     return run
+
+
+def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
+    runs = select.representative_runs(ROOT / "results")
+    run = runs["vgg38"]
+    every = select.all_runs(ROOT / "results")
+    drawn = [
+        figures.curves([run]),
+        figures.gradient_flow(run),
+        figures.gradient_heatmap(run),
+        figures.comparison(every),
+    ]
+    for figure in drawn:
+        page = figure._repr_html_()
+        assert 'role="img"' in page
+        assert "currentColor" in page
+        assert canvas.INK not in page
+        ET.fromstring(figure.svg)
+        assert figure.caption
+    assert figures.curves([run]).svg == drawn[0].svg
 
 
 def drawn(run: Run) -> list[canvas.Figure]:
@@ -129,41 +144,3 @@ def test_labels_stay_apart_and_inside(scale: str) -> None:
         assert {x for x, _ in points} == {2}
         assert (np.diff(heights) > 0.06).all()
         assert heights.min() > -1e-6 and heights.max() < 1 + 1e-6
-
-
-def test_propagation_equals_a_forward_pass_written_out() -> None:
-    torch.manual_seed(3)
-    model, images, labels = (
-        VGG(8, batch_norm=False).double(),
-        torch.randn(6, 3, 32, 32, dtype=torch.float64),
-        torch.arange(6),
-    )
-    found = propagation(model, images, labels)
-    outputs = [model.entry.conv(images)]
-    x = F.leaky_relu(F.batch_norm(outputs[0], None, None, training=True), 0.01)
-    for stage in (1, 2, 3):
-        first, second = (model.get_submodule(f"stages.stage{stage}.reduction.conv{place}") for place in (1, 2))
-        outputs.append(first(x))
-        x = F.avg_pool2d(F.leaky_relu(outputs[-1], 0.01), 2)
-        outputs.append(second(x))
-        x = F.leaky_relu(outputs[-1], 0.01)
-    logits = model.classifier(x.mean((2, 3)))
-    gradients = torch.autograd.grad(F.cross_entropy(logits, labels), outputs)
-    outputs, logits = [output.detach() for output in outputs], logits.detach()
-    assert found.error == pytest.approx([float((g**2).sum() ** 0.5) for g in gradients])
-    assert found.deviation == pytest.approx(
-        [float(((o - o.mean(0)) ** 2).sum(0).div(5).mean() ** 0.5) for o in outputs]
-    )
-    assert found.spread == pytest.approx(
-        float((logits.max(0).values - logits.min(0).values).max() / logits.abs().max())
-    )
-
-
-def test_signal_vanishes_in_the_plain_deep_network_alone() -> None:
-    before = torch.get_rng_state()
-    caption = figures.signal_propagation(signal.measure(images=2)).caption
-    assert torch.equal(torch.get_rng_state(), before)
-    spread = re.search(r"at most (\S+) of their size", caption)
-    assert spread and float(spread[1]) < 1e-12
-    kept = [float(number) for number in re.findall(r"VGG38 (?:BN|RC|BN\+RC) (\S+?)[,.] ", caption)]
-    assert len(kept) == 3 and min(kept) > 1e-5

@@ -153,6 +153,7 @@ def drawn(rng: np.random.Generator, mean: float, deviation: float, seeds: int, n
     return Sample(name, tuple(values), images, float(values.mean()))
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("deviation", [0.0, 0.005, 0.02])
 @pytest.mark.parametrize("lengths", [(1, 1), (1, 3)])
 def test_interval_with_one_seed_a_side_covers_the_true_difference(lengths: tuple[int, int], deviation: float) -> None:
@@ -171,6 +172,7 @@ def test_interval_with_one_seed_a_side_covers_the_true_difference(lengths: tuple
         assert newcombe > 0.5 * SIMULATED  # images alone would miss most
 
 
+@pytest.mark.simulated
 @pytest.mark.parametrize("lengths", [(1, 1, 1, 1, 1, 1, 3), (2,) * 7, (3,) * 7, (5,) * 7])
 @pytest.mark.parametrize("deviation", [0.0, 0.005, 0.02])
 def test_simultaneous_intervals_cover_at_once(lengths: tuple[int, ...], deviation: float) -> None:

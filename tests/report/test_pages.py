@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from tests.shared import ROOT, Call, refused
+from vggkit import study
 from vggkit.config import ConfigError, OneLineError, RunConfig
 from vggkit.report import pages
-from vggkit.runs.store import ArtifactError
+from vggkit.runs.store import ArtifactError, find_runs
+from vggkit.study import CONFIGURATIONS
 from vggkit.training.runner import train
 
 TYPES = get_type_hints(RunConfig)
@@ -166,25 +169,64 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+WANTED: dict[str, Any] = {"configuration": "vgg08", "suite": "preview", **TINY}
+
+
 @pytest.mark.parametrize("place", ["", "notebooks", "book/runs"])
-def test_notebook_finds_the_projects_runs_from_every_folder(
+def test_projects_runs_are_found_from_each_of_its_folders(
     place: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VGGKIT_RESULTS", raising=False)
+    monkeypatch.chdir(project / place)
+    assert pages.run(WANTED).config.suite == "preview"
+    with pytest.raises(ArtifactError, match=f"no finished run in {project / 'results/table1/vgg38/seed-0'}") as error:
+        pages.run({"configuration": "vgg38", "suite": "table1"})
+    assert str(error.value).endswith("-p results FOLDER")
+
+
+def test_notebook_shows_the_projects_run_and_refuses_an_unknown_parameter(
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     papermill = pytest.importorskip("papermill", reason="needs the extra `book`")
     for variable in ("VGGKIT_RESULTS", "VGGKIT_DATA"):
         monkeypatch.delenv(variable, raising=False)
     before = sorted(project.rglob("*"))
-    source = project / "notebooks/run.ipynb"
-    wanted = {"configuration": "vgg08", "suite": "preview", **TINY}
-    done = papermill.execute_notebook(source, None, wanted, progress_bar=False, cwd=str(project / place))
-    assert "preview" in str(done.cells[-1].outputs)
-    with pytest.raises(papermill.PapermillExecutionError) as error:
-        papermill.execute_notebook(
-            source, None, {"configuration": "vgg38", "suite": "table1"}, progress_bar=False, cwd=str(project / place)
-        )
-    assert str(error.value).strip().endswith("-p results FOLDER")
-    assert f"no finished run in {project / 'results/table1/vgg38/seed-0'}" in str(error.value)
+
+    def execute(parameters: dict[str, Any]) -> Any:
+        source, place = project / "notebooks/run.ipynb", project / "book/runs"
+        return papermill.execute_notebook(source, None, parameters, progress_bar=False, cwd=str(place))
+
+    assert "preview" in str(execute(WANTED).cells[-1].outputs)
+    with pytest.raises(papermill.PapermillExecutionError, match="did you mean learning_rate"):
+        execute(WANTED | {"learning_rat": 0.1})
     assert sorted(project.rglob("*")) == before
+
+
+def test_notebook_trains_what_is_new(tmp_path: Path) -> None:
+    papermill = pytest.importorskip("papermill", reason="needs the extra `book`")
+    parameters = {"results": str(tmp_path), **TINY}
+    papermill.execute_notebook(str(ROOT / "notebooks/run.ipynb"), None, parameters, progress_bar=False)
+    assert len(find_runs(tmp_path)[0].metrics) == 1
+
+
+@pytest.mark.parametrize("name", ["run", "comparison"])
+def test_notebook_and_its_text_are_equal(name: str) -> None:
+    jupytext = pytest.importorskip("jupytext", reason="needs the extra `book`")
+    text = jupytext.read(ROOT / "notebooks" / f"{name}.py")
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    assert cells == [(cell.cell_type, cell.source) for cell in text.cells]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+
+
+def test_executed_pages_show_their_runs_and_no_paths() -> None:
+    for name in CONFIGURATIONS:
+        text = (ROOT / "book/runs" / f"{name}.ipynb").read_text()
+        assert study.title(name) in text
+        assert not re.search(r"/(home|root|tmp|usr|work|Users)/", text)
+        assert '"stream"' not in text
+        hidden = [c for c in json.loads(text)["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
+        assert hidden and all("remove-cell" in cell["metadata"]["tags"] for cell in hidden)
 
 
 @pytest.fixture

@@ -1,17 +1,13 @@
-"""What is shown: tables, verdicts, figures, notebooks, the command line."""
+"""Table 1, and what it and the verdicts are made of: which runs, and of which suite."""
 
-import json
-import re
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tests.shared import ROOT
-from vggkit import study
 from vggkit.config import RunConfig
-from vggkit.report import canvas, claims, figures, measures, prose, render, tables
+from vggkit.report import claims, measures, prose, render, tables
 from vggkit.report.verdicts import OPEN
 from vggkit.runs import select
 from vggkit.runs.store import Run, find_runs
@@ -121,54 +117,3 @@ def test_only_an_unchanged_configuration_is_a_full_run() -> None:
     assert full(suite="table1", precision="bfloat16", seed=3)
     assert not full(suite="table1", dataset="synthetic", epochs=1)
     assert not full(suite="preview")
-
-
-def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
-    runs = select.representative_runs(ROOT / "results")
-    run = runs["vgg38"]
-    every = select.all_runs(ROOT / "results")
-    drawn = [
-        figures.curves([run]),
-        figures.gradient_flow(run),
-        figures.gradient_heatmap(run),
-        figures.comparison(every),
-    ]
-    for figure in drawn:
-        page = figure._repr_html_()
-        assert 'role="img"' in page
-        assert "currentColor" in page
-        assert canvas.INK not in page
-        ET.fromstring(figure.svg)
-        assert figure.caption
-    assert figures.curves([run]).svg == drawn[0].svg
-
-
-@pytest.mark.parametrize("name", ["run", "comparison"])
-def test_notebook_and_its_text_are_equal(name: str) -> None:
-    jupytext = pytest.importorskip("jupytext", reason="needs the extra `book`")
-    text = jupytext.read(ROOT / "notebooks" / f"{name}.py")
-    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
-    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
-    assert cells == [(cell.cell_type, cell.source) for cell in text.cells]
-    assert not any(cell.get("outputs") for cell in notebook["cells"])
-
-
-def test_executed_pages_show_their_runs_and_no_paths() -> None:
-    for name in CONFIGURATIONS:
-        text = (ROOT / "book/runs" / f"{name}.ipynb").read_text()
-        assert study.title(name) in text
-        assert not re.search(r"/(home|root|tmp|usr|work|Users)/", text)
-        assert '"stream"' not in text
-        hidden = [c for c in json.loads(text)["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
-        assert hidden and all("remove-cell" in cell["metadata"]["tags"] for cell in hidden)
-
-
-def test_notebook_refuses_an_unknown_parameter_and_trains_what_is_new(tmp_path: Path) -> None:
-    papermill = pytest.importorskip("papermill", reason="needs the extra `book`")
-    source = str(ROOT / "notebooks/run.ipynb")
-    parameters = {"dataset": "synthetic", "train_images_per_class": 2, "epochs": 2, "results": str(tmp_path)}
-    with pytest.raises(papermill.PapermillExecutionError, match="did you mean learning_rate"):
-        papermill.execute_notebook(source, None, parameters | {"learning_rat": 0.1}, progress_bar=False)
-    assert find_runs(tmp_path) == []
-    papermill.execute_notebook(source, None, parameters, progress_bar=False)
-    assert len(find_runs(tmp_path)[0].metrics) == 2

@@ -17,14 +17,18 @@ from vggkit.training import branch
 from vggkit.training.runner import train
 
 
-@pytest.fixture
-def state(tiny: RunConfig, tmp_path: Path) -> branch.State:
-    """A run of three epochs, stopped after the first."""
-    config = RunConfig.from_dict(tiny.to_dict() | {"epochs": 3})
-
+@pytest.fixture(scope="module")
+def checkpoint(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run of three epochs that was stopped after the first."""
+    results = tmp_path_factory.mktemp("stopped")
     with pytest.raises(KeyboardInterrupt):
-        train(config, results=tmp_path, progress=stop_in(2))
-    return branch.read_state(RunPaths.of(tmp_path, config).checkpoint)
+        train(tiny, results=results, progress=stop_in(2))
+    return RunPaths.of(results, tiny).checkpoint
+
+
+@pytest.fixture
+def state(checkpoint: Path) -> branch.State:
+    return branch.read_state(checkpoint)
 
 
 def test_branches_see_the_same_batches_from_the_same_state(state: branch.State, tmp_path: Path) -> None:
@@ -58,12 +62,12 @@ def test_interrupted_branches_go_on_where_they_were(state: branch.State, tmp_pat
     assert kept["config"] == state.config.to_dict()
 
 
-def test_the_command_keeps_branches_and_refuses_in_one_line(state: branch.State, tmp_path: Path, call: Call) -> None:
-    checkpoint, where = str(RunPaths.of(tmp_path, state.config).checkpoint), ("--results", str(tmp_path))
-    status, out, _ = call("branch", checkpoint, "--orders", "0", *where)
+def test_the_command_keeps_branches_and_refuses_in_one_line(checkpoint: Path, tmp_path: Path, call: Call) -> None:
+    file, where = str(checkpoint), ("--results", str(tmp_path))
+    status, out, _ = call("branch", file, "--orders", "0", *where)
     assert (status, out.count("order 0 in")) == (0, 2)
     assert len(branch.find_branches(tmp_path)[0]["branches"]) == 2
-    for wrong in ([checkpoint, "--orders", "x"], [checkpoint, "--epochs", "9"], [str(tmp_path / "none.pt")]):
+    for wrong in ([file, "--orders", "x"], [file, "--epochs", "9"], [str(tmp_path / "none.pt")]):
         refused(call, "branch", *wrong, *where)
 
 

@@ -248,11 +248,11 @@ def test_first_epoch_of_a_longer_run_is_the_shorter_runs(constant: RunConfig, tm
     assert long.metrics[names].iloc[0].tolist() == short.metrics[names].iloc[0].tolist()
 
 
-def test_numbers_of_a_run_are_those_of_its_own_splits(constant: RunConfig, tmp_path: Path) -> None:
-    config = replace(constant, epochs=1)
-    run, splits = train(config, results=tmp_path), load(config)
-    model = VGG.from_config(config)
-    model.load_state_dict(store.read_weights(RunPaths.of(tmp_path, config)))
+def test_numbers_of_a_run_are_those_of_its_own_splits(tiny: RunConfig, trained: Path) -> None:
+    paths = RunPaths.of(trained, tiny)
+    run, splits = store.read_run(paths.folder), load(tiny)
+    model = VGG.from_config(tiny)
+    model.load_state_dict(store.read_weights(paths))
     final = run.summary["final"]
     for split, images in (("validation", splits.validation), ("test", splits.test)):
         pixels = (images.pixels.double() / 255 - torch.tensor(data.MEAN)) / torch.tensor(data.STD)
@@ -264,8 +264,8 @@ def test_numbers_of_a_run_are_those_of_its_own_splits(constant: RunConfig, tmp_p
     assert run.metrics["validation_loss"].iloc[-1] == final["validation_loss"]
 
 
-def test_speed_is_the_median_epochs_and_the_time_all_epochs(tiny: RunConfig, tmp_path: Path) -> None:
-    run = train(tiny, results=tmp_path)
+def test_speed_is_the_median_epochs_and_the_time_all_epochs(tiny: RunConfig, trained: Path) -> None:
+    run = store.read_run(RunPaths.of(trained, tiny).folder)
     middle = sorted(run.metrics["train_seconds"])[1]
     assert run.summary["images_per_second"] == pytest.approx(200 / middle)
     assert run.summary["wall_seconds"] == pytest.approx(sum(run.metrics["seconds"]))
@@ -273,12 +273,11 @@ def test_speed_is_the_median_epochs_and_the_time_all_epochs(tiny: RunConfig, tmp
 
 
 def test_evaluate_measures_each_split_on_its_own_images(
-    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: RunConfig, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(tiny, epochs=1)
-    final = train(config, results=tmp_path).summary["final"]
+    final = store.read_run(RunPaths.of(trained, tiny).folder).summary["final"]
     monkeypatch.setattr(evaluation, "evaluate", lambda model, images, *rest: (float(len(images)), 0.5))
-    settings = {"dataset": "synthetic", "train-images-per-class": 2, "batch-size": 50, "epochs": 1, "results": tmp_path}
+    settings = {"dataset": "synthetic", "train-images-per-class": 2, "batch-size": 50, "epochs": 3, "results": trained}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     shown = CliRunner().invoke(app, ["evaluate", "vgg08", *words], env={"COLUMNS": "200"})
     for split, images in (("validation", 500), ("test", 1000)):

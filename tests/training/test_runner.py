@@ -90,7 +90,7 @@ def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, fuse: bool, ti
 
 def test_warm_up_of_a_capture_leaves_no_trace(tiny: RunConfig) -> None:
     # What `capture` does around its warm-up, which needs no GPU: steps, then everything as it was.
-    config = RunConfig.from_dict(tiny.to_dict() | {"depth": 14})
+    config = replace(tiny, depth=14)
     data = load(config)
     for epochs_before in (0, 1):
         touched, untouched = (
@@ -128,7 +128,7 @@ def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)
     data = load(tiny)
-    configs = [RunConfig.from_dict(tiny.to_dict() | {"seed": seed}) for seed in (0, 1)]
+    configs = [replace(tiny, seed=seed) for seed in (0, 1)]
     captured, stepped = (
         [Trainer(config, data, Compute(CPU, config.precision)) for config in configs] for _ in range(2)
     )
@@ -172,18 +172,18 @@ def test_checkpoint_of_a_gpu_is_taken_up_on_a_cpu(tiny: RunConfig) -> None:
 
 
 def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_path: Path) -> None:
-    configs = [RunConfig.from_dict(tiny.to_dict() | {"seed": seed}) for seed in (0, 1)]
+    configs = [replace(tiny, seed=seed) for seed in (0, 1)]
     with pytest.raises(KeyboardInterrupt):  # seed 1 is an epoch ahead when both go on
         train(configs[1], results=tmp_path / "together", progress=stop_in(2))
     together = train_together(configs, results=tmp_path / "together")
     alone = [train(config, results=tmp_path / "alone") for config in configs]
     assert all(same(first, second) for first, second in zip(together, alone, strict=True))
     assert not same(*alone)
-    dropped = [RunConfig.from_dict(config.to_dict() | {"dropout": 0.5}) for config in configs]
+    dropped = [replace(config, dropout=0.5) for config in configs]
     with pytest.raises(ConfigError, match="dropout"):
         train_together(dropped, results=tmp_path)
     with pytest.raises(ConfigError, match="seeds"):
-        train_together([tiny, RunConfig.from_dict(tiny.to_dict() | {"epochs": 4})], results=tmp_path)
+        train_together([tiny, replace(tiny, epochs=4)], results=tmp_path)
 
 
 def test_vanishing_gradients_do_not_underflow(tiny: RunConfig) -> None:
@@ -212,7 +212,7 @@ def test_learning_rate_follows_the_formula(schedule: str, cycle: bool) -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "cosine-per-batch", "constant"])
 def test_trainer_steps_the_schedule_by_epoch_or_by_batch(schedule: str, tiny: RunConfig) -> None:
-    config = RunConfig.from_dict(tiny.to_dict() | {"schedule": schedule})
+    config = replace(tiny, schedule=schedule)
     trainer = Trainer(config, load(config), Compute(CPU, config.precision))
     rates = [an_epoch(trainer, epoch)[0]["learning_rate"] for epoch in (1, 2, 3)]
     steps = {"cosine": (0, 1, 2), "cosine-per-batch": (0, 4, 8), "constant": (0, 0, 0)}[schedule]  # 4 batches an epoch
@@ -248,7 +248,7 @@ train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2], fuse=sy
 def test_killed_and_resumed_run_equals_an_uninterrupted_one(fuse: bool, tiny: RunConfig, tmp_path: Path) -> None:
     if fuse and not fused.available(CPU):
         pytest.skip("torch.compile does not work here: no C++ compiler")
-    config = RunConfig.from_dict(tiny.to_dict() | {"dropout": 0.3, "batch_norm": True})
+    config = replace(tiny, dropout=0.3, batch_norm=True)
     call = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed"), str(fuse)]
     assert subprocess.run(call, check=False).returncode == -signal.SIGKILL
     assert find_runs(tmp_path / "killed") == []
@@ -285,7 +285,7 @@ def stopped(config: RunConfig, results: Path, epoch: int, **how: Any) -> dict[st
 def test_every_segment_of_a_run_tells_where_it_was_trained(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = RunConfig.from_dict(tiny.to_dict() | {"epochs": 6})
+    config = replace(tiny, epochs=6)
     for place, (commit, device, threads, version, last) in enumerate(
         [("a" * 40, "AMD EPYC", 2, "2.11.0", 2), ("b" * 40, "Intel(R) Xeon(R)", 4, "2.13.0+cpu", 3)]
     ):
@@ -314,8 +314,8 @@ def test_every_segment_of_a_run_tells_where_it_was_trained(
         assert text in shown
 
 
-def test_run_without_segments_is_shown_as_one(tiny: RunConfig, tmp_path: Path) -> None:
-    run = train(tiny, results=tmp_path)
+def test_run_without_segments_is_shown_as_one(tiny: RunConfig, trained: Path) -> None:
+    run = read_run(RunPaths.of(trained, tiny).folder)
     assert len(run.summary["segments"]) == 1
     old = {name: value for name, value in run.summary.items() if name != "segments"}
     older = {name: value for name, value in old.items() if name != "fused"}
@@ -326,8 +326,8 @@ def test_run_without_segments_is_shown_as_one(tiny: RunConfig, tmp_path: Path) -
         assert "segments" not in pages.provenance(run)
 
 
-def test_checkpoint_of_an_older_version_is_gone_on_with(tiny: RunConfig, tmp_path: Path) -> None:
-    paths, whole = RunPaths.of(tmp_path / "old", tiny), train(tiny, results=tmp_path / "whole")
+def test_checkpoint_of_an_older_version_is_gone_on_with(tiny: RunConfig, trained: Path, tmp_path: Path) -> None:
+    paths, whole = RunPaths.of(tmp_path / "old", tiny), read_run(RunPaths.of(trained, tiny).folder)
     state = stopped(tiny, tmp_path / "old", 3)
     old = ("config", "metrics", "gradients", "best", "model", "optimizer", "scheduler")
     store.write_checkpoint(paths, {name: state[name] for name in old})
@@ -388,7 +388,7 @@ def test_checkpoint_that_cannot_be_removed_does_not_spoil_the_run(
 def test_folders_with_a_tilde_and_by_variable(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    config = RunConfig.from_dict(tiny.to_dict() | {"epochs": 1})
+    config = replace(tiny, epochs=1)
     train(config, results="~/given")
     monkeypatch.setenv("VGGKIT_RESULTS", "~/named")
     train(config)
@@ -401,20 +401,26 @@ def test_folders_with_a_tilde_and_by_variable(tiny: RunConfig, tmp_path: Path, m
 
 @pytest.mark.parametrize("name", ["AMD Ryzen™ 7 <b>5800X</b> & more\t® `x` [y](z)", "", "®™", "é" * 500, "x" * 500])
 def test_device_name_is_one_that_can_be_read_back(
-    name: str, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tiny: RunConfig, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = read_run(RunPaths.of(trained, tiny).folder)
     monkeypatch.setattr(provenance, "_full_name", lambda device: name)
-    run = train(RunConfig.from_dict(tiny.to_dict() | {"epochs": 1}), results=tmp_path)
-    assert read_run(RunPaths.of(tmp_path, run.config).folder).summary["device"] == run.summary["device"] != ""
-    assert "Ryzen(TM) 7 b 5800X" in run.summary["device"] or "Ryzen" not in name
+    device = provenance.describe(CPU)["device"]
+    segment = run.summary["segments"][0] | {"device": device}
+    paths = RunPaths.of(tmp_path, tiny)
+    store.write_run(paths, replace(run, summary=run.summary | {"device": device, "segments": [segment]}))
+    assert read_run(paths.folder).summary["device"] == device != ""
+    assert "Ryzen(TM) 7 b 5800X" in device or "Ryzen" not in name
 
 
-@pytest.mark.parametrize("rate", [1e4, 1e10, 1e20, 1e30, 1e38])
-@pytest.mark.parametrize("changes", [{}, {"batch_norm": True}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    ("rate", "changes"),
+    [(1e4, {}), (1e10, {}), (1e20, {}), (1e38, {}), (1e20, {"batch_norm": True}), (1e20, {"precision": "bfloat16"})],
+)
 def test_run_that_goes_wrong_can_be_read_back(
     rate: float, changes: dict[str, Any], tiny: RunConfig, tmp_path: Path
 ) -> None:
-    config = RunConfig.from_dict(tiny.to_dict() | {"learning_rate": rate, **changes})
+    config = replace(tiny, learning_rate=rate, **changes)
     run = train(config, results=tmp_path)
     assert same(read_run(RunPaths.of(tmp_path, config).folder), run)
 
@@ -428,20 +434,22 @@ def test_run_is_read_back_and_names_no_path(tiny: RunConfig, tmp_path: Path) -> 
     assert evaluate(model, load(tiny).test, Compute(CPU))[1] == run.summary["final"]["test_accuracy"]
 
 
-def test_run_of_another_configuration_is_not_overwritten(tiny: RunConfig, tmp_path: Path) -> None:
-    train(tiny, results=tmp_path)
-    other = RunConfig.from_dict(tiny.to_dict() | {"precision": "bfloat16"})
+def test_run_of_another_configuration_is_not_overwritten(tiny: RunConfig, trained: Path) -> None:
+    other = replace(tiny, precision="bfloat16")
     with pytest.raises(ArtifactError, match="precision 'float32', not 'bfloat16'"):
-        train(other, results=tmp_path)
+        train(other, results=trained)
 
 
 def test_second_process_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
-    code = "import json, sys\nfrom vggkit.config import RunConfig\nfrom vggkit.training.runner import train\n"
-    code += "train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2])"
-    with store.claim(RunPaths.of(tmp_path, tiny)):
-        call = [sys.executable, "-c", code, json.dumps(tiny.to_dict()), str(tmp_path)]
-        second = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert "another process is training" in second.stderr
+    code = "import json, sys\nfrom vggkit.config import RunConfig\nfrom vggkit.runs.store import RunPaths, claim\n"
+    code += "with claim(RunPaths.of(sys.argv[2], RunConfig.from_dict(json.loads(sys.argv[1])))):\n"
+    code += "    print('claimed', flush=True)\n    sys.stdin.read()"
+    call = [sys.executable, "-c", code, json.dumps(tiny.to_dict()), str(tmp_path)]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout and first.stdout.readline() == "claimed\n"
+        with pytest.raises(ArtifactError, match="another process is training"):
+            train(tiny, results=tmp_path)
+        first.communicate()
 
 
 def test_crash_while_writing_leaves_no_run(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,18 +466,18 @@ def test_crash_while_writing_leaves_no_run(tiny: RunConfig, tmp_path: Path, monk
 
 
 def test_diverged_run_stops_and_keeps_its_curve(tiny: RunConfig, tmp_path: Path) -> None:
-    config = RunConfig.from_dict(tiny.to_dict() | {"learning_rate": 1e30})
+    config = replace(tiny, learning_rate=1e30)
     run = read_run(RunPaths.of(tmp_path, train(config, results=tmp_path).config).folder)
     assert run.summary["diverged"]
     assert 1 <= len(run.metrics) < 3
 
 
 def test_bfloat16_learns_and_impossible_devices_are_refused(tiny: RunConfig, tmp_path: Path) -> None:
-    config = RunConfig.from_dict(tiny.to_dict() | {"precision": "bfloat16", "learning_rate": 1e-2})
+    config = replace(tiny, precision="bfloat16", learning_rate=1e-2)
     metrics = train(config, results=tmp_path).metrics
     assert metrics["train_loss"].iloc[-1] < metrics["train_loss"].iloc[0]
     with pytest.raises(ConfigError, match="precision"):
-        train(RunConfig.from_dict(tiny.to_dict() | {"precision": "tf32"}), results=tmp_path, device="cpu")
+        train(replace(tiny, precision="tf32"), results=tmp_path, device="cpu")
     with pytest.raises(ConfigError, match="device"):
         train(tiny, results=tmp_path, device="nonsense")
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import tarfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from tests.shared import Call, refused
 from vggkit.config import ConfigError
 from vggkit.runs.store import ArtifactError, InUseError, RunPaths, claim, find_runs
-from vggkit.training.sweep import TimeUp, order, sweep
+from vggkit.training.sweep import TimeUp, archive, order, sweep
 
 SETTINGS = {"dataset": "synthetic", "train_images_per_class": 1, "epochs": 2, "suite": "local"}
 
@@ -122,3 +124,32 @@ def test_wrong_sweep_is_one_line_and_status_2(
     (tmp_path / "a_file").write_text("")
     monkeypatch.chdir(tmp_path)
     assert message in refused(call, "sweep", *arguments)
+
+
+def test_archive_holds_the_run_as_it_is_now(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "local" / "vgg08" / "seed-0"
+    folder.mkdir(parents=True)
+    for text in ("first", "second"):
+        (folder / "summary.json").write_text(text)
+        with tarfile.open(archive(folder, tmp_path)) as file:
+            member = file.extractfile("local/vgg08/seed-0/summary.json")
+            assert member is not None
+            assert member.read() == text.encode()
+
+
+def test_sweep_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, epochs = SimpleNamespace(now=1000.0), []
+
+    def trained(group: Any, *, progress: Any, **where: Any) -> list[Any]:
+        for epoch in range(1, 10):
+            progress(epoch, 100, None)
+            clock.now += 50
+            progress(epoch, 200, {"epoch": epoch})
+            epochs.append(epoch)
+        return []
+
+    monkeypatch.setattr("vggkit.training.sweep.train_together", trained)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    with pytest.raises(TimeUp, match="2 minutes"):
+        list(sweep(order(["vgg08"], [0], 1), minutes=2))
+    assert epochs == [1, 2, 3]  # 150 seconds
