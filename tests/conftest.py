@@ -21,7 +21,7 @@ def tiny() -> RunConfig:
 
 @pytest.fixture(scope="session")
 def trained(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder with `tiny` as training leaves it: for tests that read it, and change no more than a copy."""
+    """A results folder with the finished run `tiny`, trained once. Tests read it, and change only a copy."""
     results = tmp_path_factory.mktemp("trained")
     train(tiny, results=results)
     return results
@@ -29,9 +29,9 @@ def trained(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def make_synthetic_images() -> Iterator[Callable[[], object]]:
-    """What makes the synthetic images; in this process it is called once, since nearly every test that trains asks.
+    """Make the synthetic images once in this process: nearly every test that trains needs them.
 
-    They are the same each time, which `test_data` checks by the function itself, and nobody changes them.
+    They are the same each time and nobody changes them. The function itself is given to the test that checks this.
     """
     make = data._synthetic
     with pytest.MonkeyPatch.context() as patch:

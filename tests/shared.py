@@ -1,4 +1,4 @@
-"""What tests of several folders need, said once."""
+"""Helpers that tests in several folders use."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

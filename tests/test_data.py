@@ -37,7 +37,7 @@ def test_offsets_and_flips_are_uniform() -> None:
         counts = torch.bincount(offsets, minlength=9).double()
         assert len(counts) == 9
         assert ((counts - 10_000) ** 2 / 10_000).sum() < 26.1  # chi-square, 8 degrees, p = 0.001
-    assert abs(plan.flip.double().mean() - 0.5) < 0.006  # 3.3 standard deviations and more
+    assert abs(plan.flip.double().mean() - 0.5) < 0.006  # 3.6 standard deviations of a share of 90,000 fair flips
 
 
 def test_normalisation_equals_torchvisions_and_is_channels_last() -> None:
@@ -103,7 +103,7 @@ def test_missing_and_empty_folders_say_what_to_do(tmp_path: Path) -> None:
 
 
 class Server:
-    """Counts who asks for the generated archive; `content` is what is sent, of `length` promised bytes."""
+    """A web server on this machine that sends `content`, announced as `length` bytes, and counts the requests."""
 
     def __init__(self, content: bytes) -> None:
         self.content, self.length, self.asked = content, len(content), 0
@@ -145,7 +145,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The source of the download, in an empty working directory where nobody has named a folder of data."""
+    """The place from which CIFAR-100 is downloaded. The test runs in an empty folder; no folder of data is named."""
 
     def md5(path: Path) -> str:
         return hashlib.md5(path.read_bytes()).hexdigest()
@@ -173,7 +173,7 @@ FEW = RunConfig(train_images_per_class=1, batch_size=100)
 
 
 def left_behind(how: str, generated: Path, root: Path) -> None:
-    """Bring `root` into a state in which interrupted downloads and copies leave a folder."""
+    """Make `root` what it is after a download or a copy was interrupted in the way that `how` names."""
     files, archive = root / "cifar-100-python", root / "cifar-100-python.tar.gz"
     shutil.copytree(generated, root)
     if how == "nothing":
@@ -208,7 +208,7 @@ def test_what_an_interrupted_download_left_is_completed(state: str, server: Serv
     asked = server.asked
     assert bool(asked) == (state not in WITHOUT_NETWORK)
     load(FEW)
-    assert server.asked == asked  # once is enough
+    assert server.asked == asked  # what is complete is not downloaded again
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -251,7 +251,7 @@ def test_failed_download_says_what_to_do(fault: str, server: Server, generated: 
     with pytest.raises(DataError, match=r"could not be downloaded .*synthetic") as error:
         load(FEW)
     assert "\n" not in str(error.value)
-    assert "leave both out" not in str(error.value)  # they were left out
+    assert "leave both out" not in str(error.value)  # --data and VGGKIT_DATA, which nobody gave here
     assert ("move " in str(error.value)) == (fault == "a file in the way")
 
 

@@ -189,7 +189,9 @@ def test_the_finding_shows_from_a_file_on_a_phone(served: str, open_page: Callab
     page.tap("[data-do=step]")
     page.wait_for_function(READY.replace("'step'", "'step 2:'"))
     assert {url.split(":")[0] for url in page.requests} <= {"file", "blob", "data"}
-    assert not [error for error in page.errors if "THEBE" not in error]  # the theme's own
+    assert not [
+        error for error in page.errors if "THEBE" not in error
+    ]  # errors of the book's theme, not of the playground
 
 
 @pytest.mark.slow
@@ -264,7 +266,9 @@ def test_a_loss_that_is_no_number_is_called_diverged(served: str, open_page: Cal
     page.click("[data-do=train]")
     page.wait_for_function("document.querySelector('[data-out=now]').textContent.includes('diverged')")
     at = step_of(page, "b")
-    page.wait_for_function(f"!document.body.textContent.includes('step {at}: loss')")  # the other one goes on
+    page.wait_for_function(
+        f"!document.body.textContent.includes('step {at}: loss')"
+    )  # network B trains on although A has diverged
     page.click("[data-do=train]")
     page.wait_for_function("document.querySelector('[data-do=train]').textContent === 'Train'")
     page.uncheck("[data-network=a] [data-key=residual]")
@@ -301,7 +305,7 @@ def test_table_has_a_row_for_each_layer(served: str, open_page: Callable[..., An
     page.wait_for_selector("[data-out=table] tbody tr")
     rows = page.locator("[data-out=table] tbody tr")
     assert rows.count() == 14
-    assert rows.nth(7).locator("td").all_inner_texts()[:3].count("–") == 0  # A has 8 layers
+    assert rows.nth(7).locator("td").all_inner_texts()[:3].count("–") == 0  # network A has 8 layers: row 8 is its last
     assert rows.nth(8).locator("td").all_inner_texts()[:3] == ["–"] * 3
 
 

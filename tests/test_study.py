@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {"dataset": "synthetic", "train_images_per_class": 1, "ba
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A configuration, a suite that the book shows, and a statistic more than the study has."""
+    """Add one configuration, one suite that the book shows and one statistic to those of the study."""
     added = Configuration(title="VGG14", settings={"depth": 14, "batch_norm": False, "residual": False}, colour=4,
                           marker="P")  # fmt: skip
     monkeypatch.setitem(study.CONFIGURATIONS, "vgg14", added)
@@ -116,7 +116,7 @@ def test_checkpoint_that_logs_other_statistics_says_what_to_do(tmp_path: Path, m
         with pytest.raises(ArtifactError, match="go on with the version that began it") as told:
             train(config, results=tmp_path)
         assert "mean_abs, l2_norm, update_ratio of the gradients" in str(told.value) and "\n" not in str(told.value)
-    assert len(train(config, results=tmp_path).metrics) == 2  # it is still there
+    assert len(train(config, results=tmp_path).metrics) == 2  # the checkpoint was not lost
 
 
 def test_newer_formats_are_refused_and_named_and_older_ones_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The counts behind the floor, by hand, what a measurement holds, and that it ends on every machine."""
+"""Measuring speeds: the operations and bytes behind the floor counted by hand, what is measured, and when it ends."""
 
 import json
 import multiprocessing
@@ -23,13 +23,13 @@ from vggkit.training import compute
 
 CPU = torch.device("cpu")
 
-# VGG08: convolutions as (input channels, pixels of input and output); all have 32 filters of 3x3.
+# The convolutions of VGG08, each as (input channels, pixels of an image); all have 32 filters of 3x3.
 CONVOLUTIONS = [(3, 1024), (32, 1024), (32, 256), (32, 256), (32, 64), (32, 64), (32, 16)]
 
 
 def test_operations_are_those_counted_by_hand() -> None:
     forward = sum(2 * 9 * channels * 32 * pixels for channels, pixels in CONVOLUTIONS)
-    backward = 2 * forward - 2 * 9 * 3 * 32 * 1024  # the images need no gradient
+    backward = 2 * forward - 2 * 9 * 3 * 32 * 1024  # the first convolution needs no gradient of its input, the images
     linear = 3 * 2 * 32 * 100
     assert measure.count_operations(RunConfig.named("vgg08")) == forward + backward + linear
 
@@ -50,7 +50,7 @@ def test_measurement_names_the_machine_and_compares_with_the_plain_loop(
     monkeypatch.setattr(fused, "available", lambda device: False)
     monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.1 if emulated else 2.0)
     told: list[str] = []
-    if emulated:  # as a processor without bfloat16 does: what it emulates is not measured
+    if emulated:  # a processor that has no instructions for bfloat16: it is not measured there
         expected = ["vggkit, float32"]
         monkeypatch.setattr(measure, "RATE_SECONDS", 0.1)
         monkeypatch.setattr(measure, "COPY_BYTES", 2**20)
@@ -72,13 +72,13 @@ def test_measurement_names_the_machine_and_compares_with_the_plain_loop(
 
 
 def in_this_process(function: Callable[..., Any], *arguments: Any, limit: float) -> Any:
-    """What a process of its own would measure, without its import of torch; what it is given must pass to it."""
+    """Stands in for `in_own_process`, which would import torch anew; what is passed must survive pickling, as there."""
     function, arguments = pickle.loads(pickle.dumps((function, arguments)))
     return function(*arguments)
 
 
 def made_up(function: Callable[..., Any], *arguments: Any, limit: float) -> Any:
-    """In place of a process: speeds and a floor."""
+    """Stands in for `in_own_process`: made-up speeds, and a made-up floor."""
     return 100.0 + arguments[0].fuse if function is measure._time else {"seconds": 0.001}
 
 
@@ -109,7 +109,9 @@ def test_way_without_an_answer_is_left_out_and_a_plain_loop_is_an_error(monkeypa
     told: list[str] = []
     measured = measure.measure(CPU, 1.0, 2, told.append)
     assert {row["way"]["precision"] for row in measured["rows"]} == {"float32"}
-    assert [item["model"] for item in measured["left_out"]] == list(measure.MODELS)  # each once, not once a round
+    assert [item["model"] for item in measured["left_out"]] == list(
+        measure.MODELS
+    )  # told once, although there are two rounds
     assert "vgg08, vggkit, bfloat16: left out: no answer in 9 seconds" in told
     monkeypatch.setattr(measure, "in_own_process", fails_where(lambda way: way.plain))
     with pytest.raises(ProcessError, match=r"bench: vgg08, plain loop, float32: no answer in 9 seconds$"):
@@ -163,7 +165,7 @@ def test_slow_machine_warms_up_for_as_long_as_it_is_timed(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     assert measure._rate(slow(), CPU, seconds=5.0) == pytest.approx(100 / 30)
-    assert steps == 3  # two to warm up, one to time
+    assert steps == 3  # two steps warm up, the third is timed
 
 
 def test_hidden_instructions_are_found_missing_and_bench_leaves_bfloat16_out() -> None:

@@ -1,4 +1,4 @@
-"""The page on performance: its numbers are those measured, and its interval covers what it says."""
+"""The page on performance shows the measured numbers, refuses what is no measurement, and its interval covers 95 %."""
 
 import copy
 import html

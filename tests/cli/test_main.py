@@ -1,4 +1,4 @@
-"""The command line: what it shows where, what it says of mistakes, and how it ends."""
+"""The command line: what it prints to which kind of output, how it refuses mistakes, and its exit status."""
 
 import io
 import json
@@ -35,7 +35,13 @@ TINY = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--b
 def test_command_trains_evaluates_and_lists(call: Call, tmp_path: Path) -> None:
     where = ["--results", str(tmp_path)]
     settings = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--epochs", "1", *where]
-    trained = [sys.executable, "-m", "vggkit", "train", *settings]  # as a shell calls it, from any folder
+    trained = [
+        sys.executable,
+        "-m",
+        "vggkit",
+        "train",
+        *settings,
+    ]  # as from a shell, in a folder that is not the project
     done = subprocess.run(trained, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "epoch 1:" in done.stdout
@@ -46,7 +52,7 @@ def test_command_trains_evaluates_and_lists(call: Call, tmp_path: Path) -> None:
     assert status == 0 and "vgg08" in out
 
 
-# What a command imports
+# What a command imports, and what is left out so that it starts quickly
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,7 @@ def test_mistake_is_one_plain_line(
 
 def test_no_command_shows_the_help(call: Call) -> None:
     status, out, error = call()
-    assert status in (0, 2)  # 0 in older versions of typer
+    assert status in (0, 2)  # older versions of typer end with 0
     assert (out + error).startswith("Usage: ") and "Commands:\n" in out + error
 
 
@@ -122,7 +128,7 @@ def test_failing_notebook_and_missing_packages_are_one_line(
     assert "pip install 'vggkit[book]'" in refused(call, "notebooks")
 
 
-# Where things are
+# Folders: the home folder, and the project around the working directory
 
 
 @pytest.mark.parametrize(
@@ -253,7 +259,7 @@ def test_what_is_no_terminal_gets_each_row_in_one_line(call: Call, monkeypatch: 
     for run in runs:
         row = next(line for line in lines if re.search(rf"{run.config.name}\s", line))
         assert f"{run.config.suite} {run.config.seed}" in row
-    monkeypatch.setenv("COLUMNS", "40")  # no word and no number is cut apart, be it wider than the screen
+    monkeypatch.setenv("COLUMNS", "40")  # even then no word and no number is broken over two lines
     narrow = call("list", "--results", str(ROOT / "results"))[1]
     assert set(re.findall(r"[\w,.-]+", "\n".join(lines))) == set(re.findall(r"[\w,.-]+", narrow))
 
@@ -266,7 +272,7 @@ def test_progress_keeps_bar_speed_and_time_left(width: int, monkeypatch: pytest.
     config = RunConfig.named("vgg38_bn_rc_lr1e-2")
     names = [f"{split}_{metric}" for split in ("train", "validation") for metric in ("loss", "accuracy")]
     with terminal.progress_bar(config) as progress:
-        for epoch in (40, 41):  # taken up after 39 epochs
+        for epoch in (40, 41):  # a run that goes on after its 39th epoch
             for batch in (1, 2, 3):
                 now[0] += 10
                 progress(epoch, batch * 9500, None)
@@ -276,7 +282,7 @@ def test_progress_keeps_bar_speed_and_time_left(width: int, monkeypatch: pytest.
     assert len(frame) <= width
     assert re.search(r"━{3,}.* \d+:\d\d:\d\d +\d[\d,]* images/s", frame)
     speed = re.search(r"([\d,]+) images/s", frame)
-    assert speed and int(speed[1].replace(",", "")) < 4750  # 39 epochs of an earlier call are not this one's speed
+    assert speed and int(speed[1].replace(",", "")) < 4750  # the 39 epochs of an earlier call do not count as speed
     assert ("41/100" in frame) == (width >= terminal.NARROW)
     assert written.getvalue().count("epoch 40: loss 0.500") == 1
 
@@ -286,7 +292,7 @@ def test_progress_keeps_bar_speed_and_time_left(width: int, monkeypatch: pytest.
 
 @pytest.fixture
 def default_signals() -> Iterator[None]:
-    """Every stopping signal as a terminal leaves it: a job in the background may be started with some ignored."""
+    """Handle the stopping signals as a program in a terminal does; one in the background may ignore some."""
     before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in terminal.STOPPING}
     for number in before:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -371,7 +377,7 @@ def test_emulated_precision_warns_in_one_line_before_training(
     assert call("train", *fast)[2] == ""  # finished: nothing is trained
     with pytest.warns(compute.PrecisionWarning, match="0.07 times"):
         train(replace(tiny, precision="bfloat16", seed=1, epochs=1), results=tmp_path)
-    train(replace(tiny, seed=2, epochs=1), results=tmp_path)  # a warning would be an error
+    train(replace(tiny, seed=2, epochs=1), results=tmp_path)  # float32: no warning, which would be an error here
 
 
 def test_warnings_of_others_are_one_line_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

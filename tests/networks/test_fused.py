@@ -1,4 +1,4 @@
-"""One pass for BN, shortcut and LeakyReLU against PyTorch's own operations in float64, and numerical gradients."""
+"""The compiled pass of BN, shortcut, LeakyReLU and pooling against PyTorch's operations and numerical gradients."""
 
 import copy
 import os
@@ -17,7 +17,8 @@ from vggkit.networks import fused
 from vggkit.networks.vgg import VGG
 
 COMPILERS = ("c++", "g++", "clang++", "cl")
-# Whether torch.compile works is not asked here: where there is a compiler, it has to.
+# The library falls back on PyTorch's operations where torch.compile fails. Here it must not: with a C++ compiler it has
+# to work, so only the compiler is looked for.
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="there is no C++ compiler here")
 
 
@@ -48,7 +49,7 @@ def test_values_gradients_and_running_statistics_equal_pytorchs(batch_norm: bool
             nn.init.normal_(bn.weight)
             nn.init.normal_(bn.bias)
         x, shortcut = images(3, 4, 6, 6, mean=2.0), images(3, 4, 6, 6) if residual else None
-        for _ in range(2):  # the second time by running statistics that are no longer 0 and 1
+        for _ in range(2):  # the second time the running statistics are no longer 0 and 1
             y = function(bn, x, shortcut, pool)
             (y * torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view_as(y)).sum().backward()
         tensors = [x, *([] if shortcut is None else [shortcut]), *(bn.parameters() if bn else [])]
@@ -61,7 +62,9 @@ def test_values_gradients_and_running_statistics_equal_pytorchs(batch_norm: bool
 def test_gradients_equal_numerical_ones(residual: bool, pool: bool) -> None:
     torch.manual_seed(0)
     bn = nn.BatchNorm2d(4).double()
-    inputs = [images(3, 4, 6, 6) for _ in range(1 + residual)]  # the size above: compiling takes longer than the test
+    inputs = [
+        images(3, 4, 6, 6) for _ in range(1 + residual)
+    ]  # as in the test above, whose compiled kernels are used again
     assert torch.autograd.gradcheck(lambda x, *s: fused.norm_act(x, bn, *s, pool=pool), inputs, fast_mode=True)
     assert torch.autograd.gradcheck(lambda x, *s: fused.act(x, *s, pool=pool), inputs, fast_mode=True)
 
@@ -70,7 +73,7 @@ def test_variance_survives_a_mean_that_dwarfs_it() -> None:
     # E[x^2] - E[x]^2 in float32 would be pure rounding at a mean of 1,000 standard deviations.
     torch.manual_seed(0)
     bn, x = nn.BatchNorm2d(4), images(8, 4, 8, 8, mean=1000.0, dtype=torch.float32)
-    for _ in range(50):  # the running mean arrives
+    for _ in range(50):  # the running mean, by which the values are shifted, comes near their mean
         y = fused.norm_act(x, bn)
     exact = F.leaky_relu(F.batch_norm(x.double(), None, None, training=True), 0.01)
     torch.testing.assert_close(y, exact.float(), rtol=1e-3, atol=2e-3)
@@ -97,7 +100,9 @@ def test_network_in_bfloat16_is_as_close_to_float64_as_pytorchs_own(batch_norm: 
         [(mine - true).norm() / true.norm() for mine, true in zip(logits_and_gradients(m, batch), truth, strict=True)]
         for m in (eager, copy.deepcopy(eager).fuse())
     ]
-    for pytorchs, own, most in zip(*errors, (0.1, 0.5), strict=True):  # BN's gradients lose more of their digits
+    for pytorchs, own, most in zip(
+        *errors, (0.1, 0.5), strict=True
+    ):  # gradients through BN lose more digits than logits
         assert own < 1.1 * pytorchs < most
 
 
@@ -111,9 +116,9 @@ torch.testing.assert_close(fused.act(x), expected)
 
 
 def test_code_kept_on_disk_is_not_taken_up_by_a_processor_with_other_instructions(tmp_path: Path) -> None:
-    # One small kernel: headers compiled in advance, or processes to compile in, would take longer than they spare.
+    # For a single kernel, precompiled headers and extra processes for compiling cost more time than they save.
     settings = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-    for capability in ("", "avx2"):  # as it is, then with what a plainer processor has; "" is no choice
+    for capability in ("", "avx2"):  # first what this processor has, then less
         chosen = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "ATEN_CPU_CAPABILITY": capability}
         environment = os.environ | settings | chosen
         subprocess.run([sys.executable, "-c", ACT], env=environment, check=True)
@@ -133,4 +138,6 @@ def test_evaluation_uses_the_running_statistics() -> None:
     torch.manual_seed(0)
     model = VGG(8).fuse().eval()
     batch = torch.randn(4, 3, 32, 32)
-    torch.testing.assert_close(model(batch)[:1], model(batch[:1]))  # each image by itself
+    torch.testing.assert_close(
+        model(batch)[:1], model(batch[:1])
+    )  # an image's logits do not depend on the others in its batch

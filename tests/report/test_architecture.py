@@ -1,4 +1,4 @@
-"""The way of the data, as the imports have it."""
+"""Imports between the folders of the library go one way only, and the page draws them as they are."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The book's build: what makes a chapter stale, from where it can be built, and what its pages hold of figures."""
+"""Building the book: when a chapter is executed anew, from which folder it can be built, how its pages hold figures."""
 
 import base64
 import io
@@ -72,11 +72,11 @@ def test_executed_chapters_alone_are_outdated_when_what_they_show_changes(
     shutil.rmtree(tmp_path / RUN)
     assert outdated() == {"index", "results"}
     assert outdated() == set()
-    monkeypatch.setattr(book, "__file__", str(tmp_path / "book.py"))  # another library
+    monkeypatch.setattr(book, "__file__", str(tmp_path / "book.py"))  # as if the library had changed
     assert outdated() == {"index", "results"}
     executed["results"]["exec_data"]["succeeded"] = False
     assert outdated() == {"results"}
-    assert book.outdated(app, SimpleNamespace(), set(), set(), set()) == set()  # nothing executed yet
+    assert book.outdated(app, SimpleNamespace(), set(), set(), set()) == set()  # no chapter was executed yet
 
 
 CHAPTER = """---
@@ -108,7 +108,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build(root: Path, mode: str, place: str = "book/") -> tuple[str, str]:
-    """Build as README says; return what was printed and the page."""
+    """Build the book by the command that README gives; return what it printed and the HTML of the page."""
     extension = "sphinx: {extra_extensions: [vggkit.report.book]}"
     config = f"title: T\nonly_build_toc_files: true\nexecute: {{execute_notebooks: {mode}}}\n{extension}\n"
     if not (root / "book/_config.yml").is_file():
@@ -172,7 +172,8 @@ def test_make_book_builds_all_anew_after_any_change(change: str, tmp_path: Path)
     (tmp_path / "book/_build").mkdir(parents=True)
     program = tmp_path / ".venv/bin/jupyter-book"
     program.parent.mkdir(parents=True)
-    later = 'until test -n "$(find probe -cnewer book/_build/.complete*)"; do touch probe; done'  # a tick of the clock
+    # Wait until the file system's clock has moved on.
+    later = 'until test -n "$(find probe -cnewer book/_build/.complete*)"; do touch probe; done'
     program.write_text(f'#!/bin/sh\necho "$@" >> calls\ntouch probe\n{later}\ntest ! -e fail\n')
     program.chmod(0o755)
     (tmp_path / ".venv/ready").touch()

@@ -1,4 +1,4 @@
-"""Verdicts: each rule on made-up runs whose answer is known, and how often equal networks get a wrong one."""
+"""Verdicts on claims: each rule on made-up runs whose verdict is known, and how often it is wrong on equal networks."""
 
 import re
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def made_up(
     gradients: Sequence[float] = (),
     **final: float,
 ) -> Run:
-    """A run as training writes it: one that diverged still answers, as by guessing, and has no loss."""
+    """A run as training writes it. Without an accuracy it diverged: then it has no loss, and guesses."""
     config = RunConfig.named(name, suite=suite, seed=seed)
     frame = _frames(tuple(losses), tuple(gradients))
     shares = {f"{split}_accuracy": 0.01 if accuracy is None else accuracy for split in ("train", "validation", "test")}
@@ -80,7 +80,7 @@ def test_without_a_spread_over_seeds_there_is_no_verdict_but_what_these_runs_say
     assert shown({"vgg38_rc": runs["vgg38_bn"], "vgg38_bn": runs["vgg38_rc"]}) != "these runs: for it"
     assert "images alone" in claims.judge("residual_over_bn", runs).parts[0].words
     assert judged_alone("residual_over_bn", vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
-    wide = [0.40, 0.50, 0.60]  # the same two runs where seeds differ much
+    wide = [0.40, 0.50, 0.60]  # the same two runs beside seeds that differ much
     assert judged("residual_over_bn", vgg08=wide, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
 
 
@@ -176,12 +176,12 @@ def valley(lowest: float, end: float) -> list[float]:
 def test_overfitting_ends_five_per_cent_above_the_lowest() -> None:
     assert losing(valley(50, 1.30), valley(45, 1.31)).verdict == HOLDS
     assert losing(valley(50, 1.30)).tendency == HOLDS
-    assert losing(valley(50, 1.30)).verdict == OPEN  # one seed: no spread
+    assert losing(valley(50, 1.30)).verdict == OPEN  # with one seed, the spread over seeds is unknown
     assert losing(valley(50, 1.04), valley(50, 1.041)).tendency == FAILS
     assert losing(valley(50, 1.30), valley(50, 3.0)).verdict == OPEN
     assert losing([np.nan] * 100, valley(50, 1.3)).verdict == OPEN
     assert losing([*valley(50, 1.3)[:99], np.inf], valley(50, 1.3)).verdict == OPEN
-    # A network that never turns has no spread of this kind, and lends none.
+    # The spread of networks whose loss never rises again says nothing about one whose loss does.
     flat = [made_up("vgg08", seed=s, losses=valley(100, 1.0)) for s in range(3)]
     runs = {BEST: [made_up(BEST, losses=valley(50, 1.3))], "vgg08": flat}
     assert claims.judge("overfits", runs).verdict == OPEN
@@ -196,7 +196,7 @@ def test_turning_is_judged_by_all_epochs_that_noise_cannot_tell_from_the_lowest(
     assert (
         losing(*[list(np.interp(np.arange(100), [0, 49, 79, 99], [3, 1, 1, 1.3]))] * 2, claim="turns").verdict == OPEN
     )
-    # One lucky epoch outside, in the noise of a shallow valley, does not move it.
+    # In a shallow valley with noise, a single low epoch outside the allowed range does not decide.
     rng, told = np.random.default_rng(0), []
     for _ in range(100):
         shallow = 1.5 + 0.1 * np.array(valley(50, 2.0)) + rng.normal(0, 0.01, 100)
@@ -224,12 +224,14 @@ def test_vanishing_is_below_a_hundredth_of_the_last_layer() -> None:
 
 
 def test_first_half_of_the_convolutions_does_not_count_the_linear_layer() -> None:
-    """With three convolutions the first half is the first one; with the linear layer among them it would be two."""
+    """Of three convolutions the first half is one; if the linear layer were counted too, it would be two of four."""
     run = made_up("vgg38", gradients=[1.0, 100.0, 100.0, 2.0])
     assert measures.vanishing_ratio(run) == 0.5
     assert measures.weakest_ratio(run) == 0.5
     only_mean = run.gradients.copy()
-    only_mean.loc[only_mean["over"] == "last", "mean_abs"] = np.nan  # the batches' mean is taken, not the last one
+    only_mean.loc[only_mean["over"] == "last", "mean_abs"] = (
+        np.nan
+    )  # the value of the last batch is not used, but the mean over batches
     assert measures.vanishing_ratio(Run(run.config, run.metrics, only_mean, run.summary)) == 0.5
 
 
@@ -238,7 +240,7 @@ def test_spread_of_a_ratio_comes_from_gradients_that_pass_as_many_layers_and_van
     alone = {"vgg38": [made_up("vgg38", gradients=[1e-9, 1e-9, 1.0])]}
     found = claims.judge("vanishing", steady | alone)
     assert (found.verdict, found.tendency, found.settled) == (OPEN, HOLDS, False)
-    # Of the same depth, but not vanishing.
+    # Runs of the same depth whose gradient does not vanish lend no spread either.
     deep = {"vgg38_rc": [made_up("vgg38_rc", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((0.5, 0.51))]}
     assert not claims.judge("vanishing", deep | alone).settled
     likewise = [made_up("vgg38_bn", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((1e-8, 1e-7))]
@@ -273,10 +275,10 @@ COMPARED = ("deeper", "bn_over_vgg08", "residual_over_bn", "both_best", "learnin
 @pytest.mark.parametrize("deviation", [0.002, 0.02])
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_equal_networks_seldom_get_a_wrong_verdict(seeds: int, deviation: float) -> None:
-    """Seven equal networks; with one seed each, VGG08 has three, as in this book, so that there is a spread.
+    """Seven networks of equal accuracy. Where each has one seed, VGG08 has three, so that the spread is known.
 
-    A claim to be more is wrong in either direction; of closeness only "does not hold" is. The bound leaves room
-    for chance: a true rate of 5 % exceeds it in 1 of 1,000 cases (binomial).
+    A claim that one is better is wrong whether it holds or fails; the claim that two are close is wrong only where
+    it fails. A rule that is wrong in 5 % of all cases passes in 999 of 1,000 such tests (binomial).
     """
     rng = np.random.default_rng(seeds)
     wrong = {claim: {HOLDS: 0, FAILS: 0, OPEN: 0} for claim in COMPARED}
@@ -351,7 +353,9 @@ def test_every_claim_has_a_clause_for_either_answer_and_names_what_it_needs() ->
     for claim in claims.CLAIMS:
         for clause in (claim.yes, claim.no):
             assert not clause.endswith(".") and len(clause) > 20
-            assert clause[:2].isupper() or clause[:3].isupper() or clause[0].islower()  # it can follow "whether"
+            assert (
+                clause[:2].isupper() or clause[:3].isupper() or clause[0].islower()
+            )  # so that it can follow "whether"
         assert claim.yes != claim.no and claim.rule.endswith(".")
         assert set(claim.needs) <= set(CONFIGURATIONS)
         assert claims.judge(claim.key, {}).needs == claim.needs
@@ -398,7 +402,7 @@ def test_report_is_seldom_called_different_where_only_the_seed_differs() -> None
         runs = {}
         for name in ("vgg08", "vgg38_rc", BEST):
             row = study.REPORT["rows"][name]
-            # The report's run is one of the same kind: what it drew is in all our seeds' distance from it.
+            # The report's run is one draw too: all our seeds differ from it by what it drew.
             theirs = {metric: row[metric] - rng.normal(0, 2) for metric in tables.METRICS}
             runs[name] = [
                 made_up(

@@ -1,4 +1,4 @@
-"""Figures of runs that went wrong and of untrained networks: what is measured, axes and captions."""
+"""Figures: sound SVG, axes that infinities do not stretch, labels that stay apart, captions of what is drawn."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -91,7 +91,7 @@ def test_diverged_run_is_evaluated(diverged: Run, results: Path, call: Call) -> 
 def test_figure_compares_runs_of_one_suite_alone() -> None:
     every = select.all_runs(ROOT / "results")
     suites = {run.config.suite for group in every.values() for run in group}
-    assert len(suites) > 1  # else this test shows nothing
+    assert len(suites) > 1  # with one suite alone this test would pass whatever is drawn
     figure = figures.comparison(every)
     chosen = select.one_suite(every)
     assert f"all runs of suite <code>{next(iter(chosen.values())).config.suite}</code>" in figure.caption
@@ -125,7 +125,7 @@ def test_zero_updates_are_counted_and_no_tensor_called_the_smallest() -> None:
 
 def test_chance_does_not_look_like_dynamics() -> None:
     ticks = re.findall(r">(\d+)</text>", figures.curves([select.representative_runs(ROOT / "results")["vgg38"]]).svg)
-    assert {"0", "1", "5"} <= set(ticks)  # the accuracy axis, per cent
+    assert {"0", "1", "5"} <= set(ticks)  # of the axis of accuracy, in per cent
 
 
 @pytest.mark.parametrize("scale", ["linear", "log"])

@@ -53,7 +53,7 @@ def interval_of(first: intervals.Values, second: intervals.Values) -> tuple[floa
 
 
 def two_sided_p(first: np.ndarray, second: np.ndarray) -> float:
-    """By enumeration of every way to deal the pooled values into two groups."""
+    """p of the two-sided permutation test: every way to divide the pooled values into two groups is tried."""
     pooled = np.concatenate([first, second])
     dealt = []
     for chosen in itertools.combinations(range(len(pooled)), len(first)):
@@ -80,8 +80,13 @@ def test_permutation_interval_holds_what_the_enumerated_test_does_not_reject(siz
 def test_four_seeds_a_side_are_told_apart_by_complete_separation_and_three_by_no_permutation() -> None:
     assert permutation_interval([5, 6, 7, 8], [1, 2, 3, 4]) == (1, 7)  # 70 arrangements: 1 on each side
     assert permutation_interval([5, 6, 7], [1, 2, 3]) is None  # 20 arrangements: p is 0.1 at least
-    assert permutation_interval([5, 6, 7, 8], [1, 2, 3, 4], 1 - 0.05 / 2) is None  # of two parts, each at 2.5 %
-    assert permutation_interval(range(6, 11), range(1, 6), 1 - 0.05 / 6) == (1, 9)  # 252 arrangements do for six
+    assert (
+        permutation_interval([5, 6, 7, 8], [1, 2, 3, 4], 1 - 0.05 / 2) is None
+    )  # at 97.5 %, as for one of two comparisons
+    assert permutation_interval(range(6, 11), range(1, 6), 1 - 0.05 / 6) == (
+        1,
+        9,
+    )  # 252 arrangements are enough for six comparisons
 
 
 def test_drawn_arrangements_give_nearly_what_all_of_them_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +213,7 @@ def test_lowest_epochs_are_those_that_noise_cannot_tell_apart() -> None:
 
 
 def test_a_difference_told_twice_widens_no_interval() -> None:
-    # The t value of one network against several that no seed moves is one and the same.
+    # One network compared with several whose values no seed changes gives the same t value each time.
     once = float(stats.t.ppf(0.975, 4))
     assert intervals.critical_value(((1.0, 1.0), (1.0, 1.0)), 4) == pytest.approx(once)
     assert intervals.critical_value(((1.0, -1.0), (-1.0, 1.0)), 4) == pytest.approx(once)

@@ -1,4 +1,4 @@
-"""The notebooks' parameters, read as Papermill delivers them, and what a notebook loads, trains or refuses."""
+"""The notebooks: parameters as Papermill delivers them, what is loaded, trained or refused, and notebook and text."""
 
 import contextlib
 import json
@@ -97,7 +97,7 @@ def test_folders_that_look_like_numbers_are_taken_as_text(tmp_path: Path, monkey
         assert pages.text("data", value) == "2024"
     assert pages.results_folder("~/mine") == tmp_path / "mine"
     with pytest.raises(ConfigError, match="-r results"):
-        pages.results_folder(1e3)  # came from 1e3, 1000.0 or 1.0e+3
+        pages.results_folder(1e3)  # the text may have been 1e3, 1000.0 or 1.0e+3: nobody can tell
     with pytest.raises(ConfigError, match="unknown configuration '8'"):
         pages.configuration({"configuration": 8})
 
@@ -154,7 +154,7 @@ def test_a_comparison_without_runs_is_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one finished run in its results, the notebook cut off after the run is named."""
+    """A project with one finished run, and the notebook up to the cell that loads or trains its run."""
     nbformat = pytest.importorskip("nbformat", reason="needs the extra `book`")
     root = tmp_path_factory.mktemp("project")
     for mark in ("pyproject.toml", "vggkit"):
@@ -258,7 +258,7 @@ def test_the_file_that_was_edited_decides_whatever_the_times_say(edited: str, ne
     for path in (pair, text):
         assert ("beside each other" in path.read_text()) == (edited != "neither")
     if edited != "neither":
-        edit(text, "beside each other", "side by side")  # the next edit of the text counts from the new state
+        edit(text, "beside each other", "side by side")  # the next edit is compared with what was written last
         bring_together(pair)
     assert text.read_bytes() == before[text]
     assert json.loads(pair.read_text())["cells"] == json.loads(before[pair])["cells"]

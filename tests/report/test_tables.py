@@ -35,7 +35,7 @@ def test_committed_runs_are_whole_and_of_the_stated_settings() -> None:
 
 def with_final(name: str, seed: int, value: float | None, suite: str = "table1") -> Run:
     final = dict.fromkeys(tables.OURS, value)
-    if value is None:  # as training writes it: a network that answers, and no loss
+    if value is None:  # a diverged run: training writes the accuracy of guessing and no loss
         final = {metric: None if "loss" in metric else 0.01 for metric in tables.OURS}
     summary = {"final": final, "diverged": value is None, "parameters": 59716, "train_images": 47500}
     return Run(RunConfig.named(name, suite=suite, seed=seed), pd.DataFrame(), pd.DataFrame(), summary)
@@ -70,7 +70,9 @@ def test_table_gives_mean_and_sample_deviation_of_the_fullest_suite() -> None:
     assert text.loc["VGG38 RC †", "our runs"] == "short, 1 seed"
     assert text.loc["VGG38", "our runs"] == "no run yet"
     page = render.table1_html(tables.table1(runs))
-    assert page.index("</div>") < page.index("The report's value above")  # outside the box that scrolls
+    assert page.index("</div>") < page.index(
+        "The report's value above"
+    )  # the note stands below the table, not in the box that scrolls
     for words in ("Full runs (`table1`): VGG08 (4 seeds).", "`short`: 15 epochs, 47,500 images"):
         assert words in prose.status(runs)
 
@@ -104,7 +106,10 @@ def test_runs_that_are_compared_are_of_one_suite() -> None:
     mixed = runs(vgg08="table1 preview", vgg38="preview", vgg38_bn="short preview", vgg38_rc="table1")
     assert chosen(mixed) == ({"preview"}, ["vgg08", "vgg38", "vgg38_bn"])
     assert chosen(mixed, "vgg08", "vgg38_rc") == ({"table1"}, ["vgg08", "vgg38_rc"])
-    assert chosen(mixed | runs(vgg38="table1 preview")) == ({"table1"}, ["vgg08", "vgg38", "vgg38_rc"])  # equally many
+    assert chosen(mixed | runs(vgg38="table1 preview")) == (
+        {"table1"},
+        ["vgg08", "vgg38", "vgg38_rc"],
+    )  # both suites have three: table1 is preferred
     assert chosen({}) == (set(), [])
     assert select.one_suite({"vgg08": [with_final("vgg08", 1, 0.5)]}) == {}
 

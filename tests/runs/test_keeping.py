@@ -63,7 +63,7 @@ def test_each_part_comes_from_its_own_file_with_its_own_labels(cifar: Callable[.
         for part in parts:
             found = [places[image.tobytes()] for image in part.pixels.numpy()]
             assert [place % 100 for place in found] == part.labels.tolist()
-            assert found == sorted(set(found))  # in the file's order, each once
+            assert found == sorted(set(found))  # each image once, in the order of the file
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [200, 2500, 200]
 
 
@@ -155,7 +155,7 @@ def test_one_changed_bit_of_a_weight_is_refused(bit: int, tiny: RunConfig, train
     shutil.copytree(RunPaths.of(trained, tiny).folder, paths.folder)
     file = paths.folder / store.WEIGHTS
     content = bytearray(file.read_bytes())
-    content[-1] ^= 1 << bit  # in a number, whose file and shape stay whole
+    content[-1] ^= 1 << bit  # a bit of a weight: file and shapes stay valid
     file.write_bytes(content)
     with pytest.raises(store.ArtifactError, match="damaged"):
         store.read_weights(paths)

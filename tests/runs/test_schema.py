@@ -1,4 +1,4 @@
-"""Altered runs whose checksums are computed anew: each is refused in one line, or everything that shows runs works."""
+"""Runs altered by somebody who computed their checksums anew: refused in one line, or shown without harm."""
 
 import copy
 import hashlib
@@ -26,7 +26,8 @@ VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 7, 1.5, 10**400, 1e308, "", "x" * 10_000, MARKUP, "`x`", "../x", "a\nb", [], {},
 )  # fmt: skip
 PLACE = "preview/vgg08/seed-0"
-# Showing takes half a second: of what is accepted some are shown, all of them in the slow tests.
+# Showing an altered run takes half a second. So the fast tests show only some of those that are not refused, and the
+# slow ones all.
 EVERY = pytest.mark.parametrize(
     "every", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
 )
@@ -35,7 +36,7 @@ FILES = ("config.json", "metrics.csv", "gradients.parquet")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A committed run in a results folder of its own, with the keys that later versions write."""
+    """A copy of a committed run, with the keys in its summary that later versions write too."""
     folder = tmp_path / PLACE
     shutil.copytree(ROOT / "results" / PLACE, folder)
     summary = json.loads((folder / "summary.json").read_text())
@@ -54,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, summary: dict[str, Any], *, files_too: bool = False) -> None:
-    """Write summary.json with its checksum, and where asked with those of the other files."""
+    """Write summary.json with its checksum; with `files_too`, those of the other files are computed anew as well."""
     if files_too:
         summary["files"] |= {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
     summary = {name: value for name, value in summary.items() if name != "summary_sha256"}
@@ -63,7 +64,7 @@ def write(folder: Path, summary: dict[str, Any], *, files_too: bool = False) -> 
 
 
 def show_everything(results: Path) -> str:
-    """What the book and the command line show of a results folder."""
+    """All that the book and the command line show of a results folder, as one text."""
     runs, first = select.runs_by_seed(results), select.representative_runs(results)
     frame = tables.table1(runs)
     shown = [render.table1_as(frame, kind) for kind in ("markdown", "csv", "latex")]
@@ -103,7 +104,7 @@ def test_unaltered_run_is_shown(folder: Path) -> None:
     assert "epochs 5 to 10" in show_everything(folder.parent.parent.parent)
 
 
-# What may differ between machines and calls: no other file tells that it was altered.
+# Keys whose values no other file of the run repeats, so that an alteration cannot be found.
 FREE = {"wall_seconds", "images_per_second", "threads", "device", "python", "torch", "torchvision", "numpy", "fused",
         "commit", "data_sha256", "test_loss", "test_accuracy", "versions", "segments"}  # fmt: skip
 
@@ -130,7 +131,7 @@ def test_altered_summary_is_refused_or_shown(every: bool, key: str, folder: Path
                 (folder / "summary.json").write_text(json.dumps(summary))
             else:
                 write(folder, summary)
-            # A file's checksum tells which file it was taken of.
+            # A wrong checksum looks like damage of the file that it belongs to.
             blamed = path[1] if path[0] == "files" and len(path) > 1 and schema.SHA256.holds(value) else "summary.json"
             try:
                 read_run(folder)
@@ -188,7 +189,7 @@ def test_altered_configuration_is_refused_or_shown(field: str, folder: Path) -> 
 
 
 def altered_columns(frame: pd.DataFrame, keys: int) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Tables with one thing altered, and in a word what."""
+    """The table with one thing altered, many times, each with a description of what was altered."""
     yield "no rows", frame.iloc[:0]
     yield "one row less", frame.iloc[:-1]
     yield "first row lost", frame.iloc[1:]
@@ -235,7 +236,7 @@ def test_altered_table_is_refused_or_shown(every: bool, name: str, folder: Path)
             read_run(folder)
         except ArtifactError as error:
             message = str(error)
-            # Where the altered rows are possible by themselves, it is the summary that differs from them.
+            # Rows that are possible by themselves contradict the summary, which is then the file that is named.
             assert any(message.startswith(f"results: {folder / file} ") for file in (name, "summary.json"))
             assert "\n" not in message
             refused.append(what)
@@ -249,7 +250,7 @@ def test_altered_table_is_refused_or_shown(every: bool, name: str, folder: Path)
     assert len(refused) > 50
     possible = ("learning_rate", "train", "gradient_norm", "validation", "seconds", *STATISTICS)
     assert all(what.startswith(possible) for what in shown), shown
-    # A run may lack what older versions did not log.
+    # A statistic may be missing altogether: older versions did not log all of them.
     damaged = [what for what in shown if what not in [f"{statistic} lost" for statistic in STATISTICS]]
     assert not any(word in what for what in damaged for word in ("lost", "otherwise", "-1", "order", "row", MARKUP))
 

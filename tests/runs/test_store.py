@@ -49,7 +49,7 @@ CPU = torch.device("cpu")
 
 def a_run(config: RunConfig) -> Run:
     """A run such as training leaves, but of made-up numbers."""
-    # Numbers of full length in many sizes: one that is rounded on the way does not come back equal.
+    # Numbers with all their digits, of many magnitudes: if one is rounded when it is written, the tests see it.
     generator = torch.Generator().manual_seed(0)
     draws = torch.rand(len(schema.METRICS), config.epochs, generator=generator, dtype=torch.float64)
     columns = dict(zip(schema.METRICS, draws.numpy(), strict=True))
@@ -159,7 +159,7 @@ def seal(summary: dict[str, Any]) -> None:
         (("parameters",), 59717, True),
         (("diverged",), True, True),
         (("final", "test_accuracy"), 0.126, True),
-        # Sealed anew by who changed it: the metrics tell.
+        # With a new checksum, too: here the change contradicts metrics.csv.
         (("final", "validation_loss"), 1.5, False),
         (("final", "epoch"), 999, False),
         (("best",), {}, False),
@@ -231,8 +231,8 @@ def test_runs_are_found_by_suite_and_seed_but_not_unfinished_ones(paths: RunPath
         more = RunConfig.from_dict(config.to_dict() | changes)
         with claim(RunPaths.of(tmp_path, more)):
             write_run(RunPaths.of(tmp_path, more), a_run(more))
-    # What a process leaves that is killed between writing a run's files and renaming their folder, and
-    # a folder like a run's where checkpoints lie.
+    # Neither what a process leaves that is killed before it renames the folder of a run, nor a folder among the
+    # checkpoints, is a finished run.
     shutil.copytree(paths.folder, paths.folder.parent / ".partial-killed")
     shutil.copytree(paths.folder, paths.checkpoint.parent, dirs_exist_ok=True)
     found = [(run.config.suite, run.config.seed) for run in find_runs(tmp_path)]
@@ -306,7 +306,7 @@ def test_claim_excludes_the_same_run_alone_and_ends_with_its_holder(tiny: RunCon
 
 
 def test_unwritable_results_folder_is_refused_in_one_line(tiny: RunConfig, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")  # a folder's permissions would not stop root
+    (tmp_path / "file").write_text("")  # a file in the way, since permissions do not stop root
     with pytest.raises(ArtifactError, match="cannot write") as error, claim(RunPaths.of(tmp_path / "file", tiny)):
         pass
     assert "\n" not in str(error.value)
@@ -445,7 +445,7 @@ def test_writer_that_does_not_say_why_is_asked_of_the_disk(tmp_path: Path, monke
     assert "disk is full" in files.reason(failed, tmp_path)
 
 
-# For each configuration a process that is killed while it writes a run, and one of it while it writes a checkpoint.
+# Starts two processes for each configuration: one is killed while it writes the run, one while it writes a checkpoint.
 KILLED_WRITERS = """
 import json, os, sys
 from tests.runs.test_store import RunConfig, RunPaths, a_run, claim, write_checkpoint, write_run
@@ -494,7 +494,7 @@ def test_results_folder_is_proved_by_the_call_that_writes(
     with pytest.raises(ArtifactError, match=r"cannot write .*Permission denied.*choose another folder"), claim(paths):
         raise AssertionError("training would begin")
     monkeypatch.undo()
-    with claim(paths):  # it was let go of
+    with claim(paths):  # the claim that failed does not stand
         pass
 
 
@@ -538,7 +538,7 @@ def test_copies_and_strangers_are_named_and_left_out(paths: RunPaths, tiny: RunC
         shutil.copytree(paths.folder, paths.folder.parent / copy)
     other = RunPaths.of(tmp_path, replace(tiny, suite="table1")).folder
     shutil.copytree(paths.folder, other)
-    (paths.folder.parent / "seed-3.bak").mkdir()  # empty: nothing to tell
+    (paths.folder.parent / "seed-3.bak").mkdir()  # an empty folder is passed over in silence
     with pytest.warns(ArtifactWarning) as told:
         runs = find_runs(tmp_path)
     assert [run.config for run in runs] == [tiny]
@@ -581,14 +581,14 @@ def test_clone_that_converts_line_ends_has_all_runs_whole(tmp_path: Path) -> Non
     clone = tmp_path / "clone"
     settings = ["-c", "core.autocrlf=true", "-c", "core.eol=crlf"]  # as Git for Windows has them
     subprocess.run(["git", "clone", "-q", *settings, str(ROOT), str(clone)], check=True, capture_output=True)
-    assert b"\r\n" in (clone / "README.md").read_bytes()  # they do what they are said to do
+    assert b"\r\n" in (clone / "README.md").read_bytes()  # the settings have an effect
     listed = ["git", "ls-files", "results/*/summary.json"]
     committed = subprocess.run(listed, cwd=clone, capture_output=True, text=True, check=True).stdout.split()
     assert len(find_runs(clone / "results")) == len(committed) >= 19
 
 
 def messages() -> list[str]:
-    """Every text in the library that is not a docstring, formatted parts as {}."""
+    """Every string in the library's source but docstrings; in an f-string {} stands for each value."""
     found = []
     for file in sorted((ROOT / "vggkit").rglob("*.py")):
         tree = ast.parse(file.read_text())
@@ -633,7 +633,7 @@ def test_damage_is_answered_with_a_place_to_restore_from_and_a_place_to_move_to(
         place = re.search(r"restore it from .*backup, or move (?:it|\S+) aside to ([^\s:]+)", message)
         assert place and "\n" not in message
         file.write_bytes(content)
-    # Where it says, a folder is out of the way of every command.
+    # A folder that is moved to the place that the message names is not looked at any more.
     paths.folder.rename(place_aside := paths.folder.parent / ".aside-seed-0")
     assert find_runs(tmp_path) == [] and read_finished(paths, tiny) is None  # without a warning
     assert place_aside.exists()
@@ -659,7 +659,7 @@ def test_weights_files_are_the_same_bytes_each_time(paths: RunPaths, tiny: RunCo
 
 
 def reseal(folder: Path) -> None:
-    """Compute all checksums anew, as whoever changes files on purpose would."""
+    """Compute all checksums of a run anew, as somebody would who changes files on purpose."""
     file = folder / "summary.json"
     summary = json.loads(file.read_text())
     summary["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in summary["files"]}
@@ -678,7 +678,7 @@ def test_weights_of_another_network_are_refused_in_one_line(
     (paths.folder / "weights.safetensors").write_bytes(content)
     reseal(paths.folder)
     if not with_card and set(tensors) == set(weights_of(tiny)):
-        VGG.from_run(paths.folder)  # an old file does not tell: the run's own configuration has to do
+        VGG.from_run(paths.folder)  # without a card, only shapes can tell networks apart
         return
     for load in (lambda: VGG.from_run(paths.folder), lambda: read_weights(paths)):
         with pytest.raises(ArtifactError, match="another") as error:
@@ -727,7 +727,7 @@ def test_checkpoint_cannot_run_code(tiny: RunConfig, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_told_and_not_passed_over(paths: RunPaths, tmp_path: Path) -> None:
-    # Root may read everything, so a folder that may not be read is played by a failing system call.
+    # Root may read every folder, so a failing system call stands in for missing permission.
     read = Path.iterdir
     for locked in (tmp_path, paths.folder.parent.parent, paths.folder.parent):
         with pytest.MonkeyPatch.context() as patch:

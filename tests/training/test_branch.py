@@ -1,4 +1,4 @@
-"""Branches of one state, and the rule that judges them, on data with and without a bias."""
+"""Branches trained from one state, and how often the rule finds a bias of bfloat16 where there is none or one."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,8 @@ def test_branches_see_the_same_batches_from_the_same_state(state: branch.State, 
     made = list(branch.branch(state, orders=[0, 1], precisions=["float32", "bfloat16"], results=tmp_path))
     by = {(one["order"], one["precision"]): one for one in made}
     first = {key: one["losses"][0] for key, one in by.items()}
-    # The first batch is met by equal weights: bfloat16 differs by its rounding (8 bits), another order by much more.
+    # All branches see their first batch with the same weights. In bfloat16 the loss differs only by rounding to 8 bits,
+    # with another order of the batches by much more.
     assert first[0, "bfloat16"] == pytest.approx(first[0, "float32"], rel=2**-7)
     assert first[0, "bfloat16"] != first[0, "float32"]
     assert abs(first[1, "float32"] - first[0, "float32"]) > abs(first[0, "bfloat16"] - first[0, "float32"])
@@ -95,7 +96,7 @@ def test_a_damaged_file_of_branches_is_refused(state: branch.State, tmp_path: Pa
 
 
 def made_up(generator: np.random.Generator, orders: int) -> dict[str, Any]:
-    """Branches whose losses vary much between orders, as real ones do, and little within a pair."""
+    """Branches whose losses differ much between orders, as in real ones, and little between the precisions."""
     losses, noise = generator.normal(1.5, 0.05, orders), generator.normal(0, 3e-4, (2, orders))
     branches = [
         {"order": order, "precision": name, "epochs": [{"train_loss": losses[order] + noise[side, order]}]}

@@ -1,4 +1,4 @@
-"""What only a GPU can show: captured steps equal eager ones, and runs resume there."""
+"""On a GPU: steps captured as a CUDA graph equal ordinary ones, and a stopped run goes on there."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ STEPS = 50
 
 
 def losses(seeds: list[int], graph: bool, fuse: bool = False) -> torch.Tensor:
-    """(STEPS, seeds) from the same initial state, in the deterministic setting."""
+    """Training loss of each step and seed, (STEPS, seeds), with cuDNN's deterministic algorithms."""
     device = torch.device("cuda")
     config = RunConfig.named("vgg38_bn_rc", dataset="synthetic")
     with (

@@ -20,7 +20,7 @@ def small() -> nn.Sequential:
 def test_statistics_equal_numbers_by_hand_for_each_of_two_epochs(small: nn.Sequential) -> None:
     log = GradientLog(small)
     optimizer = torch.optim.Adam(small.parameters(), lr=0.05)
-    for batches in (4, 3):  # different lengths: nothing of the first epoch may be left in the second
+    for batches in (4, 3):  # of different lengths, so that what is left of the first epoch would show
         steps, whole = [], []
         for _ in range(batches):
             loss = nn.functional.cross_entropy(small(torch.randn(6, 3, 4, 4).double()), torch.randint(0, 5, (6,)))
@@ -57,7 +57,7 @@ def test_every_weight_tensor_and_no_bias_is_logged(model: VGG, tensors: int) -> 
 
 def test_table_puts_each_value_beside_its_epoch_tensor_and_average() -> None:
     names = ["entry.conv.weight", "entry.bn.weight", "classifier.weight"]
-    history = torch.arange(2 * 2 * 3 * 3, dtype=torch.float64).reshape(2, 2, 3, 3)  # each value is its own place
+    history = torch.arange(2 * 2 * 3 * 3, dtype=torch.float64).reshape(2, 2, 3, 3)  # each value tells its own place
     table = to_frame(names, history)
     assert len(table) == 2 * 2 * 3
     row = table[(table["epoch"] == 2) & (table["over"] == "mean") & (table["parameter"] == "entry.bn.weight")]

@@ -37,7 +37,7 @@ def synthetic() -> Splits:
 
 @pytest.fixture
 def constant(tiny: RunConfig) -> RunConfig:
-    """Of a constant learning rate, so that a run of one epoch is the beginning of a longer one."""
+    """`tiny` with a constant learning rate: the first epoch is then the same however many follow."""
     return replace(tiny, schedule="constant")
 
 
@@ -91,7 +91,7 @@ def test_each_draw_of_an_epochs_plan_follows_seed_and_epoch(drawn: str) -> None:
 
 
 def test_label_follows_its_image_through_the_epochs_order(tiny: RunConfig) -> None:
-    # Each image is of one colour that tells its number; corners of a crop may be padding, the centre never is.
+    # Each image has one colour, which tells its number. The centre of a crop is never padding.
     numbers = torch.arange(100, dtype=torch.uint8)
     images = Images(numbers[:, None, None, None].expand(100, 32, 32, 3).contiguous(), torch.arange(100))
     batch, labels = data.train_batch(images, EpochPlan.draw(100, 0, 1))
@@ -146,13 +146,14 @@ def test_first_step_is_adams_with_the_penalty_in_the_gradient(
 def test_training_accuracy_is_the_share_of_images_that_the_network_got_right(
     tiny: RunConfig, synthetic: Splits
 ) -> None:
-    # A network that always says 7, and cannot learn otherwise, is right for the images of class 7: one in a hundred.
+    # The bias makes the network answer class 7 always, and the learning rate is too small to change that: it is right
+    # for one image in a hundred.
     attempt = trainer(replace(tiny, batch_size=60, learning_rate=1e-9, minimum_learning_rate=0.0), synthetic)
     with torch.no_grad():
         attempt.model.classifier.bias[7] = 100.0
     ((metrics, _),) = train_epoch([attempt], 1, one_step([attempt]), lambda images: None)
     assert metrics["train_accuracy"] == 0.01
-    assert metrics["train_loss"] == pytest.approx(99.0, abs=1)  # 100 for all others
+    assert metrics["train_loss"] == pytest.approx(99.0, abs=1)  # 0 for class 7, 100 for every other class
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
@@ -187,7 +188,7 @@ def test_settings_of_the_process_end_with_an_error_too(tiny: RunConfig) -> None:
 
 
 class Scripted:
-    """Stands in for `training.evaluate`: scripted validation results; the test loss tells which weights it saw."""
+    """Stands in for `evaluate`: returns given validation results, and as test loss a number that tells the weights."""
 
     def __init__(self, losses: list[float], accuracies: list[float]) -> None:
         self.script = list(zip(losses, accuracies, strict=True))
@@ -288,7 +289,7 @@ def test_evaluate_measures_each_split_on_its_own_images(
 
 @pytest.mark.parametrize("field", [item.name for item in fields(RunConfig)])
 def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
-    """A setting changes a run's name, or its place; but for precision, which is told when the run is read."""
+    """Every setting changes a run's name or folder, except the precision, which is checked when the run is read."""
     other: dict[str, Any] = {
         "suite": "other", "depth": 14, "batch_norm": False, "residual": False, "initialisation": "he",
         "dropout": 0.5, "dataset": "synthetic", "train_images_per_class": 7, "split_seed": 1, "batch_size": 99,

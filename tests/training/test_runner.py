@@ -1,4 +1,4 @@
-"""Training against a plain PyTorch loop, and runs that are killed, stopped and damaged."""
+"""Training against a plain PyTorch loop, and runs that are killed, stopped, resumed or that diverge."""
 
 import contextlib
 import copy
@@ -49,8 +49,8 @@ def an_epoch(trainer: Trainer, epoch: int) -> tuple[dict[str, Any], torch.Tensor
 # At batch size 60 the last batch has 20 images.
 @pytest.mark.parametrize(("batch_size", "fuse"), [(50, False), (60, False), (50, True)])
 def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, fuse: bool, tiny: RunConfig) -> None:
-    # Adam divides by the gradient's size, which magnifies rounding: steps are small, so that float32 and
-    # float64 stay on one path over the four of them.
+    # Adam divides by the gradient's size, which magnifies rounding. With a small learning rate the weights in float32
+    # and in float64 stay close for the four steps.
     if fuse and not fused.available(CPU):
         pytest.skip("torch.compile does not work here: no C++ compiler")
     config = replace(
@@ -89,7 +89,7 @@ def test_steps_and_statistics_equal_a_plain_loop(batch_size: int, fuse: bool, ti
 
 
 def test_warm_up_of_a_capture_leaves_no_trace(tiny: RunConfig) -> None:
-    # What `capture` does around its warm-up, which needs no GPU: steps, then everything as it was.
+    # `capture` trains some steps to warm up, then restores what they changed; this part of it needs no GPU.
     config = replace(tiny, depth=14)
     data = load(config)
     for epochs_before in (0, 1):
@@ -113,7 +113,7 @@ def test_warm_up_of_a_capture_leaves_no_trace(tiny: RunConfig) -> None:
 def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
     tiny: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Stand-ins for CUDA's streams and graph: what is captured runs once, which a real capture would only record.
+    # Stand-ins for CUDA's streams and graph. A real capture only records the step; here it is carried out.
     events: list[str] = []
     recorded = object()
 
@@ -140,13 +140,15 @@ def test_capture_records_one_step_of_each_trainer_and_undoes_its_warm_up(
     for first, second in zip(captured, stepped, strict=True):
         for mine, theirs in zip(first.tensors(), second.tensors(), strict=True):
             assert torch.equal(mine, theirs)
-    assert len(events) == 2 + 2 * len(captured)  # both ends of the warm-up; each branch forks and joins
+    assert len(events) == 2 + 2 * len(
+        captured
+    )  # before and after the warm-up, and before and after each trainer's step
 
 
 def test_a_step_copies_nothing_from_the_host(tiny: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(tiny, load(tiny), Compute(CPU, tiny.precision))
     trainer.begin_epoch(1)
-    trainer.step()  # what is made once is made now
+    trainer.step()  # tensors that are made once and kept are made by the first step
 
     def refuse(*arguments: object, **settings: object) -> None:
         raise AssertionError("a CUDA graph cannot record this")
@@ -162,7 +164,7 @@ def test_checkpoint_of_a_gpu_is_taken_up_on_a_cpu(tiny: RunConfig) -> None:
     trainer, data = Trainer(tiny, load(tiny), Compute(CPU, tiny.precision)), load(tiny)
     an_epoch(trainer, 1)
     state = copy.deepcopy(trainer.state_dict())
-    for group in state["optimizer"]["param_groups"]:  # as Adam keeps them on a GPU
+    for group in state["optimizer"]["param_groups"]:  # as the optimizer's state is on a GPU
         group |= {"capturable": True, "lr": torch.tensor(group["lr"])}
     resumed = Trainer(tiny, data, Compute(CPU, tiny.precision))
     resumed.load_state_dict(state)
@@ -173,7 +175,7 @@ def test_checkpoint_of_a_gpu_is_taken_up_on_a_cpu(tiny: RunConfig) -> None:
 
 def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_path: Path) -> None:
     configs = [replace(tiny, seed=seed) for seed in (0, 1)]
-    with pytest.raises(KeyboardInterrupt):  # seed 1 is an epoch ahead when both go on
+    with pytest.raises(KeyboardInterrupt):  # so that seed 1 is an epoch ahead of seed 0
         train(configs[1], results=tmp_path / "together", progress=stop_in(2))
     together = train_together(configs, results=tmp_path / "together")
     alone = [train(config, results=tmp_path / "alone") for config in configs]
@@ -274,7 +276,7 @@ def test_interrupted_run_goes_on_and_a_finished_one_is_loaded(tiny: RunConfig, t
 
 
 def stopped(config: RunConfig, results: Path, epoch: int, **how: Any) -> dict[str, Any]:
-    """The checkpoint of a run that is stopped in this epoch."""
+    """Stop a run in this epoch; return the checkpoint that it left."""
     with pytest.raises(KeyboardInterrupt):
         train(config, results=results, progress=stop_in(epoch), **how)
     state = store.read_checkpoint(RunPaths.of(results, config), config, CPU)
@@ -345,7 +347,7 @@ def test_run_keeps_the_fusing_it_was_begun_with(
     begun: bool, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "available", lambda device: True)
-    monkeypatch.setattr(VGG, "fuse", lambda model: model)  # it is the choice that matters here
+    monkeypatch.setattr(VGG, "fuse", lambda model: model)  # nothing is compiled: only the choice is tested
     assert stopped(tiny, tmp_path, 2, fuse=begun)["fused"] is begun
     monkeypatch.setattr(runner, "worth_fusing", lambda config, device: not begun)
     with pytest.raises(ConfigError, match=f"^fuse: {not begun} is not allowed.*begun with {begun}") as error:
@@ -497,4 +499,4 @@ def test_synthetic_images_can_be_learned(tmp_path: Path) -> None:
 
 def test_environment_is_not_needed(monkeypatch: pytest.MonkeyPatch, tiny: RunConfig) -> None:
     monkeypatch.setitem(os.environ, "VGGKIT_DATA", "/nonexistent")
-    assert len(load(tiny).train) == 200  # synthetic images ask for no folder
+    assert len(load(tiny).train) == 200  # synthetic images need no folder of data

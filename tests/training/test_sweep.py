@@ -1,4 +1,4 @@
-"""Many runs in one call: order, hand-out, stopping in time and going on."""
+"""Many runs in one call: their order, the archives of finished runs, stopping in time and going on."""
 
 import contextlib
 import tarfile
@@ -74,7 +74,7 @@ def test_sweep_hands_out_what_another_process_finished_meanwhile(tmp_path: Path)
     holder.enter_context(claim(RunPaths.of(tmp_path, groups[0][0])))
     handed: list[int] = []
     for run in sweep(groups, results=tmp_path, archives=tmp_path / "archives"):
-        if not handed:  # the other one lets go of its run while this one trains the next
+        if not handed:  # the other process ends while this one trains the next run
             holder.close()
         handed.append(run.config.seed)
     assert handed == [1, 0]
@@ -152,4 +152,4 @@ def test_sweep_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeypatch:
     monkeypatch.setattr(time, "monotonic", lambda: clock.now)
     with pytest.raises(TimeUp, match="2 minutes"):
         list(sweep(order(["vgg08"], [0], 1), minutes=2))
-    assert epochs == [1, 2, 3]  # 150 seconds
+    assert epochs == [1, 2, 3]  # each takes 50 seconds: the third ends after 2 minutes
