@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
+
+from vggkit.runs.records import Measured, SeedEpoch, Summary
 
 ROOT = Path(__file__).parents[1]
 Call = Callable[..., tuple[int, str, str]]
@@ -18,10 +20,20 @@ def refused(call: Call, *arguments: str) -> str:
     return error
 
 
-def stop_in(epoch: int) -> Callable[[int, int, dict[str, Any] | None], None]:
+def part_of_summary(**known: Any) -> Summary:
+    """A summary of which a test needs these values alone."""
+    return cast("Summary", known)
+
+
+def best_of(summary: Summary) -> Measured:
+    assert summary["best"] is not None
+    return summary["best"]
+
+
+def stop_in(epoch: int) -> Callable[[int, int, SeedEpoch | None], None]:
     """A `progress` that stops training, as Ctrl-C does, at the first report from this epoch."""
 
-    def progress(now: int, images: int, metrics: dict[str, Any] | None) -> None:
+    def progress(now: int, images: int, metrics: SeedEpoch | None) -> None:
         if now == epoch:
             raise KeyboardInterrupt
 

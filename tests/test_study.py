@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.shared import ROOT, Call, gradient_of
+from tests.shared import ROOT, Call, gradient_of, part_of_summary
 from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
@@ -152,4 +152,4 @@ def test_each_line_of_a_figure_differs_from_every_other_without_colour() -> None
 
 def test_a_run_of_no_configuration_has_a_title() -> None:
     config = RunConfig.named("vgg08", epochs=3)
-    assert pages.heading(Run(config, pd.DataFrame(), pd.DataFrame(), {"diverged": False, "train_images": 1}))
+    assert pages.heading(Run(config, pd.DataFrame(), pd.DataFrame(), part_of_summary(diverged=False, train_images=1)))

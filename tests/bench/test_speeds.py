@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.shared import ROOT, at, places
+from tests.shared import ROOT, at, part_of_summary, places
 from vggkit.bench import speeds
 from vggkit.config import RunConfig
 from vggkit.runs.store import ArtifactError, Run
 
 
 def made_up(losses: np.ndarray) -> Run:
-    return Run(RunConfig(), pd.DataFrame({"train_loss": losses}), pd.DataFrame(), {})
+    return Run(RunConfig(), pd.DataFrame({"train_loss": losses}), pd.DataFrame(), part_of_summary())
 
 
 def test_runs_that_differ_by_noise_alone_lie_within_it_as_often_as_stated() -> None:

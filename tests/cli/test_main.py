@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -24,6 +24,7 @@ from vggkit.cli import doctor, terminal
 from vggkit.config import RunConfig
 from vggkit.networks import fused
 from vggkit.runs import provenance, store
+from vggkit.runs.records import SeedEpoch
 from vggkit.runs.store import Run, RunPaths, find_runs
 from vggkit.study import CONFIGURATIONS
 from vggkit.training import compute
@@ -276,7 +277,7 @@ def test_progress_keeps_bar_speed_and_time_left(width: int, monkeypatch: pytest.
             for batch in (1, 2, 3):
                 now[0] += 10
                 progress(epoch, batch * 9500, None)
-            progress(epoch, 47_500, dict.fromkeys(names, 0.5))
+            progress(epoch, 47_500, cast("SeedEpoch", dict.fromkeys(names, 0.5)))
         progress.bar.refresh()
         frame = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", written.getvalue()).replace("\r", "\n").splitlines()[-1]
     assert len(frame) <= width

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from tests.shared import part_of_summary
 from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.report import claims, measures, tables, verdicts
@@ -38,7 +39,7 @@ def made_up(
     frame = _frames(tuple(losses), tuple(gradients))
     shares = {f"{split}_accuracy": 0.01 if accuracy is None else accuracy for split in ("train", "validation", "test")}
     none = {f"{split}_loss": None for split in ("train", "validation", "test")}
-    summary = {"final": shares | none | final, "diverged": accuracy is None, "parameters": 1}
+    summary = part_of_summary(final=shares | none | final, diverged=accuracy is None, parameters=1)
     return Run(config, *frame, summary)
 
 

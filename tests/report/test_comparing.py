@@ -1,20 +1,18 @@
 """Two sides beside each other: settings that differ, and differences with intervals by an independent formula."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from tests.shared import Call, part_of_summary
 from vggkit.config import ConfigError, RunConfig
 from vggkit.report import comparing
-from vggkit.runs.records import Run, Summary
+from vggkit.runs.records import Run
 from vggkit.training.runner import train
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 def ended(name: str, seed: int, loss: float, accuracy: float, **settings: Any) -> Run:
@@ -22,7 +20,7 @@ def ended(name: str, seed: int, loss: float, accuracy: float, **settings: Any) -
     final: dict[str, float] = {}
     for split in ("train", "validation", "test"):
         final |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
-    summary = cast("Summary", {"diverged": False, "final": final})
+    summary = part_of_summary(diverged=False, final=final)
     return Run(RunConfig.named(name, seed=seed, **settings), pd.DataFrame(), pd.DataFrame(), summary)
 
 

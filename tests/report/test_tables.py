@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.shared import ROOT
+from tests.shared import ROOT, part_of_summary
 from vggkit.config import RunConfig
 from vggkit.report import claims, measures, prose, render, tables
 from vggkit.report.verdicts import OPEN
@@ -37,7 +37,7 @@ def with_final(name: str, seed: int, value: float | None, suite: str = "table1")
     final = dict.fromkeys(tables.OURS, value)
     if value is None:  # a diverged run: training writes the accuracy of guessing and no loss
         final = {metric: None if "loss" in metric else 0.01 for metric in tables.OURS}
-    summary = {"final": final, "diverged": value is None, "parameters": 59716, "train_images": 47500}
+    summary = part_of_summary(final=final, diverged=value is None, parameters=59716, train_images=47500)
     return Run(RunConfig.named(name, suite=suite, seed=seed), pd.DataFrame(), pd.DataFrame(), summary)
 
 
@@ -117,7 +117,7 @@ def test_runs_that_are_compared_are_of_one_suite() -> None:
 def test_only_an_unchanged_configuration_is_a_full_run() -> None:
     def full(**settings: object) -> bool:
         config = RunConfig.named("vgg08", **settings)
-        return select.is_full(Run(config, pd.DataFrame(), pd.DataFrame(), {}))
+        return select.is_full(Run(config, pd.DataFrame(), pd.DataFrame(), part_of_summary()))
 
     assert full(suite="table1", precision="bfloat16", seed=3)
     assert not full(suite="table1", dataset="synthetic", epochs=1)

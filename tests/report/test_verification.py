@@ -2,19 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.shared import Call
 from vggkit.config import RunConfig
 from vggkit.report import verification
 from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.store import read_run, read_weights, write_run
 from vggkit.training.runner import train
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +95,8 @@ def test_new_and_lost_runs_and_moved_numbers_are_told(results: Path) -> None:
     shutil.rmtree(folder(results))
     now, _ = verification.examine(results)
     table1 = {**now.table1, "vgg08": {**now.table1["vgg08"], "val acc % (report)": 1.5}}
-    verdicts = {**now.verdicts, "trainable": ["holds", "holds", "table1"]}
+    trainable: list[str | None] = ["holds", "holds", "table1"]
+    verdicts = {**now.verdicts, "trainable": trainable}
     told = verification.changes(before, replace(now, table1=table1, verdicts=verdicts))
     assert told[0].endswith(f"seed-0 is gone since {before.date}")
     assert any(line.startswith("Table 1, vgg08, val acc % (report):") and "1.5 is derived" in line for line in told)

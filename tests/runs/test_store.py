@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from tests.shared import ROOT, Call, Trap
+from tests.shared import ROOT, Call, Trap, part_of_summary
 from vggkit.config import ConfigError, RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
 from vggkit.runs import files, schema, store, weights
@@ -78,7 +78,7 @@ def a_run(config: RunConfig) -> Run:
         "versions": {"python": "3.11.7", "torch": "2.13.0+cpu"},
         "commit": "b24ba1675159bfbf6f1a10afa8e9ed0b89cabbb5+changes",
     }
-    return Run(config, metrics, to_frame(names, history), summary)
+    return Run(config, metrics, to_frame(names, history), part_of_summary(**summary))
 
 
 def weights_of(config: RunConfig) -> dict[str, torch.Tensor]:

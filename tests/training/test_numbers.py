@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
-
-from vggkit import data
 from vggkit.cli.commands import app
+
+from tests.shared import best_of
+from vggkit import data
 from vggkit.config import RunConfig
 from vggkit.data import EpochPlan, Images, Splits, load
 from vggkit.networks.vgg import VGG
 from vggkit.runs import store
+from vggkit.runs.records import metric_of
 from vggkit.runs.store import RunPaths
 from vggkit.training import evaluation, runner
 from vggkit.training.compute import Compute
@@ -212,9 +214,9 @@ def test_best_is_the_first_epoch_of_highest_validation_accuracy_with_its_own_wei
     monkeypatch.setattr(runner, "evaluate", script)
     summary = train(constant, results=tmp_path).summary
     assert len(set(script.seen)) == 3
-    assert summary["best"]["epoch"] == best
-    assert summary["best"]["validation_accuracy"] == accuracies[best - 1]
-    assert summary["best"]["test_loss"] == script.seen[best - 1]
+    assert best_of(summary)["epoch"] == best
+    assert best_of(summary)["validation_accuracy"] == accuracies[best - 1]
+    assert best_of(summary)["test_loss"] == script.seen[best - 1]
     assert (summary["final"]["epoch"], summary["final"]["test_loss"]) == (3, script.seen[2])
 
 
@@ -236,7 +238,7 @@ def test_run_whose_validation_loss_is_not_finite_stops_there(
     run = train(constant, results=tmp_path)
     assert run.summary["diverged"] is True
     assert run.metrics["epoch"].tolist() == [1, 2]
-    assert run.summary["best"]["epoch"] == 1
+    assert best_of(run.summary)["epoch"] == 1
 
 
 def test_first_epoch_of_a_longer_run_is_the_shorter_runs(constant: RunConfig, tmp_path: Path) -> None:
@@ -260,7 +262,7 @@ def test_numbers_of_a_run_are_those_of_its_own_splits(tiny: RunConfig, trained: 
         with torch.no_grad():
             logits = model.eval()(pixels.float().permute(0, 3, 1, 2))
         loss = torch.nn.functional.cross_entropy(logits.double(), images.labels).item()
-        assert final[f"{split}_loss"] == pytest.approx(loss, rel=1e-5)
+        assert metric_of(final, f"{split}_loss") == pytest.approx(loss, rel=1e-5)
     assert final["validation_loss"] != final["test_loss"]
     assert run.metrics["validation_loss"].iloc[-1] == final["validation_loss"]
 
@@ -284,7 +286,7 @@ def test_evaluate_measures_each_split_on_its_own_images(
     for split, images in (("validation", 500), ("test", 1000)):
         (row,) = [line for line in shown.output.splitlines() if f" {split} " in line]
         assert f"{images}.0000" in row
-        assert f"{final[f'{split}_loss']:.4f}" in row
+        assert f"{metric_of(final, f'{split}_loss'):.4f}" in row
 
 
 @pytest.mark.parametrize("field", [item.name for item in fields(RunConfig)])

@@ -17,13 +17,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.shared import gradient_of, stop_in
+from tests.shared import gradient_of, part_of_summary, stop_in
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import DataError, EpochPlan, load, train_batch
 from vggkit.networks import fused
 from vggkit.networks.vgg import VGG
 from vggkit.report import pages
 from vggkit.runs import provenance, store
+from vggkit.runs.records import TrainedEpoch
 from vggkit.runs.store import ArtifactError, ArtifactWarning, RunPaths, find_runs, read_run
 from vggkit.training import runner
 from vggkit.training.compute import Compute
@@ -42,7 +43,7 @@ def same(first: store.Run, second: store.Run) -> bool:
     return bool(metrics.equals(others) and first.gradients.equals(second.gradients) and ends == other_ends)
 
 
-def an_epoch(trainer: Trainer, epoch: int) -> tuple[dict[str, Any], torch.Tensor]:
+def an_epoch(trainer: Trainer, epoch: int) -> tuple[TrainedEpoch, torch.Tensor]:
     return train_epoch([trainer], epoch, one_step([trainer]), lambda images: None)[0]
 
 
@@ -322,7 +323,7 @@ def test_run_without_segments_is_shown_as_one(tiny: RunConfig, trained: Path) ->
     old = {name: value for name, value in run.summary.items() if name != "segments"}
     older = {name: value for name, value in old.items() if name != "fused"}
     for summary in (old, older):
-        before = replace(run, summary=summary)
+        before = replace(run, summary=part_of_summary(**summary))
         assert store.segments(before) == [run.summary["segments"][0] | {"fused": summary.get("fused")}]
         assert pages.provenance(before) == pages.provenance(run)
         assert "segments" not in pages.provenance(run)
