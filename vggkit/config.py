@@ -121,6 +121,9 @@ class RunConfig:
         """The run's name, made of the network and of every setting in which the run differs from its suite.
 
         `seed` and `precision` are left out: they should not change what is found.
+
+        >>> RunConfig(learning_rate=0.01, weight_decay=1e-4, seed=3).name
+        'vgg38_bn_rc_lr1e-2_wd1e-4'
         """
         common = {**_DEFAULTS, **common_settings(self.suite)}
         silent = {"suite", "depth", "batch_norm", "residual", "seed", "precision"}
@@ -134,7 +137,11 @@ class RunConfig:
 
     @property
     def parameters(self) -> int:
-        """Trainable parameters of the network, counted without building it; `networks.vgg.VGG` is the network."""
+        """Trainable parameters of the network, counted without building it; `networks.vgg.VGG` is the network.
+
+        >>> RunConfig(depth=38, batch_norm=True).parameters - RunConfig(depth=38, batch_norm=False).parameters
+        2304
+        """
         weights, norm = 9 * NUM_FILTERS**2, 2 * NUM_FILTERS  # of a convolution of 3x3 between filters, of a BN
         entry = 9 * 3 * NUM_FILTERS + norm
         processing = 2 * weights + 2 * norm * self.batch_norm
@@ -160,6 +167,9 @@ class RunConfig:
     def named(cls, configuration: str, **settings: Any) -> "RunConfig":
         """One of `study.CONFIGURATIONS` under its suite's common settings, changed by `settings`.
 
+        >>> RunConfig.named("vgg08", suite="short").epochs
+        15
+
         Raises:
             ConfigError: the configuration or a setting is unknown or unusable.
         """
@@ -170,6 +180,9 @@ class RunConfig:
     @classmethod
     def from_text(cls, name: str, text: str) -> Any:
         """Read a field's value from the command line's `text` by the field's type.
+
+        >>> RunConfig.from_text("learning_rate", "1e-2"), RunConfig.from_text("train_images_per_class", "none")
+        (0.01, None)
 
         Raises:
             ConfigError: the name is no field, or the text is no value of its type.

@@ -96,7 +96,11 @@ class Effect:
 
 
 def pooled_spread(groups: Iterable[Values]) -> Spread:
-    """The standard deviation within groups, pooled over those of two values or more."""
+    """The standard deviation within groups, pooled over those of two values or more.
+
+    >>> pooled_spread([[1.0, 3.0], [5.0], [2.0, 4.0]])
+    Spread(deviation=1.4142135623730951, freedom=2)
+    """
     several = [np.asarray(group, dtype=float) for group in groups if len(group) > 1]
     freedom = sum(len(group) - 1 for group in several)
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in several)
@@ -104,7 +108,12 @@ def pooled_spread(groups: Iterable[Values]) -> Spread:
 
 
 def wilson_interval(share: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Score interval of a share measured on `images` (Wilson 1927)."""
+    """Score interval of a share measured on `images` (Wilson 1927).
+
+    >>> low, high = wilson_interval(0.5, 10_000)
+    >>> f"{low:.4f} to {high:.4f}"
+    '0.4902 to 0.5098'
+    """
     z = float(stats.norm.ppf((1 + level) / 2))
     middle = (share + z**2 / (2 * images)) / (1 + z**2 / images)
     reach = z / (1 + z**2 / images) * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))

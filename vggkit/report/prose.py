@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vggkit.runs.select import Runs, is_full, seeds
 from vggkit.runs.store import Run
-from vggkit.study import FULL, shown_suites, title
+from vggkit.study import FULL, STATISTICS, SUITES, shown_suites, title
 
 
 def run_settings(run: Run) -> str:
@@ -15,7 +15,11 @@ def run_settings(run: Run) -> str:
 
 
 def spans(epochs: Sequence[int]) -> str:
-    """Whole numbers in words, neighbours taken together: 42, 51 to 56."""
+    """Whole numbers in words, neighbours taken together.
+
+    >>> spans([42, 51, 52, 53])
+    '42, 51 to 53'
+    """
     spans: list[list[int]] = []
     for epoch in epochs:
         if spans and epoch == spans[-1][-1] + 1:
@@ -46,6 +50,18 @@ def status(runs: Runs) -> str:
 
 def _lengths(run: Run) -> str:
     return f"{run.config.epochs} epochs, {run.summary['train_images']:,} images"
+
+
+def suites() -> str:
+    """The suites and what they are for, as Markdown; those that the book shows in the order in which it takes them."""
+    listed = [f"- `{name}`: {suite.purpose}" for name, suite in SUITES.items()]
+    shown = " before ".join(f"`{name}`" for name in shown_suites())
+    return "\n".join([*listed, "", f"The book shows a configuration's runs in {shown}."])
+
+
+def statistics() -> str:
+    """What is logged of the gradients, with its unit, as Markdown."""
+    return "\n".join(f"- {statistic.label} ({statistic.unit})" for statistic in STATISTICS.values())
 
 
 def how_made(runs: Runs) -> str:

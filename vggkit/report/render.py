@@ -30,7 +30,11 @@ LATEX = str.maketrans(
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """A value with two decimals, as it stands in a table."""
+    """A value with two decimals, as it stands in a table.
+
+    >>> number(-0.5), number(0.25, "+"), number(None)
+    ('−0.50', '+0.25', '–')
+    """
     return MISSING if pd.isna(value) else f"{value:{sign}.2f}".replace("-", "−")
 
 

@@ -25,6 +25,9 @@ class TimeUp(Exception):
 def order(names: Sequence[str], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:
     """Groups of runs to train together: the first `together` seeds of every configuration, then the next.
 
+    >>> [[run.seed for run in group] for group in order(["vgg08", "vgg38"], [0, 1, 2], 2)]
+    [[0, 1], [0, 1], [2], [2]]
+
     Raises:
         ConfigError: a name, a setting or `together` is unusable.
     """
