@@ -357,7 +357,7 @@ def test_every_claim_has_a_clause_for_either_answer_and_names_what_it_needs() ->
             assert (
                 clause[:2].isupper() or clause[:3].isupper() or clause[0].islower()
             )  # so that it can follow "whether"
-        assert claim.yes != claim.no and claim.rule.endswith(".")
+        assert claim.yes != claim.no and claim.words.endswith(".")
         assert set(claim.needs) <= set(CONFIGURATIONS)
         assert claims.judge(claim.key, {}).needs == claim.needs
         assert claim.text in claims.RULES

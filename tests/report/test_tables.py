@@ -16,7 +16,7 @@ from vggkit.training.runner import train
 
 
 def test_reduced_runs_decide_no_claim() -> None:
-    runs = select.runs_by_seed(ROOT / "results")
+    runs = select.fullest_runs(ROOT / "results")
     frame = claims.table(runs).set_index("claim")
     assert len(frame) == len(claims.CLAIMS)
     for claim in claims.CLAIMS:
@@ -47,7 +47,7 @@ def test_table_has_the_reports_rows_and_ours_from_the_artefacts() -> None:
     metrics = [pd.read_csv(path) for path in (ROOT / "results/table1/vgg08").glob("seed-*/metrics.csv")]
     first = pd.read_csv(ROOT / "results/table1/vgg08/seed-0/metrics.csv")["validation_accuracy"].iloc[-1]
     assert frame.loc["VGG08", "val acc % (ours)"] == pytest.approx(100 * first)
-    frame = tables.table1(select.runs_by_seed(ROOT / "results"))
+    frame = tables.table1(select.fullest_runs(ROOT / "results"))
     mean = sum(table["validation_accuracy"].iloc[-1] for table in metrics) / len(metrics)
     row = frame.set_index("model").loc["VGG08"]
     assert row["val acc % (ours)"] == pytest.approx(100 * mean) and row["seeds"] == len(metrics)

@@ -65,7 +65,7 @@ def write(folder: Path, summary: dict[str, Any], *, files_too: bool = False) -> 
 
 def show_everything(results: Path) -> str:
     """All that the book and the command line show of a results folder, as one text."""
-    runs, first = select.runs_by_seed(results), select.representative_runs(results)
+    runs, first = select.fullest_runs(results), select.representative_runs(results)
     frame = tables.table1(runs)
     shown = [render.table1_as(frame, kind) for kind in ("markdown", "csv", "latex")]
     shown += [render.table1_html(tables.table1(runs)), prose.status(runs), prose.how_made(runs)]

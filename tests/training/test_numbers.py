@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
-from vggkit.cli.commands import app
+from vggkit.cli.main import app
 
 from tests.shared import best_of
 from vggkit import data

@@ -81,9 +81,9 @@ def table(
     """Print Table 1: the report's values and ours."""
     check_name("format", format, ("terminal", "markdown", "csv", "latex"))
     from vggkit.report import render, tables
-    from vggkit.runs.select import runs_by_seed
+    from vggkit.runs.select import fullest_runs
 
-    frame = tables.table1(runs_by_seed(existing(results)))
+    frame = tables.table1(fullest_runs(existing(results)))
     if format != "terminal":
         print(render.table1_as(frame, format))
         return

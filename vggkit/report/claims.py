@@ -34,17 +34,17 @@ from vggkit.report.verdicts import (
     VANISHING,
     WEAKEST,
     Group,
+    Outcome,
     Pair,
     Part,
     Rule,
-    Statistic,
     above,
     below,
     count_seeds,
     learns,
     within,
 )
-from vggkit.runs.select import Runs, is_full, of_suite, seeds
+from vggkit.runs.select import Runs, fullest, is_full, of_suite
 from vggkit.study import FULL, REPORT, shown_suites, title
 
 CLOSE = 0.02  # two accuracies are "close" within two percentage points
@@ -52,14 +52,14 @@ OVERFIT = 0.05  # "overfits": the loss ends more than 5 % above its lowest
 ABOUT = 0.1  # "about epoch 50": within ten epochs of a hundred
 
 
-def _differences(statistic: Statistic, rule: Rule, *pairs: tuple[str, str]) -> Callable[[Group], list[Part]]:
+def _differences(outcome: Outcome, rule: Rule, *pairs: tuple[str, str]) -> Callable[[Group], list[Part]]:
     named = [Pair(first, second, f"{title(first)} − {title(second)}", rule) for first, second in pairs]
-    return lambda group: statistic.parts(group, named)
+    return lambda group: outcome.parts(group, named)
 
 
-def _values(statistic: Statistic, rule: Rule, *names: str, words: str = "") -> Callable[[Group], list[Part]]:
+def _values(outcome: Outcome, rule: Rule, *names: str, words: str = "") -> Callable[[Group], list[Part]]:
     named = [Pair(name, 0.0, title(name) + words, rule) for name in names]
-    return lambda group: statistic.parts(group, named)
+    return lambda group: outcome.parts(group, named)
 
 
 def _trainable(group: Group) -> list[Part]:
@@ -86,16 +86,16 @@ def _turns(group: Group) -> list[Part]:
 class Claim:
     """A claim of the report.
 
-    `text` is the claim, `needs` the configurations without which it cannot be judged, `parts` the rule,
-    `rule` the same in words. `yes` and `no` are clauses for the book's sentences (see `told`): what is so
+    `text` is the claim, `needs` the configurations without which it cannot be judged, `rule` the rule,
+    `words` the same in words. `yes` and `no` are clauses for the book's sentences (see `told`): what is so
     where the claim holds, and where it does not.
     """
 
     key: str
     text: str
     needs: tuple[str, ...]
-    parts: Callable[[Group], list[Part]]
-    rule: str
+    rule: Callable[[Group], list[Part]]
+    words: str
     yes: str
     no: str
 
@@ -226,7 +226,7 @@ CLAIMS = (
 BY_KEY = {claim.key: claim for claim in CLAIMS}
 
 RULES = (
-    "\n".join(f"- *{claim.text}* {claim.rule[0].upper()}{claim.rule[1:]}" for claim in CLAIMS)
+    "\n".join(f"- *{claim.text}* {claim.words[0].upper()}{claim.words[1:]}" for claim in CLAIMS)
     + f"""
 
 A comparison holds where its whole interval lies on the claimed side of the bound, and does not where it
@@ -291,7 +291,7 @@ def judge(claim: str, runs: Runs) -> Judgement:
     if suite is None:
         return Judgement(OPEN, found.needs)
     group = of_suite(runs, suite)
-    parts = tuple(found.parts(group))
+    parts = tuple(found.rule(group))
     settled = all(part.verdict is not None for part in parts)
     tendency = all_of([part.verdict if settled else part.tendency for part in parts])  # type: ignore[misc]
     epochs = group[found.needs[0]][0].config.epochs
@@ -387,7 +387,7 @@ def against_report(runs: Runs) -> pd.DataFrame:
     all configurations that learn and have two full seeds or more ("df" degrees of freedom), also for
     those with one; without such, it is missing. Runs that diverged are left out.
     """
-    full = {name: group for name, group in seeds(runs).items() if all(map(is_full, group))}
+    full = {name: group for name, group in fullest(runs).items() if all(map(is_full, group))}
     found = {(metric, name): measures.finals(full[name], metric) for metric in METRICS for name in full}
     found = {place: values for place, values in found.items() if len(values)}
     told = {(metric, name): values for (metric, name), values in found.items() if name in REPORT["rows"]}
@@ -406,7 +406,7 @@ def against_report_text(runs: Runs) -> str:
     frame = against_report(runs)
     several = [
         f"{title(name)} ({len(group)} seeds)"
-        for name, group in seeds(runs).items()
+        for name, group in fullest(runs).items()
         if len(group) > 1 and all(map(is_full, group)) and all(map(learns, group))
     ]
     if not several:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from vggkit.runs.select import Runs, is_full, seeds
+from vggkit.runs.select import Runs, fullest, is_full
 from vggkit.runs.store import Run
 from vggkit.study import FULL, STATISTICS, SUITES, shown_suites, title
 
@@ -32,7 +32,7 @@ def spans(epochs: Sequence[int]) -> str:
 def status(runs: Runs) -> str:
     """In a sentence, as Markdown: which configurations are shown by full runs, which by reduced ones."""
     text = "**Which results these are.**"
-    chosen = seeds(runs)
+    chosen = fullest(runs)
     for suite in shown_suites():
         groups = {title(name): group for name, group in chosen.items() if group[0].config.suite == suite}
         if not groups and suite != FULL:
@@ -66,7 +66,7 @@ def statistics() -> str:
 
 def how_made(runs: Runs) -> str:
     """In words, as Markdown: on which machines and in which precision the runs were made, and how they end."""
-    chosen = [run for group in seeds(runs).values() for run in group]
+    chosen = [run for group in fullest(runs).values() for run in group]
     places = Counter(f"{run.summary['device']}, {run.config.precision}" for run in chosen)
     listed = "; ".join(f"{count} on {place}" for place, count in sorted(places.items()))
     rates = {run.config.learning_rate: run.metrics["learning_rate"].iloc[-1] for run in chosen if is_full(run)}

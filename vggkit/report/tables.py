@@ -8,7 +8,7 @@ import pandas as pd
 from vggkit.config import RunConfig
 from vggkit.report.measures import finals
 from vggkit.runs.records import metric_of
-from vggkit.runs.select import Runs, is_full, seeds
+from vggkit.runs.select import Runs, fullest, is_full
 from vggkit.runs.store import Run
 from vggkit.study import CONFIGURATIONS, REPORT, title
 
@@ -32,7 +32,7 @@ def table1(runs: Runs) -> pd.DataFrame:
     cent, the difference ours - report is in percentage points of validation accuracy and given for full
     runs only. What a configuration has no run for is missing, and so is what the report does not tell.
     """
-    chosen = seeds(runs)
+    chosen = fullest(runs)
     rows = []
     for name in CONFIGURATIONS:
         report, group = REPORT["rows"].get(name, {}), chosen.get(name, [])

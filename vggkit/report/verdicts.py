@@ -61,7 +61,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Statistic:
+class Outcome:
     """A number that each run gives, and how it is told.
 
     `value` is None where the run has none, as after divergence. `share` is the accuracy, or the error
@@ -212,10 +212,10 @@ def count_seeds(*groups: Sequence[object]) -> str:
     return f"{numbers} seed{'' if numbers == '1' else 's'}"
 
 
-ACCURACY = Statistic(_accuracy, images=TEST_IMAGES, share=_accuracy, learned=True)
-GAP = Statistic(_gap, images=VALIDATION_IMAGES, share=_validation_error, learned=True)
-EXCESS = Statistic(_excess, kind=_turned)
-VANISHING = Statistic(
+ACCURACY = Outcome(_accuracy, images=TEST_IMAGES, share=_accuracy, learned=True)
+GAP = Outcome(_gap, images=VALIDATION_IMAGES, share=_validation_error, learned=True)
+EXCESS = Outcome(_excess, kind=_turned)
+VANISHING = Outcome(
     lambda run: _magnitude(measures.vanishing_ratio(run)), _times, kind=_passage(measures.vanishing_ratio)
 )
-WEAKEST = Statistic(lambda run: _magnitude(measures.weakest_ratio(run)), _times, kind=_passage(measures.weakest_ratio))
+WEAKEST = Outcome(lambda run: _magnitude(measures.weakest_ratio(run)), _times, kind=_passage(measures.weakest_ratio))

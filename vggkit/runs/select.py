@@ -21,10 +21,10 @@ def all_runs(results: str | os.PathLike[str]) -> dict[str, list[Run]]:
     }
 
 
-def seeds(runs: Runs) -> dict[str, list[Run]]:
+def fullest(runs: Runs) -> dict[str, list[Run]]:
     """For each configuration the runs of its fullest suite alone, one for each seed."""
-    fullest = {name: min((run.config.suite for run in group), key=_rank) for name, group in _listed(runs).items()}
-    return {name: of_suite(runs, suite)[name] for name, suite in fullest.items()}
+    suites = {name: min((run.config.suite for run in group), key=_rank) for name, group in _listed(runs).items()}
+    return {name: of_suite(runs, suite)[name] for name, suite in suites.items()}
 
 
 def of_suite(runs: Runs, suite: str) -> dict[str, list[Run]]:
@@ -37,9 +37,9 @@ def _listed(runs: Runs) -> dict[str, list[Run]]:
     return {name: [run] if isinstance(run, Run) else list(run) for name, run in runs.items() if run}
 
 
-def runs_by_seed(results: str | os.PathLike[str]) -> dict[str, list[Run]]:
+def fullest_runs(results: str | os.PathLike[str]) -> dict[str, list[Run]]:
     """For each configuration all runs of its fullest suite: over the full data, else shorter, else reduced."""
-    return seeds(all_runs(results))
+    return fullest(all_runs(results))
 
 
 def representative_runs(results: str | os.PathLike[str], seed: int = 0) -> dict[str, Run]:
