@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
-from vggkit.cli.main import app
 
-from tests.shared import best_of
+from tests.shared import Call, best_of
 from vggkit import data
 from vggkit.config import RunConfig
 from vggkit.data import EpochPlan, Images, Splits, load
@@ -276,15 +274,16 @@ def test_speed_is_the_median_epochs_and_the_time_all_epochs(tiny: RunConfig, tra
 
 
 def test_evaluate_measures_each_split_on_its_own_images(
-    tiny: RunConfig, trained: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: RunConfig, trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     final = store.read_run(RunPaths.of(trained, tiny).folder).summary["final"]
     monkeypatch.setattr(evaluation, "evaluate", lambda model, images, *rest: (float(len(images)), 0.5))
     settings = {"dataset": "synthetic", "train-images-per-class": 2, "batch-size": 50, "epochs": 3, "results": trained}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    shown = CliRunner().invoke(app, ["evaluate", "vgg08", *words], env={"COLUMNS": "200"})
+    monkeypatch.setenv("COLUMNS", "200")
+    _, shown, _ = call("evaluate", "vgg08", *words)
     for split, images in (("validation", 500), ("test", 1000)):
-        (row,) = [line for line in shown.output.splitlines() if f" {split} " in line]
+        (row,) = [line for line in shown.splitlines() if f" {split} " in line]
         assert f"{images}.0000" in row
         assert f"{metric_of(final, f'{split}_loss'):.4f}" in row
 
