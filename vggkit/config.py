@@ -96,11 +96,10 @@ class RunConfig:
               f"letters, digits, '-' and '_', at most {LONGEST_SUITE}")  # fmt: skip
         check_depth(self.depth)
         check(0 <= self.dropout < 1, "dropout", "a number from 0 up to, but not including, 1")
-        size = DATASETS[self.dataset].train
-        images = size if self.train_images_per_class is None else self.train_images_per_class
-        check(1 <= images <= size, "train_images_per_class", f"1 to {size} for {self.dataset}, or None for all")
-        check(1 <= self.batch_size <= images * NUM_CLASSES, "batch_size",
-              f"1 to {images * NUM_CLASSES}, the number of training images")  # fmt: skip
+        size, images = DATASETS[self.dataset].train, self.train_images
+        check(NUM_CLASSES <= images <= size * NUM_CLASSES, "train_images_per_class",
+              f"1 to {size} for {self.dataset}, or None for all")  # fmt: skip
+        check(1 <= self.batch_size <= images, "batch_size", f"1 to {images}, the number of training images")
         check(1 <= self.epochs <= MOST_EPOCHS, "epochs", f"an integer from 1 to {MOST_EPOCHS}")
         check(self.learning_rate > 0, "learning_rate", "a finite number above 0")
         check(self.minimum_learning_rate >= 0, "minimum_learning_rate", "a finite number of at least 0")
@@ -134,6 +133,12 @@ class RunConfig:
     @property
     def blocks_per_stage(self) -> int:
         return (self.depth - 8) // 6
+
+    @property
+    def train_images(self) -> int:
+        """Images of all classes that an epoch goes over."""
+        chosen = self.train_images_per_class
+        return NUM_CLASSES * (DATASETS[self.dataset].train if chosen is None else chosen)
 
     @property
     def parameters(self) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vggkit.config import DATASETS, NUM_CLASSES, RunConfig
+from vggkit.config import RunConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -251,7 +251,7 @@ class progress_bar:
                 print(line, flush=True)
 
     def _move(self, epoch: int, images: int) -> None:
-        per_epoch = NUM_CLASSES * (self.config.train_images_per_class or DATASETS[self.config.dataset].train)
+        per_epoch = self.config.train_images
         if self.bar is None:
             self.bar = self._begin()
             done = per_epoch * (epoch - 1)  # as part of the task: what an earlier call did is no speed of this one

@@ -3,6 +3,7 @@
 `schema` checks the same of what is read from files; tests hold the two together.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
@@ -110,6 +111,11 @@ class Run:
     metrics: "pd.DataFrame"
     gradients: "pd.DataFrame"
     summary: Summary
+
+
+def has_diverged(train_loss: float, validation_loss: float) -> bool:
+    """Whether an epoch with these losses is a run's last: one of them is not finite."""
+    return not (math.isfinite(train_loss) and math.isfinite(validation_loss))
 
 
 def metric_of(epoch: Measured, name: str) -> float | None:

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vggkit.config import DATASETS, NUM_CLASSES, NUM_FILTERS, NUM_STAGES, RunConfig
-from vggkit.runs.records import Summary, metric_of
+from vggkit.config import NUM_CLASSES, NUM_FILTERS, NUM_STAGES, RunConfig
+from vggkit.runs.records import Summary, has_diverged, metric_of
 from vggkit.study import STATISTICS
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def check_metrics(metrics: "pd.DataFrame", config: RunConfig) -> None:
         values = metrics[name].to_numpy()
         values = values[:-1] if may_diverge and diverged(metrics) else values
         if not (np.isfinite(values) & (low <= values) & (values <= high)).all():
-            raise ValueError(f"{name} must be finite numbers from {low:g} to {high:g}")
+            allowed = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ValueError(f"{name} must be finite numbers {allowed}")
     last = metrics[["gradient_norm_last", "gradient_norm_mean", "train_loss", "validation_loss"]].iloc[-1]
     if (last < 0).any():
         raise ValueError("losses and norms must not be negative")
@@ -164,8 +165,8 @@ def check_metrics(metrics: "pd.DataFrame", config: RunConfig) -> None:
 
 def diverged(metrics: "pd.DataFrame") -> bool:
     """Whether the last epoch's loss, of training or validation, is not finite."""
-    last = metrics[["train_loss", "validation_loss"]].iloc[-1]
-    return not all(map(math.isfinite, last))
+    last = metrics.iloc[-1]
+    return has_diverged(last["train_loss"], last["validation_loss"])
 
 
 def check_gradients(gradients: "pd.DataFrame", config: RunConfig, epochs: int) -> None:
@@ -180,7 +181,7 @@ def check_gradients(gradients: "pd.DataFrame", config: RunConfig, epochs: int) -
         )
     names = [name for name in parameter_shapes(config) if name.endswith("weight")]
     count = len(names)
-    kinds = ["linear" if "classifier" in name else "bn" if ".bn" in name else "conv" for name in names]
+    kinds = [kind_of(name) for name in names]
     expected = {
         "epoch": np.repeat(np.arange(1, epochs + 1), 2 * count),
         "layer": np.tile(np.arange(count), 2 * epochs),
@@ -201,13 +202,17 @@ def check_gradients(gradients: "pd.DataFrame", config: RunConfig, epochs: int) -
             raise ValueError(f"{name} must be float32 numbers of at least 0")
 
 
+def kind_of(parameter: str) -> str:
+    """Of which kind of layer a parameter is, by its name: linear, bn or conv."""
+    return "linear" if parameter.startswith("classifier") else "bn" if ".bn" in parameter else "conv"
+
+
 def check_whole(summary: Summary, config: RunConfig, metrics: "pd.DataFrame") -> None:
     """Raise ValueError unless the summary is one of this configuration and repeats its epochs' rows of metrics.csv."""
     shapes = parameter_shapes(config).values()
-    images = NUM_CLASSES * (config.train_images_per_class or DATASETS[config.dataset].train)
     for name, found, expected in (
         ("parameters", summary["parameters"], sum(math.prod(shape) for shape in shapes)),
-        ("train_images", summary["train_images"], images),
+        ("train_images", summary["train_images"], config.train_images),
         ("diverged", summary["diverged"], diverged(metrics)),
     ):
         if found != expected:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vggkit.config import DATASETS, NUM_CLASSES, NUM_FILTERS, ConfigError, RunConfig
+from vggkit.config import NUM_FILTERS, ConfigError, RunConfig
 from vggkit.networks import fused as fused_passes
 from vggkit.runs import provenance
 
@@ -110,8 +110,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 def worth_fusing(config: RunConfig, device: torch.device) -> bool:
     """Whether the run is long enough for compiling to pay, and torch.compile works here."""
-    images = (config.train_images_per_class or DATASETS[config.dataset].train) * NUM_CLASSES
-    return images * config.epochs * config.depth >= WORTH_FUSING and fused_passes.available(device)
+    return config.train_images * config.epochs * config.depth >= WORTH_FUSING and fused_passes.available(device)
 
 
 def keep_freed_memory() -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from vggkit.runs.schema import kind_of
 from vggkit.study import STATISTICS, Step
 
 OVER = ("last", "mean")  # the epoch's last batch; the mean over its batches
@@ -93,13 +94,7 @@ def to_frame(names: Sequence[str], history: Tensor) -> pd.DataFrame:
     values = history.permute(0, 1, 3, 2).reshape(-1, len(STATISTICS)).numpy()
     frame = pd.DataFrame(values, index=index, columns=list(STATISTICS), dtype="float32").reset_index()
     frame["parameter"] = frame["layer"].map(dict(enumerate(names))).astype("category")
-    frame["kind"] = frame["parameter"].map(_kind).astype("category")
+    frame["kind"] = frame["parameter"].map(kind_of).astype("category")
     frame["over"] = frame["over"].astype("category")
     frame = frame.astype({"epoch": "int32", "layer": "int32"})
     return frame[["epoch", "layer", "parameter", "kind", "over", *STATISTICS]]
-
-
-def _kind(parameter: str) -> str:
-    if parameter.startswith("classifier"):
-        return "linear"
-    return "bn" if ".bn" in parameter else "conv"

@@ -26,7 +26,7 @@ from vggkit.folders import Given
 from vggkit.networks import fused
 from vggkit.networks.vgg import count_parameters
 from vggkit.runs import store
-from vggkit.runs.records import Best, Epoch, Measured, Run, SeedEpoch, Segment, Summary, segment
+from vggkit.runs.records import Best, Epoch, Measured, Run, SeedEpoch, Segment, Summary, has_diverged, segment
 from vggkit.runs.schema import FORMAT
 from vggkit.runs.store import ArtifactWarning, RunPaths
 from vggkit.study import STATISTICS
@@ -230,8 +230,7 @@ def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig
 
 
 def _diverged(metrics: list[Epoch]) -> bool:
-    last = metrics[-1:]
-    return not all(math.isfinite(row["train_loss"]) and math.isfinite(row["validation_loss"]) for row in last)
+    return any(has_diverged(row["train_loss"], row["validation_loss"]) for row in metrics[-1:])
 
 
 def _summary(trainer: Trainer, metrics: list[Epoch], best: Best, segments: list[Segment]) -> Summary:
