@@ -121,7 +121,7 @@ def _fault(root: Path) -> str | None:
     """What keeps the data set from being read from `root`, or None where it is whole."""
     files = root / CIFAR100.base_folder
     sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
-    if not (exists("data", files) or root.is_dir()):  # first: it tells where neither can be looked up
+    if not (exists("data", files) or root.is_dir()):  # `exists` raises where a folder may not be read
         return f"no folder {root}"
     if not files.is_dir():
         return f"{files} is missing"

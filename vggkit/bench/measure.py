@@ -6,7 +6,6 @@ taken within a round; medians over the rounds are shown. What is multiplied and 
 large as a time budget allows, and a process that has not answered by its deadline is killed.
 """
 
-import contextlib
 import functools
 import json
 import statistics
@@ -32,7 +31,7 @@ from vggkit.folders import expanded
 from vggkit.networks import fused
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
-from vggkit.runs.store import ArtifactError
+from vggkit.runs.files import ArtifactError, replace_file
 from vggkit.training import compute
 from vggkit.training.compute import Compute
 from vggkit.training.graph import capture
@@ -330,13 +329,9 @@ def write(path: Path, measured: dict[str, Any]) -> None:
         ArtifactError: it cannot be written.
     """
     path = expanded("json", path)
-    partial = path.with_suffix(".partial")
     try:
-        partial.write_text(json.dumps(measured, indent=2) + "\n")
-        partial.replace(path)
+        replace_file(path, (json.dumps(measured, indent=2) + "\n").encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise ArtifactError(f"json: cannot write {path} ({error.strerror or error})") from error
 
 

@@ -17,14 +17,16 @@ from vggkit.config import NUM_FILTERS, ConfigError, RunConfig
 from vggkit.networks import fused as fused_passes
 from vggkit.runs import provenance
 
-# Images x layers from which compiling, some ten seconds on a CPU, is earned back.
+# Compiling takes some ten seconds on a CPU. A run of at least so many images x layers is that much faster for it.
 WORTH_FUSING = 5_000_000
-# A convolution of so many images of so many pixels a side; each needs about four times the one before.
+# Batches that precisions are timed on: number of images, and pixels on each side. Each takes about four times as
+# long as the one before it.
 SIZES = ((1, 16), (1, 32), (4, 32), (16, 32))
-PASSES = 3  # the fastest counts: the first also makes the kernel
-RATIO_SECONDS = 0.06  # of processor time, that finding out how fast a precision is may take
-# Set between what one processor gave, busy with other work: 1.55 to 1.8 as it is (AVX512_BF16), and with
-# instructions hidden by ONEDNN_MAX_CPU_ISA 0.45 to 0.67 (AVX512_CORE) and 0.11 to 0.15 (AVX2).
+PASSES = 3  # of which the fastest counts, since the first also prepares the convolution
+RATIO_SECONDS = 0.06  # processor time that may be spent on finding out how fast a precision is
+# A precision counts as emulated where its speed, as a share of float32's, is below this. On one processor, measured
+# beside other work, the share was 1.55 to 1.8 with its instructions for bfloat16 (AVX512_BF16), and with them hidden
+# by ONEDNN_MAX_CPU_ISA 0.45 to 0.67 (AVX512_CORE) and 0.11 to 0.15 (AVX2): the limit lies between.
 EMULATED_BELOW = 0.85
 
 
