@@ -1,6 +1,7 @@
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["vggkit", *arguments])
-        with pytest.raises(SystemExit) as end:
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
+            warnings.simplefilter("default")  # as in a process of its own: a warning is a line on stderr
             main.main()
         assert isinstance(end.value.code, int)
         return end.value.code, *capsys.readouterr()
