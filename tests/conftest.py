@@ -46,8 +46,9 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["vggkit", *arguments])
+        # For pytest a warning is an error; the command prints it, which the tests of its output then see.
         with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
-            warnings.simplefilter("default")  # as in a process of its own: a warning is a line on stderr
+            warnings.simplefilter("default")
             main.main()
         assert isinstance(end.value.code, int)
         return end.value.code, *capsys.readouterr()

@@ -236,33 +236,37 @@ def test_evaluation_equals_a_direct_one(tiny: RunConfig) -> None:
 
 
 KILLED = """
-import os, signal
+import json, os, signal, sys
 from vggkit.config import RunConfig
 from vggkit.training.runner import train
-import json, sys
 def progress(epoch, images, metrics):
     if epoch == 2 and images >= 100 and metrics is None:
         os.kill(os.getpid(), signal.SIGKILL)
-train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2], fuse=sys.argv[3] == "True", progress=progress)
+train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2], progress=progress)
 """
 
 
-@pytest.mark.parametrize("fuse", [False, True])
-def test_killed_and_resumed_run_equals_an_uninterrupted_one(fuse: bool, tiny: RunConfig, tmp_path: Path) -> None:
-    if fuse and not fused.available(CPU):
-        pytest.skip("torch.compile does not work here: no C++ compiler")
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(tiny: RunConfig, tmp_path: Path) -> None:
     config = replace(tiny, dropout=0.3, batch_norm=True)
-    call = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed"), str(fuse)]
+    call = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed")]
     assert subprocess.run(call, check=False).returncode == -signal.SIGKILL
     assert find_runs(tmp_path / "killed") == []
     assert RunPaths.of(tmp_path / "killed", config).checkpoint.exists()
     epochs: list[int] = []
-    resumed = train(
-        config, results=tmp_path / "killed", fuse=fuse, progress=lambda epoch, images, metrics: epochs.append(epoch)
-    )
+    resumed = train(config, results=tmp_path / "killed", progress=lambda epoch, *_: epochs.append(epoch))
     assert min(epochs) == 2
-    assert same(resumed, train(config, results=tmp_path / "whole", fuse=fuse))
-    assert resumed.summary["fused"] is fuse
+    assert same(resumed, train(config, results=tmp_path / "whole"))
+    assert resumed.summary["fused"] is False
+
+
+def test_stopped_and_resumed_fused_run_equals_an_uninterrupted_one(tiny: RunConfig, tmp_path: Path) -> None:
+    if not fused.available(CPU):
+        pytest.skip("torch.compile does not work here: no C++ compiler")
+    config = replace(tiny, epochs=2, dropout=0.3, batch_norm=True)
+    stopped(config, tmp_path / "stopped", 2, fuse=True)
+    resumed = train(config, results=tmp_path / "stopped")
+    assert same(resumed, train(config, results=tmp_path / "whole", fuse=True))
+    assert resumed.summary["fused"] is True
 
 
 def test_interrupted_run_goes_on_and_a_finished_one_is_loaded(tiny: RunConfig, tmp_path: Path) -> None:

@@ -95,14 +95,6 @@ def test_archive_that_does_not_fit_is_one_line_and_leaves_nothing(
     assert list((tmp_path / "archives").iterdir()) == []
 
 
-def test_archives_go_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    list(sweep(order(["vgg08"], [0], 1, **SETTINGS), results="~/results", archives="~/archives"))
-    assert len(list((tmp_path / "home/archives").iterdir())) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["home"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
