@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 CARD = "vggkit"  # of the file's metadata: one key alone, since safetensors writes several in random order
 
 
-def pack(config: RunConfig, summary: Summary, tensors: Mapping[str, "torch.Tensor"]) -> bytes:
-    """A safetensors file of `tensors` with their configuration and a short model card in its metadata."""
+def pack(
+    config: RunConfig,
+    summary: Summary,
+    tensors: Mapping[str, "torch.Tensor"],
+    more: Mapping[str, Any] | None = None,
+) -> bytes:
+    """A safetensors file of `tensors` with their configuration and a short model card, with `more`, in its metadata."""
     from safetensors.torch import save
 
     final = summary["final"]
@@ -29,6 +34,7 @@ def pack(config: RunConfig, summary: Summary, tensors: Mapping[str, "torch.Tenso
         "epoch": final["epoch"],
         "test_accuracy": final["test_accuracy"],
         "commit": summary["commit"],
+        **(more or {}),
     }
     on_cpu = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     return save(on_cpu, metadata={CARD: json.dumps(card)})
@@ -49,14 +55,20 @@ def unpack(file: Path, content: bytes) -> tuple[RunConfig | None, dict[str, "tor
     return (RunConfig.from_dict(card["config"]) if card else None), tensors
 
 
-def check_network(where: object, config: RunConfig, tensors: Mapping[str, "torch.Tensor"]) -> None:
-    """Raise ArtifactError, naming a tensor that differs, unless `tensors` are the state of this network."""
+def state_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor of the network's state: its parameters, and what its BN layers keep."""
     expected = parameter_shapes(config)
-    for name in list(expected):  # beside its parameters, a BN layer keeps running statistics
+    for name in list(expected):
         layer, _, part = name.rpartition(".")
         if ".bn" in layer and part == "weight":
             expected |= {f"{layer}.{kept}": expected[name] for kept in ("running_mean", "running_var")}
             expected[f"{layer}.num_batches_tracked"] = ()
+    return expected
+
+
+def check_network(where: object, config: RunConfig, tensors: Mapping[str, "torch.Tensor"]) -> None:
+    """Raise ArtifactError, naming a tensor that differs, unless `tensors` are the state of this network."""
+    expected = state_shapes(config)
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
