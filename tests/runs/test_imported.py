@@ -19,7 +19,7 @@ from vggkit.report import figures, tables
 from vggkit.runs import imported
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.imported import find_imported, import_summary, parse_summary, read_imported
-from vggkit.runs.select import runs_by_seed
+from vggkit.runs.select import fullest_runs
 from vggkit.runs.store import ArtifactWarning, find_runs
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -322,16 +322,16 @@ def both(tmp_path: Path, summary: Callable[..., Path]) -> Path:
 
 
 def test_imported_runs_change_nothing_of_ours(both: Path, recwarn: pytest.WarningsRecorder) -> None:
-    mixed = [run.summary for run in find_runs(both)], tables.table1(runs_by_seed(both))
+    mixed = [run.summary for run in find_runs(both)], tables.table1(fullest_runs(both))
     shutil.rmtree(both / "imported")
     assert mixed[0] == [run.summary for run in find_runs(both)]
-    assert mixed[1].equals(tables.table1(runs_by_seed(both)))
+    assert mixed[1].equals(tables.table1(fullest_runs(both)))
     assert not [warning for warning in recwarn if issubclass(warning.category, ArtifactWarning)]
 
 
 def test_table_shows_them_beside_the_report_and_ours(both: Path) -> None:
-    frame = tables.imported_table(find_imported(both, "course"), runs_by_seed(both)).set_index("metric")
-    ours = tables.table1(runs_by_seed(both)).set_index("name").loc["vgg38_rc"]
+    frame = tables.imported_table(find_imported(both, "course"), fullest_runs(both)).set_index("metric")
+    ours = tables.table1(fullest_runs(both)).set_index("name").loc["vgg38_rc"]
     assert frame["imported"].to_dict() == {"train loss": 0, "train acc %": 100, "val loss": 0, "val acc %": 100}
     for metric in frame.index:
         assert frame["report"][metric] == ours[f"{metric} (report)"]
@@ -346,7 +346,7 @@ def test_run_of_nothing_told_has_nothing_beside_it(summary: Callable[..., Path],
 
 
 def test_curves_draw_them_dashed_and_call_them_imported(both: Path) -> None:
-    ours, beside = runs_by_seed(both)["vgg38_rc"][:1], find_imported(both)
+    ours, beside = fullest_runs(both)["vgg38_rc"][:1], find_imported(both)
     figure = figures.curves(ours, [run for run in beside if run.suite == "course"])
     assert figure.svg.count("stroke-dasharray: ") == 4  # loss and accuracy, of training and validation
     for split in ("train", "validation"):

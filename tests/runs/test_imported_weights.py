@@ -9,7 +9,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -61,23 +61,28 @@ class Framework(nn.Module):
             self.layer_dict[f"reduction_block_{stage}"] = block(bias=True)
         self.logit_linear_layer = nn.Linear(filters, 100)
 
-    def half(self, block: str, number: int, x: Tensor) -> Tensor:
-        layers = self.layer_dict[block].layer_dict
+    def layers(self, block: str) -> nn.ModuleDict:
+        found = self.layer_dict[block]
+        assert isinstance(found, Layers)
+        return found.layer_dict
+
+    def convolved(self, block: str, number: int, x: Tensor) -> Tensor:
+        layers = self.layers(block)
         x = layers[f"conv_{number}"](x)
-        return layers[self.norms[number]](x) if self.norms else x
+        return cast(Tensor, layers[self.norms[number]](x) if self.norms else x)
 
     def forward(self, x: Tensor) -> Tensor:
-        entry = self.layer_dict["input_conv"].layer_dict
+        entry = self.layers("input_conv")
         x = F.leaky_relu(entry["bn_0"](entry["conv_0"](x)))
         for stage in range(3):
             for number in range(self.blocks):
                 name = f"block_{stage}_{number}"
-                out = self.half(name, 1, F.leaky_relu(self.half(name, 0, x)))
+                out = self.convolved(name, 1, F.leaky_relu(self.convolved(name, 0, x)))
                 x = F.leaky_relu(out + x if self.shortcut else out)
             name = f"reduction_block_{stage}"
-            x = F.avg_pool2d(F.leaky_relu(self.half(name, 0, x)), 2)
-            x = F.leaky_relu(self.half(name, 1, x))
-        return self.logit_linear_layer(F.avg_pool2d(x, x.shape[-1]).flatten(1))
+            x = F.avg_pool2d(F.leaky_relu(self.convolved(name, 0, x)), 2)
+            x = F.leaky_relu(self.convolved(name, 1, x))
+        return cast(Tensor, self.logit_linear_layer(F.avg_pool2d(x, x.shape[-1]).flatten(1)))
 
 
 def drawn(blocks: int, norm: bool, shortcut: bool, seed: int = 0, **more: Any) -> Framework:
@@ -126,7 +131,7 @@ def differ(theirs: nn.Module, ours: nn.Module) -> float:
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     logits = theirs(images)
     assert logits.std() > 0.05  # else equality says nothing
-    return ((logits - ours(images)).abs().max() / logits.abs().max()).item()
+    return float((logits - ours(images)).abs().max() / logits.abs().max())
 
 
 # The same logits

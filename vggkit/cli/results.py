@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 @app.command("list")
 def list_(results: Results = None) -> None:
     """Show the named configurations and which runs are finished, those with changed settings too."""
+    from vggkit.cli.imports import show_imported
     from vggkit.runs import store
 
+    folder = existing(results)
     finished: dict[str, list[RunConfig]] = {name: [] for name in CONFIGURATIONS}
-    for run in store.find_runs(existing(results)):
+    for run in store.find_runs(folder):
         finished.setdefault(run.config.name, []).append(run.config)
     rows = []
     for name, configs in finished.items():
@@ -33,6 +35,7 @@ def list_(results: Results = None) -> None:
         where = ", ".join(f"{c.suite} {c.seed}" for c in configs) or "none"
         rows.append((name, f"{config.learning_rate:g}", f"{config.parameters:,}", where))
     terminal.show_table(("configuration", "learning rate", "parameters", "finished runs (suite, seed)"), rows)
+    show_imported(folder)
 
 
 @run_command

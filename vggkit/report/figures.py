@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
 from vggkit.config import ConfigError
@@ -18,6 +19,7 @@ from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_lab
 from vggkit.report.intervals import lowest_epochs
 from vggkit.report.measures import turning_epoch, vanishing_ratio
 from vggkit.report.prose import run_settings, spans
+from vggkit.runs.imported import ImportedRun
 from vggkit.runs.select import Runs, is_full, one_suite
 from vggkit.runs.signal import Signal
 from vggkit.runs.store import Run
@@ -26,15 +28,20 @@ from vggkit.study import CONFIGURATIONS, STATISTICS, title
 COLOURS = sns.color_palette("colorblind").as_hex()
 TRAIN, VALIDATION = COLOURS[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
+DASHES = ((6.0, 2.0), (3.0, 1.5), (1.5, 1.5))  # of runs made elsewhere
 LEAST_SPAN = {"loss": 0.2, "accuracy": 5.0}  # of the curves' axes
 
 
-def curves(runs: Sequence[Run]) -> Figure:
+def curves(runs: Sequence[Run], imported: Sequence[ImportedRun] = ()) -> Figure:
     """Cross-entropy and accuracy of training and validation over the epochs (the report's Figures 1 and 4).
 
+    Runs made elsewhere are drawn beside them, thin and dashed, and called imported.
+
     Raises:
-        ConfigError: the runs are of several suites, and so of different lengths.
+        ConfigError: the runs are of several suites, and so of different lengths, or too many are imported.
     """
+    if len(imported) > len(DASHES):
+        raise ConfigError(f"imported: {len(imported)} runs; allowed: at most {len(DASHES)} in one figure")
     if len(suites := sorted({run.config.suite for run in runs})) > 1:
         raise ConfigError(f"runs: of suites {', '.join(suites)}; allowed: runs of one suite, see select.one_suite")
     with drawing(PANEL, PANEL) as axes:
@@ -44,8 +51,11 @@ def curves(runs: Sequence[Run]) -> Figure:
                 for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
                     values = finite(run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1))
                     ax.plot(run.metrics["epoch"], values, line, color=colour, linewidth=1.8)
-                    name = split if len(runs) == 1 else f"{_label(run)}, {split}"
+                    name = split if len(runs) == 1 and not imported else f"{_label(run)}, {split}"
                     ends.append((run.metrics["epoch"], values, name, colour))
+            ends += [
+                end for run, dashes in zip(imported, DASHES, strict=False) for end in _beside(ax, run, metric, dashes)
+            ]
             widen(ax, LEAST_SPAN[metric])
             direct_labels(ax, ends)
             ax.set(xlabel="epoch", ylabel="cross-entropy" if metric == "loss" else "accuracy (%)")
@@ -61,8 +71,24 @@ def curves(runs: Sequence[Run]) -> Figure:
                 f"{title(run.config.name)} ends at {_percent(final['train_accuracy'])} training and "
                 f"{_percent(final['validation_accuracy'])} validation accuracy ({lowest})"
             )
-        caption = f"{'; '.join(sentences)}. {_origin(runs)}"
+        for other in imported:
+            ends_at = [_percent(other.final[f"{split}_accuracy"]) for split in ("train", "validation")]
+            sentences.append(
+                f"thin and dashed, {other.label}, made elsewhere in {len(other.rows)} epochs (model: {other.model}), "
+                f"ends at {ends_at[0]} training and {ends_at[1]} validation accuracy"
+            )
+        caption = f"{'; '.join(sentences)}. {_origin(runs) if runs else ''}".rstrip()
         return finish(axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
+
+
+def _beside(ax: Axes, run: ImportedRun, metric: str, dashes: tuple[float, ...]) -> list[tuple[Any, Any, str, str]]:
+    """Draw the curves of a run made elsewhere; return where they end, for their labels."""
+    ends = []
+    for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
+        values = finite(run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1))
+        ax.plot(run.metrics["epoch"], values, color=colour, linewidth=1.4, dashes=dashes)
+        ends.append((run.metrics["epoch"], values, f"{run.label}, {split}", colour))
+    return ends
 
 
 def _smoothed(run: Run) -> str:

@@ -73,8 +73,22 @@ def table1_as(frame: pd.DataFrame, format: str) -> str:
     text, marked = table1_text(frame), bool(frame["reduced"].any())
     if format == "latex":
         return latex(text, NOTE if marked else None)
+    return "\n".join([markdown(text), *(["", NOTE] if marked else [])])
+
+
+def markdown(text: pd.DataFrame) -> str:
+    """A table of text as Markdown, all but the first and the last column set to the right."""
     rows = [list(text.columns), ["---", *["---:"] * (len(text.columns) - 2), "---"], *text.itertuples(index=False)]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + (["", NOTE] if marked else []))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def imported_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """`tables.imported_table` as text, two decimals; what reduced runs of ours give is marked."""
+    text = frame.drop(columns="reduced").assign(epochs=frame["epochs"].map(str))
+    for column in ("report", "ours", "imported"):
+        text[column] = frame[column].map(number)
+    text["our runs"] = frame["our runs"].fillna(MISSING) + frame["reduced"].map({True: f" {REDUCED_MARK}", False: ""})
+    return text
 
 
 def latex(text: pd.DataFrame, note: str | None = None) -> str:

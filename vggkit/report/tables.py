@@ -7,6 +7,7 @@ import pandas as pd
 
 from vggkit.config import RunConfig
 from vggkit.report.measures import finals
+from vggkit.runs.imported import ImportedRun
 from vggkit.runs.records import metric_of
 from vggkit.runs.select import Runs, fullest, is_full
 from vggkit.runs.store import Run
@@ -70,3 +71,26 @@ def run_table(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "report", "this run"]).astype(
         {"report": "float64", "this run": "float64"}
     )
+
+
+def imported_table(imported: Sequence[ImportedRun], runs: Runs) -> pd.DataFrame:
+    """Runs made elsewhere beside the report's values and ours: four rows for each, after its last epoch.
+
+    Columns: run, model, epochs, metric, report, ours, imported, our runs; accuracies per cent. Ours are the means of
+    Table 1, in which no imported run takes part. What is not told, not finite or not there is missing.
+    """
+    own = table1(runs).set_index("name")
+    rows: list[dict[str, Any]] = []
+    for run in imported:
+        known = own.loc[run.configuration] if run.configuration else None
+        for metric, column in METRICS.items():
+            value = run.final[metric]
+            row = {"run": f"{run.suite}/{run.name}", "model": run.model, "epochs": len(run.rows), "metric": column}
+            for whose in ("report", "ours"):
+                row[whose] = None if known is None else known[f"{column} ({whose})"]
+            row["imported"] = None if value is None else value * (1 if "loss" in metric else 100)
+            row["our runs"] = None if known is None or not known["seeds"] else known["suite"]
+            row["reduced"] = known is not None and bool(known["reduced"])
+            rows.append(row)
+    columns = ["run", "model", "epochs", "metric", "report", "ours", "imported", "our runs", "reduced"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("report", "ours", "imported"), "float64"))

@@ -87,8 +87,7 @@ def import_weights(
         "configuration": configuration,
         "settings": dict(settings or {}),
     }
-    unknown = {"final": {"epoch": None, "test_accuracy": None}, "commit": None}
-    packed = pack(config, unknown, tensors, {"imported": origin})
+    packed = pack(config, None, tensors, {"imported": origin})
     try:
         if place.exists() and place.read_bytes() != packed:
             raise ArtifactError(f"results: {place} holds other weights; choose another --name, or remove it first")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vggkit.config import RunConfig
 from vggkit.runs.files import ArtifactError, check_format
@@ -18,22 +18,24 @@ CARD = "vggkit"  # of the file's metadata: one key alone, since safetensors writ
 
 def pack(
     config: RunConfig,
-    summary: Summary,
+    summary: Summary | None,
     tensors: Mapping[str, "torch.Tensor"],
     more: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """A safetensors file of `tensors` with their configuration and a short model card, with `more`, in its metadata."""
+    """A safetensors file of `tensors` with their configuration and a short model card, with `more`, in its metadata.
+
+    Without a summary nothing is known of their training.
+    """
     from safetensors.torch import save
 
-    final = summary["final"]
     card = {
         "format": FORMAT,
         "config": config.to_dict(),
         "name": config.name,
         "dataset": config.dataset,
-        "epoch": final["epoch"],
-        "test_accuracy": final["test_accuracy"],
-        "commit": summary["commit"],
+        "epoch": summary["final"]["epoch"] if summary else None,
+        "test_accuracy": summary["final"]["test_accuracy"] if summary else None,
+        "commit": summary["commit"] if summary else None,
         **(more or {}),
     }
     on_cpu = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}

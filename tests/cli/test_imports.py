@@ -1,0 +1,121 @@
+"""Runs made elsewhere, on the command line."""
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vggkit.config import RunConfig
+from vggkit.networks.vgg import VGG
+from vggkit.runs.imported_weights import framework_name
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> str:
+    lines = ["train_acc,train_loss,val_acc,val_loss", *(f"0.{i}5,{4 - i},0.{i},{4.5 - i}" for i in (1, 2, 3))]
+    (tmp_path / "summary.csv").write_text("\n".join(lines))
+    return str(tmp_path / "summary.csv")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    network = VGG(38, True, True).state_dict()
+    state = {f"model.{framework_name(name)}": tensor for name, tensor in network.items()}
+    torch.save({"network": state, "model_epoch": 3}, tmp_path / "train_model_3")
+    return str(tmp_path / "train_model_3")
+
+
+def test_summary_is_kept_listed_and_shown(call: Call, summary: str, tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path / "results")]
+    told = ["--name", "alice", "--configuration", "vgg38_bn", "--set", "epochs=2", "--repeated", "2"]
+    status, out, error = call("import-summary", summary, *told, *results)
+    assert (status, error) == (0, "")
+    kept = tmp_path / "results" / "imported" / "course" / "alice.json"
+    assert out == f"told twice: epoch 2; the later row counts\n2 epochs kept in {kept}\n"
+    status, out, error = call("list", *results)
+    assert (status, error) == (0, "") and "course/alice" in out and "30.00%" in out and "vgg38_bn_rc" in out
+    status, out, error = call("imported", *results, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["metric"], row["imported"], row["ours"]) for row in rows] == [
+        ("train loss", "1", ""), ("train acc %", "35", ""), ("val loss", "1.5", ""), ("val acc %", "30", "")
+    ]  # fmt: skip
+    assert {(row["run"], row["model"], row["epochs"]) for row in rows} == {("course/alice", "VGG38 BN", "2")}
+    for format, text in (("terminal", "VGG38 BN"), ("markdown", "| course/alice | VGG38 BN | 2 |"), ("latex", "35.00")):
+        status, out, error = call("imported", "course/alice", *results, "--format", format)
+        assert (status, error) == (0, "") and text in out
+
+
+def test_curves_are_drawn_into_a_file(call: Call, summary: str, tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path / "results")]
+    call("import-summary", summary, "--name", "alice", *results)
+    status, _, error = call("imported", *results, "--figure", str(tmp_path / "curves.png"))
+    assert (status, error) == (0, f"vggkit: drawn in {tmp_path / 'curves.png'}\n")
+    assert Image.open(tmp_path / "curves.png").size[0] > 1000
+
+
+def test_weights_are_kept_and_what_was_supposed_is_told(call: Call, weights: str, tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path / "results")]
+    status, out, error = call("import-weights", weights, "--name", "bob", "--configuration", "vgg38_bn_rc", *results)
+    kept = tmp_path / "results" / "imported" / "course" / "bob.safetensors"
+    assert (status, out) == (0, f"kept in {kept}\n")
+    assert error.startswith("vggkit: the names in the file do not tell where BN and shortcuts stand; supposed is: ")
+    assert error.endswith("; --evaluate shows whether it was so\n")
+    torch.manual_seed(0)
+    expected = VGG(38, True, True).eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(VGG.from_run(kept)(images), expected(images))
+
+
+def test_weights_are_tested_on_the_test_images(
+    call: Call, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vggkit import data
+
+    splits = data.load(RunConfig(dataset="synthetic", train_images_per_class=2))
+    splits = replace(splits, test=splits.test[torch.arange(20)])
+    monkeypatch.setattr(data, "load", lambda config, folder: {"cifar100": splits}[config.dataset])
+    network = ["--configuration", "vgg38_bn_rc", "--results", str(tmp_path / "results")]
+    status, out, error = call("import-weights", weights, "--name", "bob", *network, "--evaluate", "--device", "cpu")
+    assert status == 0 and "test" in out and "%" in out and "--evaluate" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["import-summary", "no.csv", "--name", "a"], "file: there is no no.csv"),
+        (["import-summary", "no.csv"], "Missing option '--name'"),
+        (
+            ["import-summary", "no.csv", "--name", "a", "--set", "epochs"],
+            "set: 'epochs' is not allowed; allowed: FIELD",
+        ),
+        (["import-summary", "no.csv", "--name", "a", "--set", "epochs=x"], "epochs: 'x' is not allowed"),
+        (["import-summary", "no.csv", "--name", "a", "--repeated", "a"], "repeated: 'a' is not allowed"),
+        (["import-weights", "no.pt", "--name", "a"], "Missing option '--configuration'"),
+        (["import-weights", "no.pt", "--name", "a", "--configuration", "vgg9"], "unknown configuration 'vgg9'"),
+        (["import-weights", "no.pt", "--name", "a", "--configuration", "vgg38"], "file: there is no no.pt"),
+        (["imported", "--figure", "a.pdf"], "figure: 'a.pdf' is not allowed; allowed: a name that ends in .png"),
+        (["imported", "--format", "html"], "unknown format 'html'"),
+    ],
+)
+def test_mistake_is_one_line(
+    arguments: list[str], told: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, error = call(*arguments)
+    assert (status, out, error.count("\n")) == (2, "", 1) and told in error
+
+
+def test_imported_run_must_be_there(call: Call, summary: str, tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path)]
+    assert call("imported", *results)[2] == "vggkit: imported run: there is none yet; vggkit import-summary keeps one\n"
+    call("import-summary", summary, "--name", "alice", *results)
+    status, _, error = call("imported", "course/alise", *results)
+    assert status == 2 and "unknown imported run 'course/alise': did you mean course/alice?" in error
