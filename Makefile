@@ -133,3 +133,36 @@ COMPUTING := tests/networks tests/training/test_gradients.py tests/training/test
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
 test-plain-cpu: $(VENV)/ready ## tests without the processor's newer instructions
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow and not simulated" $(COMPUTING)
+
+# Publication: what checks the workflows and makes a release, in an environment of its own (.github/tools.in says why).
+.PHONY: lint-workflows audit release
+PUBLISH := $(CACHE)/publish
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
+DIST := dist
+
+$(PUBLISH)/ready: .github/tools.lock
+	@mkdir -p $(CACHE)
+	$(PYTHON) -m venv $(PUBLISH)
+	$(PUBLISH)/bin/pip install -q --no-deps --require-hashes -r .github/tools.lock
+	@touch $@
+
+# Both linters ask GitHub nothing. The shell lines in the workflows go to shellcheck, which is in the same environment.
+lint-workflows: $(PUBLISH)/ready ## the workflows, the citation and Dependabot's file
+	PATH="$(PUBLISH)/bin:$$PATH" $(PUBLISH)/bin/jactionlint
+	$(PUBLISH)/bin/zizmor --offline --persona=pedantic --quiet .github
+	$(PUBLISH)/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(PUBLISH)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+
+# Asks the registry what is known of each locked version; torch stands in no lock.
+audit: $(PUBLISH)/ready ## known weaknesses of the locked packages; needs the network
+	echo "$(firstword $(TORCH))" > $(CACHE)/torch.txt
+	$(PUBLISH)/bin/pip-audit --disable-pip --no-deps -r $(CACHE)/torch.txt -r requirements.lock -r .github/tools.lock
+
+# A release says what it was built and tested with, by cyclonedx; the runs are those of the commit, not of the clone.
+release: $(VENV)/ready $(PUBLISH)/ready ## wheel, sources, finished runs, citation, bill of materials, into dist/
+	rm -rf $(DIST)
+	$(PUBLISH)/bin/python -m build -q --no-isolation --outdir $(DIST) .
+	git archive --format=tar.gz --prefix=vggkit/ -o $(DIST)/results.tar.gz HEAD results
+	cp CITATION.cff $(DIST)/
+	$(PUBLISH)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o $(DIST)/sbom.cdx.json $(BIN)/python
+	cd $(DIST) && find . -type f ! -name SHA256SUMS -exec sha256sum {} + > SHA256SUMS
