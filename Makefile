@@ -153,10 +153,13 @@ lint-workflows: $(PUBLISH)/ready ## the workflows, the citation and Dependabot's
 	$(PUBLISH)/bin/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(PUBLISH)/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
-# Asks the registry what is known of each locked version; torch stands in no lock.
+# Asks the registry what is known of each locked version, and fails where it gets no answer; torch stands in no lock.
+AUDIT := $(PUBLISH)/bin/pip-audit --strict --progress-spinner=off --disable-pip
 audit: $(PUBLISH)/ready ## known weaknesses of the locked packages; needs the network
-	echo "$(firstword $(TORCH))" > $(CACHE)/torch.txt
-	$(PUBLISH)/bin/pip-audit --disable-pip --no-deps -r $(CACHE)/torch.txt -r requirements.lock -r .github/tools.lock
+	@echo "$(firstword $(TORCH))" > $(CACHE)/torch.txt
+	$(AUDIT) --no-deps -r $(CACHE)/torch.txt
+	$(AUDIT) --require-hashes -r requirements.lock
+	$(AUDIT) --require-hashes -r .github/tools.lock
 
 # A release says what it was built and tested with, by cyclonedx; the runs are those of the commit, not of the clone.
 release: $(VENV)/ready $(PUBLISH)/ready ## wheel, sources, finished runs, citation, bill of materials, into dist/

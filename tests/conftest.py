@@ -14,6 +14,11 @@ from vggkit.config import RunConfig
 from vggkit.training.runner import train
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if os.name != "posix" and item.get_closest_marker("posix"):
+        pytest.skip("needs signals, forks or permissions as POSIX has them")
+
+
 @pytest.fixture(scope="session")
 def tiny() -> RunConfig:
     """A run of a second: 200 synthetic images, 8 layers."""

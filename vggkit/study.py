@@ -151,7 +151,7 @@ STATISTICS: dict[str, Statistic] = {
     ),
 }
 
-REPORT: dict[str, Any] = tomllib.loads(resources.files("vggkit").joinpath("report.toml").read_text())
+REPORT: dict[str, Any] = tomllib.loads(resources.files("vggkit").joinpath("report.toml").read_text(encoding="utf-8"))
 """The only numbers in the book that no run of ours gave; see the file."""
 
 

@@ -227,6 +227,7 @@ def test_full_device_is_one_line_and_loses_no_run(call: Call, tmp_path: Path, mo
     assert len(find_runs(tmp_path)) == 1
 
 
+@pytest.mark.posix
 def test_closed_pipe_is_quiet_and_loses_no_run(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in (["list"], ["table"], ["train", *TINY], ["evaluate", *TINY]):
         reader, writer = os.pipe()
@@ -244,6 +245,7 @@ def test_closed_output_is_quiet(call: Call, monkeypatch: pytest.MonkeyPatch) -> 
     assert status == 0
 
 
+@pytest.mark.posix
 def test_pipe_that_closes_leaves_no_traceback_when_python_ends(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "vggkit", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
@@ -304,6 +306,7 @@ def default_signals() -> Iterator[None]:
 
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("name", terminal.STOPPING)
+@pytest.mark.posix
 def test_stopped_training_says_so_keeps_the_epoch_and_goes_on(
     name: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +329,7 @@ def test_stopped_training_says_so_keeps_the_epoch_and_goes_on(
 
 
 @pytest.mark.usefixtures("default_signals")
+@pytest.mark.posix
 def test_second_signal_does_not_disturb_the_end(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop_twice(results: Path) -> None:
         try:
@@ -337,6 +341,7 @@ def test_second_signal_does_not_disturb_the_end(call: Call, monkeypatch: pytest.
     assert call("list", "--results", str(ROOT / "results")) == (128 + signal.SIGTERM, "", "vggkit: stopped\n")
 
 
+@pytest.mark.posix
 def test_ignored_signal_stays_ignored(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = store.write_checkpoint
 

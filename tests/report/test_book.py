@@ -164,6 +164,7 @@ def test_build_tells_of_pages_that_show_other_runs(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("change", ["nothing", "deleted", "older", "failed"])
+@pytest.mark.posix
 def test_make_book_builds_all_anew_after_any_change(change: str, tmp_path: Path) -> None:
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)

@@ -246,6 +246,7 @@ train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2], progres
 """
 
 
+@pytest.mark.posix
 def test_killed_and_resumed_run_equals_an_uninterrupted_one(tiny: RunConfig, tmp_path: Path) -> None:
     config = replace(tiny, dropout=0.3, batch_norm=True)
     call = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed")]

@@ -32,7 +32,9 @@ def arrows() -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
     for name, file in modules().items():
         room = name.split(".")[0]
-        found.update({(room, other) for other in set(_imported(ast.parse(file.read_text()))) if other != room})
+        found.update(
+            {(room, other) for other in set(_imported(ast.parse(file.read_text(encoding="utf-8")))) if other != room}
+        )
     return found
 
 
@@ -54,9 +56,9 @@ def rooms_html() -> str:
     rows = []
     for room in ROOMS:
         own = {name: file for name, file in modules().items() if name.split(".")[0] == room}
-        told = ast.get_docstring(ast.parse(own[room].read_text())) or ""
+        told = ast.get_docstring(ast.parse(own[room].read_text(encoding="utf-8"))) or ""
         inner = ", ".join(name.partition(".")[2] for name in own if "." in name)
-        lines = sum(len(file.read_text().splitlines()) for file in own.values())
+        lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in own.values())
         rows.append({"room": room, "what it is for": told.partition("\n")[0], "modules": inner, "lines": f"{lines:,}"})
     return html(pd.DataFrame(rows), "Rooms of the library", text=("room", "what it is for", "modules"))
 
