@@ -7,15 +7,7 @@ from typing import Any
 import typer
 
 # The modules of commands are imported because that adds their commands to `app`.
-# After the others, so that the help lists it last.
-from vggkit.cli import (  # noqa: F401
-    imports,
-    machine,
-    results,
-    terminal,
-    training,
-    trust,
-)
+from vggkit.cli import imports, machine, propagation, results, terminal, training, trust  # noqa: F401
 from vggkit.cli.options import MISTAKE, Stop, app
 from vggkit.config import OneLineError
 from vggkit.study import CONFIGURATIONS

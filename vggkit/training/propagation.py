@@ -1,0 +1,205 @@
+"""What passes forwards and backwards through untrained networks of many depths, layer by layer; and in which precision.
+
+Every network sees one batch of real images, in training mode: BN takes its statistics from them, as in a
+step of training. It is measured in float64, and once more in float32, in which networks are trained.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vggkit.config import ConfigError, RunConfig
+from vggkit.data import evaluation_batches, load
+from vggkit.folders import Given
+from vggkit.networks.vgg import VGG
+from vggkit.runs import propagation as artefact
+from vggkit.runs import provenance
+from vggkit.runs.propagation import Measurement, Network
+from vggkit.training.compute import Compute
+
+DEPTHS = (8, 14, 20, 26, 32, 38, 56, 74, 110)
+DEEPEST_ALWAYS = 38
+"""The deeper networks are measured with the first `DEEP_SEEDS` seeds alone: they take two thirds of the time."""
+DEEP_SEEDS = 3
+IMAGES = 20
+VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # BN, RC
+
+
+def networks(seed: int) -> list[Network]:
+    """The networks that are measured with this seed, the shallow ones first; at depth 8 RC change nothing."""
+    return [
+        Network(depth, batch_norm, residual, initialisation)
+        for depth in DEPTHS
+        if depth <= DEEPEST_ALWAYS or seed < DEEP_SEEDS
+        for batch_norm, residual in VARIANTS
+        if depth > min(DEPTHS) or not residual
+        for initialisation in ("default", "he")
+    ]
+
+
+def measure(
+    seeds: Sequence[int], images: int = IMAGES, *, data: Given = None, results: Given = None
+) -> Iterator[Measurement]:
+    """Measure the networks of each seed on the first training images; yield each measurement as it is kept.
+
+    A seed that is measured already, on as many of the same images, is read: the same call goes on.
+
+    Raises:
+        ConfigError: a seed or the number of images is unusable.
+        DataError, ArtifactError: the images are missing, or what is kept is damaged; before any work is done.
+    """
+    for seed in seeds:
+        RunConfig(seed=seed)
+    splits = load(RunConfig(), data)
+    if not 2 <= images <= len(splits.train):
+        raise ConfigError(f"images: {images!r} is not allowed; allowed: 2 to {len(splits.train)}")
+    batch, labels = next(evaluation_batches(splits.train, images))
+    kept = {seed: artefact.read(results, seed) for seed in seeds if artefact.place(results, seed).exists()}
+    for seed in seeds:
+        found = kept.get(seed)
+        if found is None or (found.images, found.data_sha256) != (images, splits.checksum):
+            layers = {network: propagation(network, seed, batch, labels) for network in networks(seed)}
+            machine = provenance.describe(torch.device("cpu"))
+            found = Measurement(seed, images, splits.checksum, machine, artefact.table(layers))
+            artefact.write(found, results)
+        yield found
+
+
+def propagation(network: Network, seed: int, images: Tensor, labels: Tensor) -> list[dict[str, float]]:
+    """What passes through one untrained network: a row of `artefact.STATISTICS` for each layer, and for the logits.
+
+    The random generator is left as it was.
+
+    Args:
+        network: which one.
+        seed: of its initial weights, which are those that training with this seed begins with.
+        images: (N, 3, 32, 32) float32, N at least 2.
+        labels: (N,).
+    """
+    cpu = torch.device("cpu")
+    with Compute(cpu).process_settings():  # those of training, which leave the random generator as it was
+        torch.manual_seed(seed)
+        drawn = VGG(network.depth, network.batch_norm, network.residual, initialisation=network.initialisation)
+        signs = torch.randint(0, 2, (len(images),)).double() * 2 - 1
+        direction = torch.randn(drawn.classifier.out_features).double()
+        short, exact = (Pass(copy.deepcopy(drawn).to(d), images.to(d), labels) for d in (torch.float32, torch.float64))
+        # Signs that average to 0, so that BN, which takes means over the batch away, does not take this sum away.
+        tangents = exact.gradients(((exact.activations[-1] @ direction) * signs).sum())
+        for one in (short, exact):
+            one.backward()
+    rows = []
+    for place, x in enumerate(exact.activations):
+        row = features(x.detach())
+        row["error"] = exact.errors[place].norm().item()
+        row["error_correlation"] = mean_correlation(tangents[place].flatten(1) * signs[:, None])
+        row["float32_features"] = cosine(centred(short.activations[place].detach().double()), centred(x.detach()))
+        if place < len(exact.weights):
+            weight, rounded = exact.weights[place].grad, short.weights[place].grad
+            assert weight is not None and rounded is not None
+            row["weight_gradient"] = weight.abs().mean().item()
+            row["float32_gradient"] = cosine(rounded.double(), weight)
+        rows.append(row)
+    return rows
+
+
+class Pass:
+    """A pass through a network in training mode, with all that its layers are given.
+
+    Attributes:
+        activations: input of each convolution and of the linear layer, and the logits, from input to output.
+        errors: gradient of the mean cross-entropy with respect to each of these, after `backward`.
+        weights: the weight tensors of the same layers, with their gradients after `backward`.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+        self.activations: list[Tensor] = []
+        self.errors: list[Tensor] = []
+        layers = [part for part in model.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+        self.weights = [layer.weight for layer in layers]
+
+        def watch(module: nn.Module, inputs: Any) -> None:
+            self.activations.append(inputs[0])
+
+        hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
+        # The images are a tensor of their own, so that the caller's gets no gradient.
+        logits = model(images.clone(memory_format=torch.channels_last).requires_grad_())
+        for hook in hooks:
+            hook.remove()
+        self.activations.append(logits)
+        self.loss = F.cross_entropy(logits, labels)
+
+    def gradients(self, scalar: Tensor) -> Sequence[Tensor]:
+        """The gradient of `scalar`, made of the logits, by each of the activations."""
+        return torch.autograd.grad(scalar, self.activations, retain_graph=True)
+
+    def backward(self) -> None:
+        """Fill `errors` and the weights' gradients, once."""
+        for x in self.activations:
+            x.retain_grad()
+        self.loss.backward()
+        for x in self.activations:
+            assert x.grad is not None
+            self.errors.append(x.grad)
+
+
+def features(x: Tensor) -> dict[str, float]:
+    """How large features are and how much of them differs between images; see `artefact.STATISTICS`.
+
+    Args:
+        x: (N, C, ...) float64 of N images, at least 2, in C channels.
+    """
+    size = x.square().mean().sqrt().item()
+    return {
+        "size": size,
+        "between_images": x.std(dim=0).square().mean().sqrt().item(),
+        "between_channels": x.std(dim=1).square().mean().sqrt().item(),
+        "correlation_gap": correlation_gap(x),
+        "effective_rank": effective_rank(x),
+    }
+
+
+def centred(x: Tensor) -> Tensor:
+    """What is left of x (N, ...) without the mean over the N images."""
+    return x - x.mean(dim=0)
+
+
+def correlation_gap(x: Tensor) -> float:
+    """1 - the correlation of two images' features, on average over all pairs of the N images of x (N, ...).
+
+    The correlation is x_a x_b / (|x_a| |x_b|), whose gap is half the squared distance of the two at length 1. The
+    mean over the pairs is the variance of those vectors, in which nothing cancels where they are nearly the same.
+    """
+    unit = F.normalize(x.flatten(1), dim=1, eps=torch.finfo(x.dtype).tiny)
+    return centred(unit).square().sum().item() / (len(x) - 1)
+
+
+def mean_correlation(x: Tensor) -> float:
+    """The correlation of two images' vectors, on average over all pairs."""
+    return 1 - correlation_gap(x)
+
+
+def effective_rank(x: Tensor) -> float:
+    """In how many directions the N images of x (N, ...) differ: (sum s^2)^2 / sum s^4, of the centred matrix' s.
+
+    The participation ratio of its squared singular values: k where it has k equal ones, at most N - 1; 0 of equal
+    images.
+    """
+    # Large numbers are made of small ones: squares of squares of what differs by 1e-90 would be 0.
+    rows = centred(x).flatten(1)
+    largest = rows.abs().max().item()
+    if largest == 0:
+        return 0.0
+    gram = (rows / largest) @ (rows / largest).T
+    return (gram.trace().square() / gram.square().sum()).item()
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    """Cosine of the angle between two tensors as vectors; 0 where one is zero or not finite."""
+    lengths = [max(tensor.abs().max().item(), 0.0) for tensor in (one, other)]
+    if not all(0 < length < float("inf") for length in lengths):
+        return 0.0
+    return F.cosine_similarity((one / lengths[0]).flatten(), (other / lengths[1]).flatten(), dim=0).item()
