@@ -12,7 +12,7 @@ from vggkit.config import RunConfig
 @app.command()
 def propagation(
     seeds: Annotated[str, typer.Option(help="Seeds of the initial weights, as in 0,1,2 or 0-4.")] = "0-9",
-    images: Annotated[int, typer.Option(help="Training images in the one batch that every network sees.")] = 20,
+    images: Annotated[int, typer.Option(help="Training images in the one batch that every network sees.")] = 10,
     results: Results = None,
     data: Data = None,
 ) -> None:

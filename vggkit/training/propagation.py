@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vggkit.config import ConfigError, RunConfig
+from vggkit.config import INITIALISATIONS, ConfigError, RunConfig
 from vggkit.data import evaluation_batches, load
 from vggkit.folders import Given
 from vggkit.networks.vgg import VGG
@@ -22,10 +22,10 @@ from vggkit.runs.propagation import Measurement, Network
 from vggkit.training.compute import Compute
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 56, 74, 110)
-DEEPEST_ALWAYS = 38
-"""The deeper networks are measured with the first `DEEP_SEEDS` seeds alone: they take two thirds of the time."""
-DEEP_SEEDS = 3
-IMAGES = 20
+ALWAYS = (38, "default")
+"""Deeper networks, and those of another initialisation, are measured with the first `FEW_SEEDS` seeds alone."""
+FEW_SEEDS = 3
+IMAGES = 10
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # BN, RC
 
 
@@ -34,10 +34,10 @@ def networks(seed: int) -> list[Network]:
     return [
         Network(depth, batch_norm, residual, initialisation)
         for depth in DEPTHS
-        if depth <= DEEPEST_ALWAYS or seed < DEEP_SEEDS
         for batch_norm, residual in VARIANTS
         if depth > min(DEPTHS) or not residual
-        for initialisation in ("default", "he")
+        for initialisation in INITIALISATIONS
+        if seed < FEW_SEEDS or (depth <= ALWAYS[0] and initialisation == ALWAYS[1])
     ]
 
 

@@ -1,0 +1,139 @@
+"""The equations of the untrained networks, against random layers and against integrals."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vggkit.config import NUM_FILTERS, ConfigError
+from vggkit.networks import theory
+from vggkit.networks.vgg import VGG, _initialise_he
+
+SLOPE = 0.01
+
+
+def layers(count: int, initialisation: str, bias: bool = False) -> list[nn.Conv2d]:
+    torch.manual_seed(0)
+    made = [nn.Conv2d(NUM_FILTERS, NUM_FILTERS, 3, padding=1, bias=bias).double() for _ in range(count)]
+    if initialisation == "he":
+        for layer in made:
+            _initialise_he(layer)
+    return made
+
+
+@pytest.mark.parametrize("initialisation", ["default", "he"])
+def test_gain_is_that_of_random_layers_forwards_and_backwards(initialisation: str) -> None:
+    side, images = 8, 4
+    forwards, backwards = [], []
+    for layer in layers(60, initialisation):
+        x = torch.randn(images, NUM_FILTERS, side, side, dtype=torch.float64, requires_grad=True)
+        y = F.leaky_relu(layer(x), SLOPE)
+        error = torch.randn_like(y)
+        (gradient,) = torch.autograd.grad(y, x, error)
+        forwards.append(float(y.detach().square().mean() / x.detach().square().mean()))
+        backwards.append(float(gradient.square().mean() / error.square().mean()))
+    expected = theory.gain(initialisation, side)
+    for found in (forwards, backwards):
+        assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / math.sqrt(len(found)))
+        assert np.std(found) / math.sqrt(len(found)) < 0.03 * expected
+    assert theory.gain(initialisation) == pytest.approx({"default": (1 + SLOPE**2) / 6, "he": 1.0}[initialisation])
+
+
+def test_taps_inside_are_counted() -> None:
+    for side in (4, 8, 32):
+        counted = F.conv2d(torch.ones(1, 1, side, side), torch.ones(1, 1, 3, 3), padding=1).mean() / 9
+        assert theory.inside(side) == pytest.approx(float(counted))
+
+
+@pytest.mark.parametrize("correlation", [-0.9, 0.0, 0.5, 0.99, 1.0])
+def test_separation_is_that_of_two_normal_numbers(correlation: float) -> None:
+    # Two numbers of this correlation are a normal vector's parts along two directions at this angle: its length
+    # is apart from its direction, over which the mean is taken here, point by point.
+    direction = (np.arange(200_000) + 0.5) * (2 * np.pi / 200_000)
+    parts = np.cos(direction), np.cos(direction - math.acos(correlation))
+    one, other = (np.where(part > 0, part, SLOPE * part) for part in parts)
+    expected = np.mean(one * other) / np.mean(one**2)
+    assert 1 - theory.separation(1 - correlation) == pytest.approx(expected, abs=1e-8)
+
+
+def test_separation_keeps_what_is_nearly_the_same_apart() -> None:
+    for gap in (1e-30, 1e-12, 1e-7, 2e-9, 5e-9):  # around where the series takes over, too
+        assert theory.separation(gap) == pytest.approx(gap, rel=1e-3)
+        assert theory.separation(gap) < gap
+    around = [theory.separation(gap) / gap for gap in (4.9e-9, 5.1e-9)]  # an angle of 1e-4
+    assert around[0] == pytest.approx(around[1], abs=1e-6)
+    assert theory.separation(0.0) == 0
+
+
+def test_layers_are_those_of_the_network() -> None:
+    model = VGG(20, batch_norm=False, residual=False)
+    found: list[tuple[int, bool]] = []
+    hooks = [
+        part.register_forward_hook(lambda part, x, y: found.append((x[0].shape[-1], part.bias is not None)))
+        for part in model.modules()
+        if isinstance(part, nn.Conv2d)
+    ]
+    model(torch.zeros(1, 3, 32, 32))
+    assert len(hooks) == 19
+    expected = list(theory.convolutions(20))
+    assert found[1:] == [(layer.side, layer.bias) for layer in expected]
+    sides = [layer.side for layer in expected] + [4]
+    assert [layer.pool for layer in expected] == [after < before for before, after in itertools.pairwise(sides)]
+    with pytest.raises(ConfigError, match="depth: 9"):
+        list(theory.convolutions(9))
+
+
+def test_a_layer_with_a_bias_that_all_images_share_does_what_the_way_forwards_takes_it_to_do() -> None:
+    features, draws, bias = 400, 40, 0.25
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    x = normal(2, features)
+    x /= x.square().mean(dim=1, keepdim=True).sqrt()
+    z = x @ normal(draws, features, features) / math.sqrt(3 * features) + bias**0.5 * normal(draws, 1, features)
+    y = F.leaky_relu(z, SLOPE)
+    gap = 1 - float(F.cosine_similarity(x[0], x[1], dim=0))
+    share = (1 / 3) / (1 / 3 + bias)
+    assert float(y.square().mean()) == pytest.approx(theory.activation_gain() / 3 / share, rel=0.03)
+    found = 1 - float((y[:, 0] * y[:, 1]).mean() / y.square().mean())
+    assert found == pytest.approx(theory.separation(gap * share), rel=0.03)
+
+
+def test_way_through_the_shallowest_network_is_written_out() -> None:
+    found = theory.forward(8, "he", gap=0.5, square=2.0)
+    square, gap = 2.0, 0.5
+    for place, side in enumerate((32, 16, 16, 8, 8, 4), start=1):
+        square, gap = square * ((3 * side - 2) / (3 * side)) ** 2, theory.separation(gap)
+        assert found[place] == pytest.approx((square, gap))
+    error = theory.backward(8, "he")
+    assert len(error) == len(found) == 7 and error[-1] == 1
+    edges = math.prod(((3 * side - 2) / (3 * side)) ** 2 for side in (32, 16, 16, 8, 8, 4))
+    assert error[0] == pytest.approx(math.sqrt(edges / 4**3 / 16))
+
+
+def test_depth_scale_is_where_a_small_difference_has_fallen_to_its_eth_part() -> None:
+    gap, scale = 1e-20, theory.depth_scale("default")
+    difference = gap
+    for _ in range(20):
+        difference = theory.gain("default") * theory.separation(difference)
+    assert difference / gap == pytest.approx(math.exp(-20 / scale), rel=1e-3)
+    assert theory.depth_scale("he") == math.inf
+
+
+def test_batch_norm_gain_is_that_of_random_layers() -> None:
+    torch.manual_seed(0)
+    width, images, found = 512, 2048, []
+    for _ in range(4):
+        z = torch.randn(images, width, dtype=torch.float64, requires_grad=True)
+        y = F.leaky_relu(F.batch_norm(z, None, None, training=True), SLOPE)
+        after = F.batch_norm(y @ torch.randn(width, width, dtype=torch.float64), None, None, training=True)
+        error = torch.randn_like(after)
+        found.append(float(torch.autograd.grad(after, z, error)[0].square().mean() / error.square().mean()))
+    assert np.mean(found) == pytest.approx(theory.batch_norm_gain(), rel=0.02)
+    assert theory.batch_norm_gain(0.0) == pytest.approx(math.pi / (math.pi - 1))
