@@ -9,6 +9,9 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+from scipy.ndimage import uniform_filter
+
 from vggkit.config import NEGATIVE_SLOPE, NUM_FILTERS, NUM_STAGES, check_depth
 from vggkit.data import SIZE
 
@@ -55,41 +58,44 @@ def activation_gain(slope: float = NEGATIVE_SLOPE) -> float:
     return (1 + slope**2) / 2
 
 
-def inside(side: int) -> float:
-    """Share of a 3x3 kernel's taps that fall on the image, on average over its positions, and not on the padding."""
-    return ((3 * side - 2) / (3 * side)) ** 2
+def gain(initialisation: str) -> float:
+    """Gain of the mean square by a convolution without bias and its LeakyReLU, forwards and backwards, far from edges.
 
-
-def gain(initialisation: str, side: int | None = None) -> float:
-    """Gain of the mean square by a convolution without bias and its LeakyReLU, forwards and backwards.
-
-    fan_in Var[w] (1 + slope^2) / 2 (He et al. 2015, eqs. 10 and 15): (1 + slope^2) / 6 by default, 1 after He.
-    Of images of `side` pixels the padding takes a part; without `side` there is none.
+    fan_in Var[w] (1 + slope^2) / 2 (He et al. 2015, eq. 15): (1 + slope^2) / 6 by default, 1 after He.
     """
-    whole = FAN_IN * WEIGHT_VARIANCE[initialisation] * activation_gain()
-    return whole if side is None else whole * inside(side)
+    return FAN_IN * WEIGHT_VARIANCE[initialisation] * activation_gain()
 
 
 def depth_scale(initialisation: str) -> float:
     """Layers in which a small difference between two images falls to 1/e of its mean square; infinite at a gain of 1.
 
-    Schoenholz et al. (2017, eq. 9): -1 / log(chi), where chi, the gain of a small difference, is `gain` here.
+    Schoenholz et al. (2017): -1 / log(chi), where chi, the gain of a small difference, is `gain` here.
     """
     chi = gain(initialisation)
     return math.inf if abs(chi - 1) < 1e-9 else -1 / math.log(chi)
 
 
-def separation(correlation_gap: float, slope: float = NEGATIVE_SLOPE) -> float:
-    """1 - correlation of two images after LeakyReLU, from 1 - correlation before it; at least 0, at most 2.
+def separation(correlation_gap: np.ndarray, slope: float = NEGATIVE_SLOPE) -> np.ndarray:
+    """1 - correlation of two images after LeakyReLU, from 1 - correlation before it; each at least 0, at most 2.
 
     The correlation is E[x y] / sqrt(E[x^2] E[y^2]), without taking means away, as it is in Schoenholz et al. (2017).
-    For normal z it follows from the arc-cosine kernel of degree 1 (Cho and Saul 2009, eq. 6). Written
+    For normal z it follows from the arc-cosine kernel of degree 1 (Cho and Saul 2009). Written
     for the difference from 1, so that nothing cancels where two images are nearly alike.
     """
-    angle = 2 * math.asin(math.sqrt(min(correlation_gap, 2.0) / 2))
+    angle = 2 * np.arcsin(np.sqrt(np.minimum(correlation_gap, 2.0) / 2))
     # sin t - t cos t, by its series where the two terms cancel.
-    bend = angle**3 / 3 if angle < 1e-4 else math.sin(angle) - angle * math.cos(angle)
-    return correlation_gap - (1 - slope) ** 2 / (math.pi * (1 + slope**2)) * bend
+    bend = np.where(angle < 1e-4, angle**3 / 3, np.sin(angle) - angle * np.cos(angle))
+    found: np.ndarray = correlation_gap - (1 - slope) ** 2 / (np.pi * (1 + slope**2)) * bend
+    return found
+
+
+def around(squares: np.ndarray) -> np.ndarray:
+    """Mean over a kernel's 3x3 taps at each pixel of (side, side) mean squares, zero where a tap is on the padding.
+
+    So edges lose more than the middle, layer after layer.
+    """
+    found: np.ndarray = uniform_filter(squares, 3, mode="constant")
+    return found
 
 
 def forward(depth: int, initialisation: str, gap: float, square: float = 1.0) -> list[tuple[float, float]]:
@@ -102,31 +108,42 @@ def forward(depth: int, initialisation: str, gap: float, square: float = 1.0) ->
         ConfigError: no network has this depth.
     """
     found = [(square, gap)]
-    for side, bias, _ in convolutions(depth):
-        before = FAN_IN * WEIGHT_VARIANCE[initialisation] * inside(side) * square
-        after = before + (BIAS_VARIANCE[initialisation] if bias else 0.0)
+    # Of each pixel: mean square, and half the mean squared difference of two images.
+    squares, differences = np.full((SIZE, SIZE), square), np.full((SIZE, SIZE), square * gap)
+    for _, bias, pool in convolutions(depth):
+        weights = FAN_IN * WEIGHT_VARIANCE[initialisation]
+        squares, differences = weights * around(squares), weights * around(differences)
         # A bias is the same for all images: it adds to what they share, and nothing to their difference.
-        gap = separation(gap * before / after)
-        square = activation_gain() * after
-        found.append((square, gap))
+        squares = squares + (BIAS_VARIANCE[initialisation] if bias else 0.0)
+        gaps = separation(differences / squares)
+        squares = activation_gain() * squares
+        differences = squares * gaps
+        if pool:
+            squares, differences = (
+                pixels.reshape(len(pixels) // 2, 2, -1, 2).mean((1, 3)) for pixels in (squares, differences)
+            )
+        found.append((float(squares.mean()), float(differences.mean() / squares.mean())))
     return found
 
 
 def backward(depth: int, initialisation: str) -> list[float]:
     """Of a plain network: L2 norm of the error's gradient by each layer's input, over that by the linear layer's.
 
-    From the second layer to the linear one. The gain is that of the way forwards; pooling spreads a gradient over
-    4 pixels and the mean before the linear layer over all of the last image, a quarter and a share of the square.
+    From the second layer to the linear one. The gain is that of the way forwards; pooling hands each of 4 pixels a
+    quarter of the gradient, and the mean before the linear layer each pixel of the last image its share.
 
     Raises:
         ConfigError: no network has this depth.
     """
     layers = list(convolutions(depth))
-    squares = [1.0, 1 / layers[-1].side ** 2]
-    for side, _, pool in reversed(layers):
-        squares.append(squares[-1] * gain(initialisation, side) / (4 if pool else 1))
-    # The last image itself is not a layer's input: its mean is.
-    return [math.sqrt(square) for square in [*reversed(squares[2:]), squares[0]]]
+    side = layers[-1].side
+    norms, squares = [1.0], np.full((side, side), 1 / side**4)
+    for _, _, pool in reversed(layers):
+        if pool:
+            squares = np.kron(squares, np.ones((2, 2))) / 16
+        squares = gain(initialisation) * around(squares)
+        norms.append(math.sqrt(squares.sum()))
+    return norms[::-1]
 
 
 def batch_norm_gain(slope: float = NEGATIVE_SLOPE) -> float:

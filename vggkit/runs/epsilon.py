@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vggkit.config import INITIALISATIONS, OneLineError, check_depth
+from vggkit.config import INITIALISATIONS, check_depth
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import schema
 from vggkit.runs.files import ArtifactError, cannot_write, reason, replace_file
@@ -122,7 +122,7 @@ def read(results: Given = None, seed: int = 0) -> Travel:
         arms = dict(_arm(found, content["steps"]) for found in content["arms"])
         if not arms:
             raise ValueError("it knows no network")
-    except OneLineError:
+    except ArtifactError:
         raise
     except (OSError, MemoryError) as error:
         raise ArtifactError(f"results: {file} cannot be read ({reason(error)}); mend it and call again") from error

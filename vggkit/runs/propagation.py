@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vggkit.config import INITIALISATIONS, OneLineError, check_depth
+from vggkit.config import INITIALISATIONS, check_depth
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import schema
 from vggkit.runs.files import ArtifactError, cannot_write, reason, replace_file
@@ -148,7 +148,7 @@ def read(results: Given = None, seed: int = 0) -> Measurement:
         measured = _checked(content, file)
         if measured.seed != seed:
             raise ValueError(f"it is of seed {measured.seed}")
-    except OneLineError:
+    except ArtifactError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ArrowException) as error:
         raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error

@@ -1,0 +1,325 @@
+"""Figures, table and sentences of the chapter on the cause, made of measurements of untrained networks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from vggkit.networks import theory
+from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
+from vggkit.report.figures import COLOURS
+from vggkit.report.intervals import LEVEL
+from vggkit.report.render import html
+from vggkit.report.untrained import (
+    DEEP,
+    STEP32,
+    STEP64,
+    VARIANTS,
+    Moved,
+    Untrained,
+    expected_error,
+    expected_factor,
+    expected_share,
+    interval,
+)
+from vggkit.runs.epsilon import Arm
+from vggkit.study import CONFIGURATIONS
+
+TINY, USUAL = 1e-30, 1e-8  # epsilons
+LAYER = "layer, from input to output"
+NAMED = {"default": "PyTorch's default initialisation", "he": "He initialisation"}
+
+
+def _style(variant: str, points: int) -> dict[str, Any]:
+    row = CONFIGURATIONS["_".join([f"vgg{DEEP}", *variant.lower().replace("plain", "").split("+")]).rstrip("_")]
+    return {"color": COLOURS[row.colour], "marker": row.marker, "markersize": 4, "linewidth": 1.6,
+            "markevery": max(1, points // 8)}  # fmt: skip
+
+
+def _draw(ax: Axes, found: Mapping[str, pd.DataFrame]) -> None:
+    """A line for each kind of network with a band for its interval; named at its end."""
+    ends = []
+    for variant, values in found.items():
+        shown = values.where(values > 0) if ax.get_yscale() == "log" else values
+        style = _style(variant, len(shown))
+        ax.plot(shown.index, shown["mean"], **style)
+        ax.fill_between(shown.index, shown["low"], shown["high"], color=style["color"], alpha=0.25, linewidth=0)
+        ends.append((pd.Series(shown.index, shown.index), shown["mean"], variant, style["color"]))
+    direct_labels(ax, ends)
+
+
+def _theory(ax: Axes, values: pd.Series) -> None:
+    ax.plot(values.index, values, color="#808080", linestyle="--", linewidth=1.2, zorder=3)
+
+
+def _precision(ax: Axes, *steps: tuple[str, float]) -> None:
+    for name, step in steps:
+        ax.axhline(step, color="#808080", linestyle=":", linewidth=1)
+        ax.annotate(f"{name}'s step", (1, step), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+                    textcoords="offset points", fontsize=8, color="#808080", ha="right")  # fmt: skip
+
+
+def e(value: float) -> str:
+    """A number in words: of a power of ten where it is small or large."""
+    return f"{value:.2g}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.1e}"
+
+
+def ranged(found: pd.Series, show: Any = e) -> str:
+    """A mean with its interval."""
+    if np.isnan(found["low"]):
+        return str(show(found["mean"]))
+    return f"{show(found['mean'])} [{show(found['low'])},\N{NO-BREAK SPACE}{show(found['high'])}]"
+
+
+def _origin(measured: Untrained, *initialisations: str) -> str:
+    counts = ", ".join(f"{NAMED[name]}: {measured.seeds(DEEP, name)} seeds" for name in initialisations)
+    return f"<i>[{measured.images} images, float64; {counts}; bands: {LEVEL:.0%} intervals of the mean]</i>"
+
+
+def forward(measured: Untrained) -> Figure:
+    """How much of what each layer of the deep networks is given differs between images."""
+    kinds = ("default", "he")
+    with drawing(PANEL, PANEL, height=4.0) as axes:
+        for ax, initialisation in zip(axes, kinds, strict=True):
+            ax.set(xlabel=LAYER, ylabel="share that differs between images", yscale="log", ylim=(1e-16, 3))
+            ax.set_title(NAMED[initialisation], fontsize=10)
+            _draw(ax, {name: measured.by_layer(name, "share", initialisation).loc[:DEEP] for name in VARIANTS})
+            _theory(ax, expected_share(measured, initialisation))
+            _precision(ax, ("float32", STEP32))
+        last = measured.at("plain", "share", DEEP)
+        others = ", ".join(
+            f"{name} {e(measured.at(name, 'share', DEEP)['mean'])}" for name in VARIANTS if name != "plain"
+        )
+        finding = (
+            f"In plain VGG38 the share falls from {e(measured.at('plain', 'share', 1)['mean'])} in the images to "
+            f"{ranged(last)} before the linear layer"
+        )
+        caption = (
+            "Before training: of the input of each layer, the standard deviation over images as a share of its root "
+            f"mean square. {finding}; the others keep {others}. After He, plain VGG38 keeps "
+            f"{e(measured.at('plain', 'share', DEEP, 'he')['mean'])}. Dashed: theory for the plain network; dotted: "
+            f"the smallest share that float32 can hold. {_origin(measured, *kinds)}"
+        )
+        return finish(axes, caption, f"Line charts over the layers of four networks. {finding}.")
+
+
+def backward(measured: Untrained) -> Figure:
+    """The error's gradient by the input of each layer, and the mean |gradient| of its weights."""
+    with drawing(PANEL, PANEL, height=4.0) as axes:
+        for ax, value, label in (
+            (axes[0], "error", "norm of the error gradient"),
+            (axes[1], "weight_gradient", "mean |gradient| of the weights"),
+        ):
+            ax.set(xlabel=LAYER, ylabel=label, yscale="log")
+            _draw(ax, {name: measured.by_layer(name, value).loc[:DEEP] for name in VARIANTS})
+        _theory(axes[0], expected_error(measured))
+        first, last = (measured.at("plain", "weight_gradient", layer)["mean"] for layer in (1, DEEP))
+        finding = (
+            f"In plain VGG38 the weights' gradient is {e(last)} in the linear layer and {e(first)} in the first one"
+        )
+        caption = (
+            "Before training: L2 norm of the gradient of the mean cross-entropy by the input of each layer, and mean "
+            f"|gradient| of each layer's weights. {finding}, in steps at the reduction blocks; the error falls evenly, "
+            f"to {e(measured.at('plain', 'error', 1)['mean'])} at the images. Dashed: theory for the plain network. "
+            f"{_origin(measured, 'default')}"
+        )
+        return finish(axes, caption, f"Line charts over the layers of four networks. {finding}.")
+
+
+def depth(measured: Untrained) -> Figure:
+    """What of the signal arrives at the end, and what of the error at the beginning, against the depth."""
+    with drawing(PANEL, PANEL, height=4.0) as axes:
+        for ax, value, label in (
+            (axes[0], "share", "share that differs at the linear layer"),
+            (axes[1], "growth", "error at layer 2 / at the linear layer"),
+        ):
+            ax.set(xlabel="depth (layers)", ylabel=label, yscale="log")
+            _draw(ax, {name: measured.by_depth(name, value) for name in VARIANTS})
+            he = measured.by_depth("plain", value, "he")
+            ax.plot(he.index, he["mean"], **{**_style("plain", 1), "linestyle": "-.", "markerfacecolor": "none"})
+        depths = measured.by_depth("plain", "share").index
+        _theory(axes[0], pd.Series({at: expected_share(measured, depth=at).iloc[-1] for at in depths}))
+        _theory(axes[1], pd.Series({at: theory.backward(at, "default")[0] for at in depths}))
+        start = measured.by_depth("BN", "growth")["mean"].iloc[0]
+        _theory(
+            axes[1],
+            pd.Series({at: start * expected_factor(measured, "BN", "growth") ** (at - depths[0]) for at in depths}),
+        )
+        axes[0].set_ylim(1e-17, 3)
+        axes[1].set_ylim(bottom=1e-50)
+        _precision(axes[0], ("float32", STEP32), ("float64", STEP64))
+        told = {
+            (name, value): f"{ranged(measured.factor(name, value), '{:.3f}'.format)} "
+            f"(theory: {expected_factor(measured, name, value):.3f})"
+            for name, value in (("plain", "share"), ("plain", "growth"), ("BN", "growth"))
+        }
+        finding = (
+            f"Each layer more multiplies the signal of the plain network by {told['plain', 'share']} and its error by "
+            f"{told['plain', 'growth']}; with BN alone it multiplies the error by {told['BN', 'growth']}"
+        )
+        caption = (
+            "Before training, against the depth: the share of the linear layer's input that differs between images, "
+            f"and the norm of the error gradient at the second layer over that at the linear one. {finding}. Dashed: "
+            "theory; dash-dotted, hollow: the plain network after He initialisation. Where the plain network's share "
+            f"reaches float64's step, the rest is rounding. {_origin(measured, 'default', 'he')} "
+            f"<i>[{measured.seeds(110)} seeds beyond {DEEP} layers]</i>"
+        )
+        return finish(axes, caption, f"Line charts over the depth of four networks. {finding}.")
+
+
+def float32(measured: Untrained) -> Figure:
+    """What of the features' differences and of the weights' gradients is the same in float32."""
+    with drawing(PANEL, PANEL, height=4.0) as axes:
+        for ax, value, label in (
+            (axes[0], "float32_features", "cosine: differences between images"),
+            (axes[1], "float32_gradient", "cosine: gradient of the weights"),
+        ):
+            ax.set(xlabel=LAYER, ylabel=label, ylim=(-0.1, 1.1))
+            _draw(ax, {name: measured.by_layer(name, value).loc[:DEEP] for name in VARIANTS})
+        found = measured.by_layer("plain", "float32_features")["mean"].loc[:DEEP]
+        lost = int(found.index[found < 0.5].min()) if (found < 0.5).any() else None
+        least = measured.by_layer("plain", "float32_gradient")["mean"].min()
+        finding = (
+            f"In plain VGG38 float32 keeps less than half from layer {lost} on, and at the linear layer a cosine of "
+            f"{e(found.iloc[-1])}, while the cosine of its weights' gradient is nowhere below {least:.4f}"
+            if lost
+            else "In plain VGG38 float32 keeps what differs between images in every layer"
+        )
+        caption = (
+            "Before training, the same networks in float32 beside float64: cosine between the two of what differs "
+            "between images in each layer's input (1: the same; 0: nothing but rounding, or nothing at all), and of "
+            f"the gradient of its weights. {finding}. {_origin(measured, 'default')}"
+        )
+        return finish(axes, caption, f"Line charts over the layers of four networks. {finding}.")
+
+
+def epsilon(moved: Moved) -> Figure:
+    """How far the weights move with one epsilon and another, and what becomes of the signal."""
+    arms = {f"ε = {value:.0e}": Arm(DEEP, "default", value) for value in (USUAL, TINY)}
+    colours = dict(zip(arms, (COLOURS[0], COLOURS[1]), strict=True))
+    with drawing(PANEL, PANEL, height=4.0) as axes:
+        for ax, value, label in (
+            (axes[0], "moved", "|change| / |weight|"),
+            (axes[1], "share_after", "share that differs between images"),
+        ):
+            ax.set(xlabel=LAYER, ylabel=label, yscale="log")
+            ends = []
+            for (name, arm), marker in zip(arms.items(), "so", strict=True):
+                found = moved.by_layer(arm, value).loc[:DEEP]
+                ax.plot(found.index, found["mean"], color=colours[name], marker=marker, markevery=5, markersize=4)
+                ax.fill_between(found.index, found["low"], found["high"], color=colours[name], alpha=0.25, linewidth=0)
+                ends.append((pd.Series(found.index, found.index), found["mean"], name, colours[name]))
+            direct_labels(ax, ends)
+        _theory(axes[1], moved.by_layer(arms[f"ε = {USUAL:.0e}"], "share_before").loc[:DEEP]["mean"])
+        usual, tiny = (moved.by_layer(arm, "moved") for arm in arms.values())
+        finding = (
+            f"With an epsilon of {USUAL:.0e} the first layer moves by {e(usual.loc[1, 'mean'])} of its size and the "
+            f"linear layer by {e(usual.loc[DEEP, 'mean'])}; with {TINY:.0e} the first moves by "
+            f"{e(tiny.loc[1, 'mean'])}, and no layer by less than {e(tiny['mean'].min())}"
+        )
+        caption = (
+            f"Plain VGG38 after {moved.steps} steps of Adam on {moved.batch} images each, in float64: how far the "
+            "weights of each layer moved, as a share of their norm, and the share of each layer's input that then "
+            f"differs between the images of the first batch; dashed: before. {finding}. "
+            f"<i>[{len(moved.travels)} seeds; bands: {LEVEL:.0%} intervals of the mean]</i>"
+        )
+        return finish(axes, caption, f"Line charts over the layers. {finding}.")
+
+
+def table_html(measured: Untrained) -> str:
+    """What arrives where in the networks of `DEEP` layers, with intervals, a row for each."""
+    rows = []
+    for initialisation in ("default", "he"):
+        for variant in VARIANTS:
+            first = (
+                measured.rows(variant, initialisation, DEEP).set_index(["layer", "seed"])["weight_gradient"].unstack()
+            )
+            rows.append(
+                {
+                    "network": f"{variant}, {'default' if initialisation == 'default' else 'He'}",
+                    "size": ranged(measured.at(variant, "size", DEEP, initialisation)),
+                    "share that differs": ranged(measured.at(variant, "share", DEEP, initialisation)),
+                    "directions": ranged(measured.at(variant, "effective_rank", DEEP, initialisation), "{:.1f}".format),
+                    "gradient, first / last": ranged(interval(first.loc[1] / first.loc[DEEP])),
+                    "error correlation": ranged(
+                        measured.at(variant, "error_correlation", 2, initialisation), "{:.3f}".format
+                    ),
+                }
+            )
+    caption = (
+        f"VGG38 before training, mean over seeds with its {LEVEL:.0%} interval. Of the linear layer's input: root "
+        "mean square, the share of it that differs between images, and in how many directions it does (of "
+        f"{measured.images - 1}: effective rank, the participation ratio of the squared singular values). Mean "
+        "|gradient| of the first layer's weights over that of the linear layer's. Correlation between images of the "
+        f"gradient of one random sum of logits by the second layer's input. <i>[{measured.images} images; "
+        f"{measured.seeds()} seeds, {measured.seeds(DEEP, 'he')} after He; float64]</i>"
+    )
+    return html(pd.DataFrame(rows), "Signal and error in VGG38 before training", caption, text=("network",))
+
+
+def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
+    """The chapter's sentences with numbers, as Markdown, by what they are about."""
+    plain = {
+        value: measured.by_layer("plain", value)["mean"] for value in ("share", "size", "correlation_gap", "error")
+    }
+    gradient = measured.by_layer("plain", "weight_gradient")["mean"]
+    alike = measured.by_layer("plain", "float32_features")["mean"].loc[:DEEP]
+    square, _ = theory.forward(DEEP, "default", plain["correlation_gap"][2], plain["size"][2] ** 2)[-1]
+    usual, tiny, shallow = (Arm(DEEP, "default", USUAL), Arm(DEEP, "default", TINY), Arm(8, "default", USUAL))
+    before, after = (moved.by_layer(tiny, f"share_{when}")["mean"] for when in ("before", "after"))
+    distance = {arm: moved.by_layer(arm, "moved")["mean"] for arm in (usual, tiny)}
+    control = {when: moved.by_layer(shallow, f"share_{when}")["mean"].iloc[-1] for when in ("before", "after")}
+    bn = theory.batch_norm_gain()
+    few = measured.seeds(DEEP, "he")
+    return {
+        "settings": (
+            f"Every network sees one batch, the first {measured.images} training images of CIFAR-100 without "
+            "augmentation, in training mode, so that BN takes its statistics from them; its weights are those with "
+            f"which training begins. There are {measured.seeds()} seeds, {few} for He initialisation and for networks "
+            f"of more than {DEEP} layers, and one batch for all: an interval tells of other weights, not of other "
+            "images."
+        ),
+        "forward": (
+            f"The features themselves do not vanish: at the linear layer their size is {e(plain['size'][DEEP])}, "
+            f"where the equations give {e(square**0.5)}, nearly all of it from biases. Two images' features there "
+            f"have a correlation of 1 − {e(plain['correlation_gap'][DEEP])}."
+        ),
+        "gain": (
+            f"With the report's slope the gain is {theory.gain('default'):.3f} of the mean square, "
+            f"{theory.gain('default') ** 0.5:.2f} of the size, for each layer; a small difference falls to 1/e of its "
+            f"square in {theory.depth_scale('default'):.2f} layers, and in {DEEP - 2} layers to "
+            f"{e(theory.gain('default') ** ((DEEP - 2) / 2))} of its size."
+        ),
+        "backward": (
+            f"Backwards the gain is the same, and nothing is added: the error falls from {e(plain['error'][DEEP])} at "
+            f"the linear layer to {e(plain['error'][1])} at the images."
+        ),
+        "batch_norm": (
+            f"For a large batch the error gains {bn:.3f} of the square for each layer, {bn**0.5:.3f} of the norm, "
+            "whatever the variance of the weights. Measured is "
+            f"{ranged(measured.factor('BN', 'growth'), '{:.3f}'.format)}."
+        ),
+        "float32": (
+            f"Float32 has steps of {e(STEP32)} of a number's size. In the third stage, where the share is "
+            f"{e(plain['share'][DEEP - 10])}, the cosine with what float64 finds is {alike[DEEP - 10]:.2f}; before "
+            f"the linear layer it is {alike[DEEP]:.2f}. The gradient of the weights is right all the same, to a "
+            f"cosine of {measured.by_layer('plain', 'float32_gradient')['mean'].min():.4f} in its worst layer: at "
+            f"{e(gradient.min())} it is far above the smallest number of float32, "
+            f"{e(float(np.finfo(np.float32).tiny))}. Float32 computes it correctly, from features in which the images "
+            "are no longer told apart."
+        ),
+        "epsilon": (
+            f"At the first layer the gradient is {e(gradient[1])}, {e(gradient[1] / USUAL)} of Adam's epsilon. In "
+            f"{moved.steps} steps its weights move by {e(distance[usual][1])} of their norm with the epsilon of "
+            f"{USUAL:.0e}, and by {e(distance[tiny][1])} with {TINY:.0e}; those of the last convolution move by "
+            f"{e(distance[usual][DEEP - 1])} and {e(distance[tiny][DEEP - 1])}."
+        ),
+        "returns": (
+            f"With {TINY:.0e} the share that differs between images grows in these {moved.steps} steps from "
+            f"{e(before[DEEP // 2])} to {e(after[DEEP // 2])} in the middle of the network, and from "
+            f"{e(before[DEEP])} to {e(after[DEEP])} before the linear layer. In VGG08 with the usual epsilon, as many "
+            f"steps raise that of the logits from {e(control['before'])} to {e(control['after'])}."
+        ),
+    }
