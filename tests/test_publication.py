@@ -25,6 +25,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 URL = "https://github.com/OWNER/NAME"
 
 
+def found(pattern: str, text: str) -> re.Match[str]:
+    """The first place of `pattern`, whose ^ and $ are a line's, in `text`, which has one."""
+    match = re.search(pattern, text, re.MULTILINE)
+    assert match is not None, pattern
+    return match
+
+
 def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
     for file in WORKFLOWS:
         for name, job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"].items():
@@ -43,7 +50,7 @@ def test_every_action_is_pinned_by_a_commit_and_its_version_is_told() -> None:
     assert len(lines) > 10
     pinned = r"\s*(- )?uses: actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
     assert [line for line in lines if not re.fullmatch(pinned, line) and "uses: ./" not in line] == []
-    named = {re.search(r"@(\w+) # (.+)", line)[0].strip() for line in lines if "@" in line}
+    named = {found(r"@(\w+) # (.+)", line)[0].strip() for line in lines if "@" in line}
     assert len(named) == len({line.split("@")[0].split("uses: ")[1] for line in lines if "@" in line})  # one of each
 
 
@@ -72,7 +79,7 @@ def test_each_job_ends_by_itself_and_runs_on_a_system_that_is_named() -> None:
 
 
 def test_the_matrix_is_every_python_that_the_project_allows() -> None:
-    lowest, end = map(int, re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups())
+    lowest, end = map(int, found(r"^>=3\.(\d+),<3\.(\d+)$", PROJECT["requires-python"]).groups())
     allowed = [f"3.{minor}" for minor in range(lowest, end)]
     matrix = dict(jobs())["test/test"]["strategy"]["matrix"]
     assert matrix["python"] == allowed
@@ -94,9 +101,9 @@ def test_the_gate_on_ci_runs_the_commands_of_the_readme() -> None:
 
 def test_the_container_builds_with_the_torch_that_make_installs_and_not_as_root() -> None:
     text = (ROOT / "Dockerfile").read_text()
-    torch = re.search(r"^TORCH \?= (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
-    assert re.search(r"^ARG TORCH=(.+)$", text, re.M)[1] == torch
-    assert re.search(r"^USER (\w+)", text, re.M)[1] == "1000"
+    torch = found(r"^TORCH \?= (.+)$", (ROOT / "Makefile").read_text())[1]
+    assert found(r"^ARG TORCH=(.+)$", text)[1] == torch
+    assert found(r"^USER (\w+)", text)[1] == "1000"
     kept = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.M)
     assert all((ROOT / name).exists() for name in kept)
     for copied in re.findall(r"^COPY --chown=1000 (.+) \S+$", text, re.M):
@@ -123,6 +130,7 @@ def test_the_citation_says_what_the_project_says() -> None:
 
 def release_script() -> Any:
     spec = util.spec_from_file_location("release", ROOT / ".github/release.py")
+    assert spec is not None and spec.loader is not None
     module = util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -1,24 +1,22 @@
 """The command that measures untrained networks: what it keeps, and how it tells a mistake."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.shared import Call
 from vggkit.data import load
-from vggkit.runs.epsilon import Arm
+from vggkit.runs.epsilon import Arm, Movement
 from vggkit.runs.propagation import Network
 from vggkit.training import epsilon, propagation
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 def test_command_measures_each_seed_and_goes_on(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (propagation, epsilon):
         monkeypatch.setattr(module, "load", lambda config, data: load(replace(config, dataset="synthetic"), data))
     monkeypatch.setattr(propagation, "networks", lambda seed: [Network(8, False, False, "default")])
-    monkeypatch.setattr(epsilon, "travel", lambda arm, splits, seed, steps: epsilon.Movement(
+    monkeypatch.setattr(epsilon, "travel", lambda arm, splits, seed, steps: Movement(
         (1.0,) * arm.depth, (4.6,) * steps, (1.0,) * (arm.depth + 1), (1.0,) * (arm.depth + 1)
     ))  # fmt: skip
     monkeypatch.setattr(epsilon, "ARMS", (Arm(8, "default", 1e-8),))

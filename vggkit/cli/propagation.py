@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vggkit.cli.options import Data, Results, _seeds, app
+from vggkit.cli.options import Data, Results, app, seed_list
 from vggkit.config import RunConfig
 
 
@@ -17,7 +17,7 @@ def propagation(
     data: Data = None,
 ) -> None:
     """Measure untrained networks of 8 to 110 layers, and Adam's epsilon: half an hour; the same command goes on."""
-    numbers = _seeds(seeds)
+    numbers = seed_list(seeds)
     for seed in numbers:
         RunConfig(seed=seed)  # checks it before torch is imported
 

@@ -116,7 +116,7 @@ def expected_error(measured: Untrained, initialisation: str = "default") -> pd.S
 def expected_factor(measured: Untrained, variant: str, value: str) -> float:
     """What `Untrained.factor` is by theory, over the same depths."""
     if variant == "BN":
-        return theory.batch_norm_gain() ** 0.5
+        return float(theory.batch_norm_gain() ** 0.5)
     depths = sorted(set(measured.ends(variant)[value].index.get_level_values("depth")))
     if value == "growth":
         found = pd.Series({depth: theory.backward(depth, "default")[0] for depth in depths})
