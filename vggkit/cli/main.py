@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 # The modules of commands are imported because that adds their commands to `app`.
-from vggkit.cli import imports, machine, propagation, results, terminal, training, trust  # noqa: F401
+from vggkit.cli import imports, machine, planning, propagation, results, terminal, training, trust  # noqa: F401
 from vggkit.cli.options import MISTAKE, Stop, app
 from vggkit.config import OneLineError
 from vggkit.study import CONFIGURATIONS

@@ -1,0 +1,94 @@
+"""The command that tells what runs will cost before they are started."""
+
+import itertools
+from typing import Annotated, Any
+
+import typer
+
+from vggkit import folders
+from vggkit.cli import terminal
+from vggkit.cli.options import Json, Results, app, seed_list
+from vggkit.config import ConfigError, RunConfig
+from vggkit.folders import results_folder
+from vggkit.study import CONFIGURATIONS
+
+BENCH = "bench/cpu.json"
+"""Under the folder of results: the speeds that come with the project."""
+
+
+@app.command()
+def plan(
+    suite: Annotated[str, typer.Argument(help="Suite of the runs, as in vggkit sweep --suite.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default all of Table 1.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-4.")] = "0",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of every run; repeatable.")] = None,
+    bench: Annotated[
+        str | None,
+        typer.Option(help=f"What vggkit bench --json wrote; else {BENCH} of the results.", metavar="FILE"),
+    ] = None,
+    results: Results = None,
+    json: Json = False,
+) -> None:
+    """Tell what a sweep would take before it is started: runs, hours on this machine by the bench, disk."""
+    settings = {"suite": suite} | read_settings(set_ or [])
+    numbers, root = seed_list(seeds), results_folder(results)
+    file = folders.expanded("bench", bench) if bench else root / BENCH
+
+    from vggkit.bench import cost
+
+    def asked(**more: Any) -> dict[str, list[RunConfig]]:
+        given = settings | more
+        return {n: [RunConfig.named(n, **given, seed=seed) for seed in numbers] for n in names or CONFIGURATIONS}
+
+    groups, note = asked(), ""
+    if "precision" not in settings and (found := cost.precision_found(root, itertools.chain(*groups.values()))):
+        groups, note = asked(precision=found), f"In {found}, as the finished runs of the suite are. "
+    speeds = cost.Speeds.read(file, root)
+    rows = {name: cost.cost(configs, speeds, root) for name, configs in groups.items()}
+    whole = cost.cost(itertools.chain(*groups.values()), speeds, root)
+    if json:
+        print(cost.as_json(rows, whole, speeds))
+        return
+    titles = ("configuration", "runs", *cost.STATES, "hours each", "hours left")
+    table = [
+        (
+            name,
+            str(row.runs),
+            *(str(row.states[s]) for s in cost.STATES),
+            _hours(row.hours / row.runs),
+            _hours(row.left),
+        )
+        for name, row in rows.items()
+    ]
+    terminal.show_table(titles, table, right=titles[1:])
+    print(terminal.escaped(note + cost.told(whole, speeds, _this_machine())))
+
+
+def read_settings(given: list[str]) -> dict[str, object]:
+    """Read the values of --set, FIELD=VALUE, by the fields' types.
+
+    Raises:
+        ConfigError: one is not of this form, or its field or value is not allowed.
+    """
+    settings = {}
+    for item in given:
+        field, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"set: {item!r} is not allowed; allowed: FIELD=VALUE, as in --set precision=bfloat16")
+        if field in ("seed", "suite"):
+            where = {"seed": "--seeds gives it", "suite": "the first argument gives it"}[field]
+            raise ConfigError(f"set: {item!r} is not allowed; allowed: any other field; {where}")
+        settings[field] = RunConfig.from_text(field, text)
+    return settings
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 0.1 or not hours else f"{hours:.1g}"
+
+
+def _this_machine() -> str:
+    from vggkit.runs import provenance
+    from vggkit.training.compute import choose_device
+
+    described = provenance.describe(choose_device("cpu"))
+    return f"{described['device']}, {described['threads']} threads"
