@@ -64,6 +64,16 @@ lint: $(VENV)/ready ## ruff and mypy
 notebooks: $(VENV)/ready ## the run pages of the book, executed anew
 	$(BIN)/vggkit notebooks
 
+# From a study (workflow/config.yaml) to the book: book/scale.md. make pipeline FLAGS="--dry-run --configfile mine.yaml"
+.PHONY: pipeline test-slurm
+pipeline: $(VENV)/ready ## the study's runs, pages, tables and book, whatever of it is not done
+	$(BIN)/snakemake $(FLAGS)
+
+test-slurm: $(VENV)/ready ## the pipeline on a SLURM of one node, set up here; as root, on Debian
+	workflow/slurm/one-node.sh start
+	$(BIN)/python -m pytest -m slow tests/workflow/test_slurm.py
+	workflow/slurm/one-node.sh stop
+
 # The playground: JavaScript with Node 20 or newer, its tools outside the book's folder. The book itself needs no
 # Node: the bundle is committed, and tests/test_playground.py checks that it is what the sources give.
 .PHONY: playground playground-tools playground-lint playground-bench test-playground

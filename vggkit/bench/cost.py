@@ -212,6 +212,16 @@ class Cost:
     def runs(self) -> int:
         return sum(self.states.values())
 
+    def __add__(self, other: "Cost") -> "Cost":
+        states = {name: number + other.states[name] for name, number in self.states.items()}
+        return Cost(
+            states,
+            self.hours + other.hours,
+            self.left + other.left,
+            self.bytes + other.bytes,
+            max(self.working, other.working),
+        )
+
 
 def cost(configs: Iterable[RunConfig], speeds: Speeds, results: Given = None) -> Cost:
     """The cost of the runs of `configs`.

@@ -1,6 +1,8 @@
 """The command that tells what runs will cost before they are started."""
 
+import functools
 import itertools
+import operator
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +14,8 @@ from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import results_folder
 from vggkit.study import CONFIGURATIONS
 
-BENCH = "bench/cpu.json"
-"""Under the folder of results: the speeds that come with the project."""
+BENCH = "results/bench/cpu.json"
+"""The speeds that come with the project."""
 
 
 @app.command()
@@ -24,7 +26,7 @@ def plan(
     set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of every run; repeatable.")] = None,
     bench: Annotated[
         str | None,
-        typer.Option(help=f"What vggkit bench --json wrote; else {BENCH} of the results.", metavar="FILE"),
+        typer.Option(help=f"What vggkit bench --json wrote; else {BENCH} of the project.", metavar="FILE"),
     ] = None,
     results: Results = None,
     json: Json = False,
@@ -32,7 +34,8 @@ def plan(
     """Tell what a sweep would take before it is started: runs, hours on this machine by the bench, disk."""
     settings = {"suite": suite} | read_settings(set_ or [])
     numbers, root = seed_list(seeds), results_folder(results)
-    file = folders.expanded("bench", bench) if bench else root / BENCH
+    project = folders.project_folder()
+    file = folders.expanded("bench", bench) if bench else project / BENCH
 
     from vggkit.bench import cost
 
@@ -43,9 +46,9 @@ def plan(
     groups, note = asked(), ""
     if "precision" not in settings and (found := cost.precision_found(root, itertools.chain(*groups.values()))):
         groups, note = asked(precision=found), f"In {found}, as the finished runs of the suite are. "
-    speeds = cost.Speeds.read(file, root)
+    speeds = cost.Speeds.read(file, project / "results")
     rows = {name: cost.cost(configs, speeds, root) for name, configs in groups.items()}
-    whole = cost.cost(itertools.chain(*groups.values()), speeds, root)
+    whole = functools.reduce(operator.add, rows.values())
     if json:
         print(cost.as_json(rows, whole, speeds))
         return

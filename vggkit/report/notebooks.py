@@ -50,11 +50,12 @@ def execute(
     for name in names:
         config = runs[name].config
         parameters = {"configuration": name, "suite": config.suite, "precision": config.precision}
-        yield _page(source / RUN, output / f"{name}.ipynb", results, parameters)
-    yield _page(source / COMPARISON, output / COMPARISON, results, {})
+        yield execute_page(source / RUN, output / f"{name}.ipynb", results, parameters)
+    yield execute_page(source / COMPARISON, output / COMPARISON, results, {})
 
 
-def _page(source: Path, page: Path, results: Path, parameters: dict[str, Any]) -> Path:
+def execute_page(source: Path, page: Path, results: Path, parameters: dict[str, Any]) -> Path:
+    """Execute the notebook `source` with `parameters` into `page`, which is written whole or not at all."""
     before = os.environ.get(RESULTS_VARIABLE)
     os.environ[RESULTS_VARIABLE] = str(results.resolve())  # the kernel inherits it
     try:

@@ -1,0 +1,128 @@
+"""What is said of a run before it is trained, beside what runs took; and the large study on paper."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vggkit.bench import cost, scale
+from vggkit.config import ConfigError, RunConfig
+from vggkit.runs.store import RunPaths, find_runs
+
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "results/bench/cpu.json"
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def speeds() -> cost.Speeds:
+    return cost.Speeds.read(BENCH, ROOT / "results")
+
+
+def test_expected_sizes_are_those_of_the_committed_runs() -> None:
+    for run in find_runs(ROOT / "results"):
+        assert len(run.gradients) == len(run.metrics) * cost.gradient_rows(run.config)
+        files = list(RunPaths.of(ROOT / "results", run.config).folder.iterdir())
+        weights = 0 if any(file.suffix == ".safetensors" for file in files) else 4 * run.config.parameters
+        size = sum(file.stat().st_size for file in files) + weights
+        assert cost.run_bytes(run.config) == pytest.approx(size, rel=0.15), run.config
+
+
+def test_expected_size_of_a_checkpoint_is_that_of_one(tiny: RunConfig, tmp_path: Path) -> None:
+    from vggkit.training.runner import train
+
+    sizes = []
+
+    def note(epoch: int, images: int, metrics: object) -> None:
+        if metrics:
+            sizes.append(RunPaths.of(tmp_path, tiny).checkpoint.stat().st_size)
+
+    train(tiny, results=tmp_path, progress=note)
+    assert cost.checkpoint_bytes(tiny) == pytest.approx(sizes[-1], rel=0.15)
+
+
+def test_expected_hours_are_those_of_the_committed_runs_within_a_factor_of_two(speeds: cost.Speeds) -> None:
+    for run in find_runs(ROOT / "results"):
+        assert 0.5 < run.summary["wall_seconds"] / speeds.seconds(run.config) < 2, run.config
+
+
+def test_expected_seconds_meet_the_bench_at_its_networks_and_grow_with_depth_and_epochs(speeds: cost.Speeds) -> None:
+    rates = {
+        row["model"]: row["images_per_second"]
+        for row in json.loads(BENCH.read_text())["rows"]
+        if row["way"]["precision"] == "bfloat16" and row["way"]["fuse"]
+    }
+    idle = cost.Speeds(speeds.machine, speeds.points, {})
+    for name, rate in rates.items():
+        config = RunConfig.named(name, precision="bfloat16", epochs=1)
+        images = 47_500 + (2_500 + 10_000) / 3
+        assert idle.seconds(config) == pytest.approx(images / rate)
+    deeper = [speeds.seconds(RunConfig(precision="bfloat16", depth=depth)) for depth in (8, 14, 20, 38, 56)]
+    assert deeper == sorted(deeper)
+    with pytest.raises(ConfigError, match="precision: 'tf32' is not in the bench; allowed: float32, bfloat16"):
+        speeds.seconds(RunConfig(precision="tf32"))
+
+
+def test_plan_counts_what_is_there_and_adds_up(call: Call) -> None:
+    results = ("--results", str(ROOT / "results"))
+    status, output, _ = call("plan", "table1", "vgg08", "vgg38", "--seeds", "0-3", "--json", *results)
+    assert status == 0
+    found = json.loads(output)
+    vgg08, whole = found["configurations"]["vgg08"], found["all"]
+    there = len(find_runs(ROOT / "results", "table1"))
+    assert 0 < vgg08["states"]["finished"] <= there and sum(vgg08["states"].values()) == 4
+    for key in ("hours", "left", "bytes"):
+        assert whole[key] == pytest.approx(sum(row[key] for row in found["configurations"].values()))
+    assert vgg08["left"] == pytest.approx(vgg08["hours"] * (4 - vgg08["states"]["finished"]) / 4)
+    status, output, _ = call("plan", "table1", "vgg08", *results)
+    assert status == 0 and "In bfloat16" in output and "hours of one machine" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mine", "vgg09"), "unknown configuration 'vgg09': did you mean vgg08?"),
+        (("mine", "--set", "epochs"), "set: 'epochs' is not allowed; allowed: FIELD=VALUE"),
+        (("mine", "--set", "seed=1"), "--seeds gives it"),
+        (("mine", "--seeds", "x"), "seeds: 'x' is not allowed"),
+        (("mine", "--bench", "nowhere.json"), "bench: nowhere.json cannot be read"),
+    ],
+)
+def test_mistake_in_a_plan_is_one_line(call: Call, arguments: tuple[str, ...], message: str) -> None:
+    status, _, errors = call("plan", *arguments, "--results", str(ROOT / "results"))
+    assert status == 2 and message in errors and errors.count("\n") == 1
+
+
+NOTHING, SERVER = scale.Start(0, 0, 0.0), scale.Server()
+
+
+def test_makespan_of_small_cases_is_what_counting_gives() -> None:
+    for durations, workers in itertools.product(itertools.product((1, 2, 5), repeat=4), (1, 2, 3, 9)):
+        left, clock, waiting = [0] * workers, 0, list(durations)
+        while waiting or any(left):
+            left = [one or (waiting.pop(0) if waiting else 0) for one in left]
+            left, clock = [max(0, one - 1) for one in left], clock + 1
+        last, idle = scale.makespan(durations, workers, NOTHING, SERVER)
+        assert last == clock
+        assert idle == pytest.approx(1 - sum(durations) / (workers * clock))
+
+
+def test_jobs_wait_for_the_file_server_one_after_the_other() -> None:
+    start, server = scale.Start(files=200, bytes=10, seconds=3.0), scale.Server(operations=100, bandwidth=10)
+    assert scale.makespan([7.0] * 5, 5, start, server)[0] == 5 * 2 + 3 + 7
+    assert server.seconds(0, 50) == 5
+
+
+def test_simulation_keeps_to_what_is_possible(speeds: cost.Speeds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "DRAWS", 2)
+    found = scale.simulate(speeds, NOTHING, SERVER)
+    # Depth decides between vgg08 and vgg38, and the learning rate is another: 6 of 7 configurations differ.
+    assert (found["asked"], found["runs"]) == (7 * 3 * 6 * 10, 6 * 3 * 6 * 10)
+    for row in found["rows"]:
+        assert row["hours"] >= row["least"] * (1 - 1e-9) and 0 <= row["idle"] < 1
+    alone = next(row for row in found["rows"] if row["workers"] == 1)
+    assert alone["hours"] == pytest.approx(found["hours"]) and alone["idle"] == pytest.approx(0)
+    by_order = {row["order"]: row["hours"] for row in found["rows"] if row["workers"] == 512}
+    assert by_order[scale.LONGEST] <= by_order[scale.LISTED]
