@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from vggkit.config import NUM_CLASSES
 from vggkit.networks import theory
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
 from vggkit.report.figures import COLOURS
@@ -28,6 +29,7 @@ from vggkit.runs.epsilon import Arm
 from vggkit.study import CONFIGURATIONS
 
 TINY, USUAL = 1e-30, 1e-8  # epsilons
+LAST = 20  # steps, over which a loss is averaged
 LAYER = "layer, from input to output"
 NAMED = {"default": "PyTorch's default initialisation", "he": "He initialisation"}
 
@@ -66,6 +68,10 @@ def e(value: float) -> str:
     return f"{value:.2g}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.1e}"
 
 
+def seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
 def ranged(found: pd.Series, show: Any = e) -> str:
     """A mean with its interval."""
     if np.isnan(found["low"]):
@@ -74,7 +80,7 @@ def ranged(found: pd.Series, show: Any = e) -> str:
 
 
 def _origin(measured: Untrained, *initialisations: str) -> str:
-    counts = ", ".join(f"{NAMED[name]}: {measured.seeds(DEEP, name)} seeds" for name in initialisations)
+    counts = ", ".join(f"{NAMED[name]}: {seeds(measured.seeds(DEEP, name))}" for name in initialisations)
     return f"<i>[{measured.images} images, float64; {counts}; bands: {LEVEL:.0%} intervals of the mean]</i>"
 
 
@@ -164,7 +170,7 @@ def depth(measured: Untrained) -> Figure:
             f"and the norm of the error gradient at the second layer over that at the linear one. {finding}. Dashed: "
             "theory; dash-dotted, hollow: the plain network after He initialisation. Where the plain network's share "
             f"reaches float64's step, the rest is rounding. {_origin(measured, 'default', 'he')} "
-            f"<i>[{measured.seeds(110)} seeds beyond {DEEP} layers]</i>"
+            f"<i>[beyond {DEEP} layers: {seeds(measured.seeds(110))}]</i>"
         )
         return finish(axes, caption, f"Line charts over the depth of four networks. {finding}.")
 
@@ -223,7 +229,7 @@ def epsilon(moved: Moved) -> Figure:
             f"Plain VGG38 after {moved.steps} steps of Adam on {moved.batch} images each, in float64: how far the "
             "weights of each layer moved, as a share of their norm, and the share of each layer's input that then "
             f"differs between the images of the first batch; dashed: before. {finding}. "
-            f"<i>[{len(moved.travels)} seeds; bands: {LEVEL:.0%} intervals of the mean]</i>"
+            f"<i>[{seeds(len(moved.travels))}; bands: {LEVEL:.0%} intervals of the mean]</i>"
         )
         return finish(axes, caption, f"Line charts over the layers. {finding}.")
 
@@ -271,15 +277,16 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
     before, after = (moved.by_layer(tiny, f"share_{when}")["mean"] for when in ("before", "after"))
     distance = {arm: moved.by_layer(arm, "moved")["mean"] for arm in (usual, tiny)}
     control = {when: moved.by_layer(shallow, f"share_{when}")["mean"].iloc[-1] for when in ("before", "after")}
+    losses = {arm: np.mean([travel.arms[arm].losses[-LAST:] for travel in moved.travels]) for arm in (usual, tiny)}
     bn = theory.batch_norm_gain()
     few = measured.seeds(DEEP, "he")
     return {
         "settings": (
             f"Every network sees one batch, the first {measured.images} training images of CIFAR-100 without "
             "augmentation, in training mode, so that BN takes its statistics from them; its weights are those with "
-            f"which training begins. There are {measured.seeds()} seeds, {few} for He initialisation and for networks "
-            f"of more than {DEEP} layers, and one batch for all: an interval tells of other weights, not of other "
-            "images."
+            f"which training begins. There are {seeds(measured.seeds())}, {seeds(few)} after He initialisation and "
+            f"{seeds(measured.seeds(110))} of more than {DEEP} layers, and one batch for all: an interval tells of "
+            "other weights, not of other images."
         ),
         "forward": (
             f"The features themselves do not vanish: at the linear layer their size is {e(plain['size'][DEEP])}, "
@@ -320,6 +327,8 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
             f"With {TINY:.0e} the share that differs between images grows in these {moved.steps} steps from "
             f"{e(before[DEEP // 2])} to {e(after[DEEP // 2])} in the middle of the network, and from "
             f"{e(before[DEEP])} to {e(after[DEEP])} before the linear layer. In VGG08 with the usual epsilon, as many "
-            f"steps raise that of the logits from {e(control['before'])} to {e(control['after'])}."
+            f"steps raise that of the logits from {e(control['before'])} to {e(control['after'])}. The loss of plain "
+            f"VGG38 has not fallen yet: over the last {LAST} steps it is {losses[usual]:.3f} with the usual epsilon "
+            f"and {losses[tiny]:.3f} with the small one, where guessing gives {np.log(NUM_CLASSES):.3f}."
         ),
     }

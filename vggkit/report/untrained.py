@@ -4,6 +4,7 @@ A mean of several seeds is that of the logarithm, its interval by Student's t, w
 of ten, as all do that `ARITHMETIC` does not name.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,7 +117,7 @@ def expected_error(measured: Untrained, initialisation: str = "default") -> pd.S
 def expected_factor(measured: Untrained, variant: str, value: str) -> float:
     """What `Untrained.factor` is by theory, over the same depths."""
     if variant == "BN":
-        return float(theory.batch_norm_gain() ** 0.5)
+        return math.sqrt(theory.batch_norm_gain())
     depths = sorted(set(measured.ends(variant)[value].index.get_level_values("depth")))
     if value == "growth":
         found = pd.Series({depth: theory.backward(depth, "default")[0] for depth in depths})

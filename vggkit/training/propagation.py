@@ -22,9 +22,10 @@ from vggkit.runs.propagation import Measurement, Network
 from vggkit.training.compute import Compute
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 56, 74, 110)
-ALWAYS = (38, "default")
-"""Deeper networks, and those of another initialisation, are measured with the first `FEW_SEEDS` seeds alone."""
-FEW_SEEDS = 3
+DEEP, DEEP_SEEDS = 38, 1
+"""Beyond how many layers networks are measured with the first seeds alone, and with how many: they take longest."""
+HE_SEEDS = 3
+"""With how many seeds networks are measured after He initialisation."""
 IMAGES = 10
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # BN, RC
 
@@ -37,7 +38,7 @@ def networks(seed: int) -> list[Network]:
         for batch_norm, residual in VARIANTS
         if depth > min(DEPTHS) or not residual
         for initialisation in INITIALISATIONS
-        if seed < FEW_SEEDS or (depth <= ALWAYS[0] and initialisation == ALWAYS[1])
+        if (depth <= DEEP or seed < DEEP_SEEDS) and (initialisation == "default" or seed < HE_SEEDS)
     ]
 
 
