@@ -69,3 +69,9 @@ class Trap:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.trace,)
+
+
+def number_in(told: str) -> float:
+    """A number as captions show it, read again: 1.2 × 10⁻¹⁶."""
+    mantissa, _, power = told.partition("\u00a0×\u00a010")
+    return float(mantissa) * 10.0 ** int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or 0)

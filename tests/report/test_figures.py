@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from matplotlib.text import Annotation
 
-from tests.shared import ROOT, Call
+from tests.shared import ROOT, Call, number_in
 from vggkit import study
 from vggkit.config import RunConfig
-from vggkit.report import canvas, figures
+from vggkit.report import canvas, figures, render
 from vggkit.runs import select
 from vggkit.runs.store import Run
 from vggkit.training.runner import train
@@ -123,6 +123,28 @@ def test_zero_updates_are_counted_and_no_tensor_called_the_smallest() -> None:
     assert "smallest in <code>" in figures.gradient_heatmap(run).caption
 
 
+def test_gradients_of_all_networks_are_drawn_on_one_range() -> None:
+    runs = select.representative_runs(ROOT / "results")
+    ticks = [
+        re.findall(r"10\^\{(-?\d+)\}", figures.gradient_flow(runs[name]).svg)
+        for name in ("vgg38", "vgg38_bn_rc_lr1e-2")
+    ]
+    assert ticks[0] == ticks[1] and len(ticks[0]) > 4
+
+
+def test_tensors_of_bn_are_drawn_apart_where_there_are_several() -> None:
+    runs = select.representative_runs(ROOT / "results")
+    for name, panels in (("vgg38_rc", 1), ("vgg38_bn", 2)):
+        assert figures.gradient_heatmap(runs[name]).svg.count("<svg") == panels
+
+
+def test_every_line_is_named_in_both_panels() -> None:
+    every = select.all_runs(ROOT / "results")
+    for panel in figures.comparison(every).svg.split("</svg>")[:2]:
+        for name in select.one_suite(every):
+            assert f">{figures._short(name)}</text>" in panel
+
+
 def test_chance_does_not_look_like_dynamics() -> None:
     ticks = re.findall(r">(\d+)</text>", figures.curves([select.representative_runs(ROOT / "results")["vgg38"]]).svg)
     assert {"0", "1", "5"} <= set(ticks)  # of the axis of accuracy, in per cent
@@ -132,9 +154,9 @@ def test_chance_does_not_look_like_dynamics() -> None:
 def test_labels_stay_apart_and_inside(scale: str) -> None:
     epochs = pd.Series([1, 2, 3])
     for last in (100.0, 98.0, 50.0, 1.0):
-        lines = [(epochs, pd.Series([2.0, last, np.nan]), name, "#000000") for name in "abcd"]
-        lines.append((epochs, pd.Series([np.nan] * 3), "never finite", "#000000"))
         with canvas.drawing(canvas.PANEL) as (ax,):
+            lines = [(name, ax.plot(epochs, [2.0, last, np.nan], "--", marker="s")[0]) for name in "abcd"]
+            lines.append(("never finite", ax.plot(epochs, [np.nan] * 3)[0]))
             ax.set(ylim=(1, 100), yscale=scale)
             canvas.direct_labels(ax, lines)
         labels = [text for text in ax.texts if isinstance(text, Annotation)]
@@ -144,3 +166,10 @@ def test_labels_stay_apart_and_inside(scale: str) -> None:
         assert {x for x, _ in points} == {2}
         assert (np.diff(heights) > 0.06).all()
         assert heights.min() > -1e-6 and heights.max() < 1 + 1e-6
+
+
+@pytest.mark.parametrize("number", [1.2e-16, 9.96e-5, 0.01, 0.5, 42.0, 99.4, 99.6, 350.0, 0.0, -3e-9])
+def test_numbers_have_a_power_of_ten_where_they_need_one(number: float) -> None:
+    shown = render.power(number)
+    assert number_in(shown) == pytest.approx(number, rel=0.06)
+    assert "e" not in shown and ("×" in shown) == (number != 0 and not 0.01 <= abs(number) < 99.5)

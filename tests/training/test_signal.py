@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.shared import number_in
 from vggkit.networks.vgg import VGG
 from vggkit.report import figures
 from vggkit.training import signal
@@ -44,7 +45,7 @@ def test_signal_vanishes_in_the_plain_deep_network_alone() -> None:
     before = torch.get_rng_state()
     caption = figures.signal_propagation(signal.measure(images=2)).caption
     assert torch.equal(torch.get_rng_state(), before)
-    spread = re.search(r"at most (\S+) of their size", caption)
-    assert spread and float(spread[1]) < 1e-12
-    kept = [float(number) for number in re.findall(r"VGG38 (?:BN|RC|BN\+RC) (\S+?)[,.] ", caption)]
+    spread = re.search(r"at most (.+?) of their size", caption)
+    assert spread and number_in(spread[1]) < 1e-12
+    kept = [number_in(found) for found in re.findall(r"VGG38 (?:BN|RC|BN\+RC) (\S+?(?:\s×\s\S+?)?)[,.] ", caption)]
     assert len(kept) == 3 and min(kept) > 1e-5

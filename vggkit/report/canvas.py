@@ -1,6 +1,7 @@
 """How a figure is drawn: as SVG inside the page, for light and dark pages, wide and narrow ones.
 
-Text and axes are drawn in a placeholder colour that becomes `currentColor`, so they follow the page.
+Text and axes are drawn in a placeholder colour that becomes `currentColor`, so they follow the page. A panel is drawn
+as wide as a phone shows it, so that its letters are not smaller there than in the page's small print.
 """
 
 import base64
@@ -15,16 +16,22 @@ from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox, DrawingArea
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 INK = "#010203"  # stands for the page's own text colour
 NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
 DOTS_PER_INCH, PICTURE_COLOURS = 120, 64  # of the image for pages that know no SVG
-PANEL = 4.6  # width of one of two panels, in inches
+PANEL = 4.2  # width of one of two panels, in inches
+LARGEST = 1.35  # how many times as large as drawn a panel is shown where there is room
+STROKE = 22.0  # length of a line's sample beside its name, in points
+NUMBER = '<b class="vggkit-number"></b>'
+"""Where the book's builder writes a figure's number; see `frame`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,8 +47,8 @@ class Figure:
     png: bytes = b""
 
     def titled(self, label: str) -> "Figure":
-        """The same, its caption preceded by `label`, such as "Figure 1"."""
-        return replace(self, caption=f"<b>{html.escape(label)}.</b> {self.caption}")
+        """The same, its caption preceded by `label`, such as "The report's Figure 1"."""
+        return replace(self, caption=f"{NUMBER.replace('></b>', f'>{html.escape(label)}.</b>')} {self.caption}")
 
     def __repr__(self) -> str:
         caption = html.unescape(re.sub(r"<[^>]*>", "", self.caption))
@@ -49,7 +56,8 @@ class Figure:
 
     def _repr_html_(self) -> str:
         drawing = f'<div role="img" aria-label="{html.escape(self.description)}" {self.svg.removeprefix("<div ")}'
-        caption = f'<figcaption style="font-size:0.9em;color:inherit">{self.caption}</figcaption>'
+        told = self.caption if 'class="vggkit-number"' in self.caption else f"{NUMBER} {self.caption}"
+        caption = f'<figcaption style="font-size:0.9em;color:inherit">{told}</figcaption>'
         return f'<figure class="vggkit-figure" style="margin:1.5em 0">{drawing}{caption}</figure>'
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -59,7 +67,7 @@ class Figure:
 
 
 @contextmanager
-def drawing(*widths: float, height: float = 3.4) -> Iterator[list[Axes]]:
+def drawing(*widths: float, height: float = 3.2) -> Iterator[list[Axes]]:
     """Axes side by side, in inches, each a drawing of its own, so that a narrow page can stack them."""
     settings = {"svg.fonttype": "none", "svg.hashsalt": "vggkit", "font.family": "sans-serif", "font.size": 11}
     colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
@@ -70,7 +78,7 @@ def drawing(*widths: float, height: float = 3.4) -> Iterator[list[Axes]]:
 def finish(axes: Sequence[Axes], caption: str, description: str) -> Figure:
     """The figure of all `axes`, drawn."""
     panels = "".join(_panel(ax) for ax in axes)
-    svg = f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start">{panels}</div>'
+    svg = f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.5rem">{panels}</div>'
     return Figure(svg, caption, description, _image(axes))
 
 
@@ -91,6 +99,8 @@ def _image(axes: Sequence[Axes]) -> bytes:
 
 def _panel(ax: Axes) -> str:
     sns.despine(ax=ax)
+    if ax.get_xlabel() == "epoch":
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.grid(visible=True, axis="y", color="#808080", alpha=0.25, linewidth=0.7)
     canvas = canvas_of(ax)
     buffer = io.StringIO()
@@ -100,7 +110,8 @@ def _panel(ax: Axes) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     # Coordinates to a hundredth of a point; numbers between tags are tick labels and stay.
     svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
-    style = f"flex:{canvas.get_figwidth():.1f} 1 18rem;min-width:0;height:auto"
+    width = canvas.get_figwidth()
+    style = f"flex:{width:.1f} 1 18rem;min-width:0;max-width:{96 * LARGEST * width:.0f}px;height:auto"
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'style="{style}"', svg, count=1)
     # Ids must differ between figures on one page.
     unique = f"{zlib.crc32(svg.encode()):x}"
@@ -129,23 +140,42 @@ def widen(ax: Axes, least: float) -> None:
         ax.set_ylim(bottom, bottom + least)
 
 
-def direct_labels(ax: Axes, lines: list[tuple[pd.Series, pd.Series, str, str]]) -> None:
-    """Name each line at its last finite value, moved apart where lines end close together."""
-    ends = [
-        (float(y[y.last_valid_index()]), x[y.last_valid_index()], *rest) for x, y, *rest in lines if y.notna().any()
-    ]
+def direct_labels(ax: Axes, lines: Sequence[tuple[str, Line2D]]) -> None:
+    """Name each line beside its last finite value, moved apart where lines end close together.
+
+    Names are in the page's ink, which can be read on it; before each stands a stroke of its line, with its marker.
+    """
     scale = ax.yaxis.get_transform()
+    ends: list[tuple[float, float, str, Line2D]] = []
+    for name, line in lines:
+        x, y = (np.asarray(data, dtype=float) for data in line.get_data())
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shown = np.flatnonzero(np.isfinite(scale.transform(y)))
+        if shown.size:
+            ends.append((y[shown[-1]], x[shown[-1]], name, line))
     low, high = scale.transform(ax.get_ylim())
-    gap = (high - low) * 0.062
-    ends.sort()
+    gap = (high - low) * 0.066
+    ends.sort(key=lambda end: end[0])
     places = [float(scale.transform(value)) for value, *_ in ends]
     for i in range(1, len(places)):
         places[i] = max(places[i], places[i - 1] + gap)
     for i in reversed(range(len(places))):  # what was pushed out at the top comes down again
         places[i] = min(places[i], high - gap * (len(places) - 1 - i))
-    for (_, x, name, colour), transformed in zip(ends, places, strict=True):
+    for (_, x, name, line), transformed in zip(ends, places, strict=True):
         place = float(scale.inverted().transform(transformed))
+        ax.add_artist(_stroke(line, (x, place)))
         ax.annotate(
-            name, (x, place), xytext=(5, 0), textcoords="offset points", color=colour, va="center", fontsize=9,
+            name, (x, place), xytext=(STROKE + 9, 0), textcoords="offset points", va="center", fontsize=10,
             annotation_clip=False,
         )  # fmt: skip
+
+
+def _stroke(line: Line2D, place: tuple[float, float]) -> AnnotationBbox:
+    """A short piece of a line, its marker in the middle, a little to the right of a place of the axes."""
+    sample = DrawingArea(STROKE, 8)
+    look = {key: getattr(line, f"get_{key}")() for key in ("color", "linestyle", "linewidth", "marker", "markersize")}
+    sample.add_artist(Line2D((0, STROKE / 2, STROKE), (4, 4, 4), markevery=[1], **look))
+    return AnnotationBbox(
+        sample, place, xybox=(5, 0), boxcoords="offset points", box_alignment=(0, 0.5), frameon=False, pad=0,
+        annotation_clip=False,
+    )  # fmt: skip

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -174,22 +175,21 @@ def as_markdown(comparison: Comparison) -> str:
 def figure(comparison: Comparison) -> Figure:
     """Validation accuracy over the epochs and mean |gradient| over the layers, the second side dashed."""
     with drawing(PANEL, PANEL, height=4.0) as axes:
-        ends = []
+        named = []
         for place, pair in enumerate(comparison.pairs):
-            for runs, line in zip(pair, LINES, strict=True):
-                colour = COLOURS[place % len(COLOURS)]
+            for runs, style in zip(pair, LINES, strict=True):
+                look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "linestyle": style, "linewidth": 1.5}
                 for run in runs:
-                    accuracy = finite(100 * run.metrics["validation_accuracy"])
-                    axes[0].plot(run.metrics["epoch"], accuracy, line, color=colour, linewidth=1.5)
+                    (line,) = axes[0].plot(
+                        run.metrics["epoch"], finite(100 * run.metrics["validation_accuracy"]), **look
+                    )
                     if "mean_abs" in run.gradients:
                         last = run.gradients.query("over == 'mean' and kind != 'bn'")
                         last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
-                        depth = np.linspace(0, 1, len(last))
-                        axes[1].plot(depth, finite(last["mean_abs"]), line, color=colour, linewidth=1.5)
-                ends.append((runs[0].metrics["epoch"], finite(100 * runs[0].metrics["validation_accuracy"]),
-                             _shortened(title(runs[0].config.name)), colour))  # fmt: skip
+                        axes[1].plot(np.linspace(0, 1, len(last)), finite(last["mean_abs"]), **look)
+                named.append((_shortened(title(runs[-1].config.name)), line))
         widen(axes[0], LEAST_SPAN["accuracy"])
-        direct_labels(axes[0], ends)
+        direct_labels(axes[0], named)
         axes[0].set(xlabel="epoch", ylabel="validation accuracy (%)")
         axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
         one, other = comparison.names

@@ -4,6 +4,7 @@ Curves use seaborn's colour-blind palette. A `Figure` carries its caption, compu
 description for those who cannot see it.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,23 +14,29 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.lines import Line2D
 
 from vggkit.config import ConfigError
 from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
 from vggkit.report.intervals import lowest_epochs
 from vggkit.report.measures import turning_epoch, vanishing_ratio
 from vggkit.report.prose import run_settings, spans
+from vggkit.report.render import power
 from vggkit.runs.imported import ImportedRun
 from vggkit.runs.select import Runs, is_full, one_suite
 from vggkit.runs.signal import Signal
 from vggkit.runs.store import Run
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
-COLOURS = sns.color_palette("colorblind").as_hex()
+COLOURS = [colour if colour != "#de8f05" else "#c97f00" for colour in sns.color_palette("colorblind").as_hex()]
+"""seaborn's, the orange darker: each has a contrast of at least 3 with a white page and with a dark one."""
 TRAIN, VALIDATION = COLOURS[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
 DASHES = ((6.0, 2.0), (3.0, 1.5), (1.5, 1.5))  # of runs made elsewhere
 LEAST_SPAN = {"loss": 0.2, "accuracy": 5.0}  # of the curves' axes
+GRADIENT_RANGE = (1e-20, 1.0)  # of every logarithmic axis of mean |gradient| over the layers: networks can be compared
+DEPTHS = "BN and RC are variants of VGG38."
+KINDS = {"weights of convolutions and linear layer": "kind != 'bn'", "scales of BN": "kind == 'bn'"}
 
 
 def curves(runs: Sequence[Run], imported: Sequence[ImportedRun] = ()) -> Figure:
@@ -46,49 +53,50 @@ def curves(runs: Sequence[Run], imported: Sequence[ImportedRun] = ()) -> Figure:
         raise ConfigError(f"runs: of suites {', '.join(suites)}; allowed: runs of one suite, see select.one_suite")
     with drawing(PANEL, PANEL) as axes:
         for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
-            ends = []
-            for run, line in zip(runs, ("-", "--", ":", "-."), strict=False):
+            named = []
+            for run, style in zip(runs, ("-", "--", ":", "-."), strict=False):
                 for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
                     values = finite(run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1))
-                    ax.plot(run.metrics["epoch"], values, line, color=colour, linewidth=1.8)
-                    name = split if len(runs) == 1 and not imported else f"{_label(run)}, {split}"
-                    ends.append((run.metrics["epoch"], values, name, colour))
-            ends += [
-                end for run, dashes in zip(imported, DASHES, strict=False) for end in _beside(ax, run, metric, dashes)
-            ]
+                    (line,) = ax.plot(run.metrics["epoch"], values, style, color=colour, linewidth=1.8)
+                    alone = len(runs) == 1 and not imported
+                    named.append((split if alone else f"{_label(run)}, {split}", line))
+            for other, dashes in zip(imported, DASHES, strict=False):
+                named += _beside(ax, other, metric, dashes)
             widen(ax, LEAST_SPAN[metric])
-            direct_labels(ax, ends)
+            direct_labels(ax, named)
             ax.set(xlabel="epoch", ylabel="cross-entropy" if metric == "loss" else "accuracy (%)")
-        sentences = []
+        findings, lowest = [], []
         for run in runs:
-            final, best = run.summary["final"], turning_epoch(run)
-            lowest = (
-                "no finite validation loss"
-                if best is None
-                else f"validation loss lowest in epoch {best} of {run.config.epochs}{_smoothed(run)}"
+            name, final, best = title(run.config.name), run.summary["final"], turning_epoch(run)
+            findings.append(
+                f"{name} ends at {_percent(final['train_accuracy'])} training and "
+                f"{_percent(final['validation_accuracy'])} validation accuracy"
             )
-            sentences.append(
-                f"{title(run.config.name)} ends at {_percent(final['train_accuracy'])} training and "
-                f"{_percent(final['validation_accuracy'])} validation accuracy ({lowest})"
+            lowest.append(
+                f"{name} has no finite validation loss"
+                if best is None
+                else f"that of {name} is lowest in epoch {best} of {run.config.epochs}{_smoothed(run)}"
             )
         for other in imported:
             ends_at = [_percent(other.final[f"{split}_accuracy"]) for split in ("train", "validation")]
-            sentences.append(
+            findings.append(
                 f"thin and dashed, {other.label}, made elsewhere in {len(other.rows)} epochs (model: {other.model}), "
                 f"ends at {ends_at[0]} training and {ends_at[1]} validation accuracy"
             )
-        caption = f"{'; '.join(sentences)}. {_origin(runs) if runs else ''}".rstrip()
-        return finish(axes, caption, "Line charts of loss and accuracy by epoch. " + "; ".join(sentences))
+        finding = "; ".join(findings)
+        told = f" Validation loss: {'; '.join(lowest)}." if lowest else ""
+        caption = f"{finding}.{told} {_origin(runs) if runs else ''}".rstrip()
+        return finish(axes, caption, f"Line charts of loss and accuracy by epoch. {finding}.")
 
 
-def _beside(ax: Axes, run: ImportedRun, metric: str, dashes: tuple[float, ...]) -> list[tuple[Any, Any, str, str]]:
-    """Draw the curves of a run made elsewhere; return where they end, for their labels."""
-    ends = []
+def _beside(ax: Axes, run: ImportedRun, metric: str, dashes: tuple[float, ...]) -> list[tuple[str, Line2D]]:
+    """Draw the curves of a run made elsewhere; return the lines with their names."""
+    named = []
     for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
         values = finite(run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1))
-        ax.plot(run.metrics["epoch"], values, color=colour, linewidth=1.4, dashes=dashes)
-        ends.append((run.metrics["epoch"], values, f"{run.label}, {split}", colour))
-    return ends
+        (line,) = ax.plot(run.metrics["epoch"], values, color=colour, linewidth=1.4, dashes=dashes)
+        named.append((f"{run.label}, {split}", line))
+    return named
 
 
 def _smoothed(run: Run) -> str:
@@ -96,7 +104,7 @@ def _smoothed(run: Run) -> str:
     losses = run.metrics["validation_loss"]
     if not np.isfinite(losses).all():
         return ""
-    return f"; smoothed, it is as low within its error in epochs {spans(lowest_epochs(losses))}"
+    return f" (smoothed, it is as low within its error in epochs {spans(lowest_epochs(losses))})"
 
 
 def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> Figure:
@@ -113,21 +121,25 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
                 shown = values.where(values > 0)  # zero has no logarithm
                 ax.plot(layers, shown if scale == "log" else values, color=EPOCHS(norm(epoch)), linewidth=1)
             ax.set(xlabel="layer, from input to output", ylabel=STATISTICS[statistic].label, yscale=scale)
+        if statistic == "mean_abs":
+            low, high = axes[-1].get_ylim()
+            axes[-1].set_ylim(min(low, GRADIENT_RANGE[0]), max(high, GRADIENT_RANGE[1]))
         bar = canvas_of(axes[-1]).colorbar(mpl.cm.ScalarMappable(norm, EPOCHS), ax=axes[-1], label="epoch", aspect=30)
         bar.outline.set_visible(False)
         ratio = vanishing_ratio(run)
+        name = title(run.config.name)
         reached = (
-            "Averaged over the last epoch's batches, the median convolution of the first half gets "
-            f"{_times(ratio)} the last layer's mean |gradient|."
+            f"In {name} the median convolution of the first half gets {power(ratio)} times the last layer's "
+            "mean |gradient|, averaged over the last epoch's batches."
             if np.isfinite(ratio)
-            else "In the last epoch the gradients are not finite."
+            else f"In the last epoch the gradients of {name} are not finite."
         )
         caption = (
-            f"{title(run.config.name)}: {STATISTICS[statistic].label} of each convolution and the linear layer, "
-            f"{'last batch' if over == 'last' else 'mean over the batches'} of each epoch; linear and logarithmic. "
-            f"{reached} {_origin([run])}"
+            f"{reached} Shown is {STATISTICS[statistic].label} of each convolution and the linear layer, "
+            f"{'last batch' if over == 'last' else 'mean over the batches'} of each epoch; first linear, then "
+            f"logarithmic. {_origin([run])}"
         )
-        description = f"Line charts over the layers of {title(run.config.name)}, one line for each epoch. {reached}"
+        description = f"Line charts over the layers of {name}, one line for each epoch. {reached}"
         return finish(axes, caption, description)
 
 
@@ -136,31 +148,45 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
     if statistic not in run.gradients:
         return _unlogged(run, statistic)
     chosen = run.gradients[run.gradients["over"] == over]
-    table = chosen.pivot(index="layer", columns="epoch", values=statistic).sort_index()
-    shown = finite(table).where(table > 0).to_numpy()
-    measured = shown[~np.isnan(shown)]
+    whole = _by_epoch(chosen, statistic)
+    shown = finite(whole).where(whole > 0)
+    measured = shown.to_numpy()[shown.notna().to_numpy()]
     low, high = (measured.min(), measured.max()) if measured.size else (0.1, 1.0)
-    span = f"from {low:.1e} to {high:.1e}" if measured.size else "nowhere positive and finite"
+    span = f"from {power(low)} to {power(high)}" if measured.size else "nowhere positive and finite"
     # What a logarithmic scale has no colour for, and where.
-    marked = {"exactly zero": table == 0, "not finite": ~np.isfinite(table)}
+    marked = {"exactly zero": whole == 0, "not finite": ~np.isfinite(whole)}
     grey = [what for what, where in marked.items() if where.any(axis=None)]
     counts = {what: int(where.iloc[:, -1].sum()) for what, where in marked.items()}
     names = chosen.drop_duplicates("layer").set_index("layer")["parameter"]
-    last = " and ".join(f"{what} in {count} of {len(table)} tensors" for what, count in counts.items() if count)
-    last = last or f"smallest in <code>{names[table.iloc[:, -1].idxmin()]}</code>"
-    with drawing(7.0, height=3.6) as axes:
-        extent = (0.5, table.shape[1] + 0.5, table.shape[0] + 0.5, 0.5)
+    last = " and ".join(f"{what} in {count} of {len(whole)} tensors" for what, count in counts.items() if count)
+    last = last or f"smallest in <code>{names[whole.iloc[:, -1].idxmin()]}</code>"
+    parts = {kind: _by_epoch(chosen.query(query), statistic) for kind, query in KINDS.items()}
+    if min(map(len, parts.values())) < 2:  # the first convolution has BN in every network
+        parts = {"weight tensors": whole}
+    with drawing(*[PANEL if len(parts) > 1 else 1.25 * PANEL] * len(parts), height=3.6) as axes:
         colours = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
         norm = LogNorm(low, high)
-        image = axes[0].imshow(shown, aspect="auto", interpolation="nearest", cmap=colours, norm=norm, extent=extent)
-        axes[0].set(xlabel="epoch", ylabel="weight tensor, from input to output")
-        canvas_of(axes[0]).colorbar(image, ax=axes[0], label=STATISTICS[statistic].label)
+        for ax, (kind, rows) in zip(axes, parts.items(), strict=True):
+            extent = (0.5, rows.shape[1] + 0.5, rows.shape[0] + 0.5, 0.5)
+            values = finite(rows).where(rows > 0).to_numpy()
+            image = ax.imshow(values, aspect="auto", interpolation="nearest", cmap=colours, norm=norm, extent=extent)
+            ax.set(xlabel="epoch", ylabel="from input to output", title=kind)
+            ax.title.set_fontsize(11)
+            canvas_of(ax).colorbar(image, ax=ax, label=STATISTICS[statistic].label)
+        name, label = title(run.config.name), STATISTICS[statistic].label
         note = f" Grey: {' or '.join(grey)}." if grey else ""
+        beside = ", those of BN beside the others in the same colours" if len(parts) > 1 else ""
         caption = (
-            f"{title(run.config.name)}: {STATISTICS[statistic].label} of all {len(table)} weight tensors, averaged "
-            f"over the batches of each epoch, {span}. In the last epoch it is {last}.{note} {_origin([run])}"
+            f"{name}: {label} of all {len(whole)} weight tensors is in the last epoch {last}. "
+            f"Averaged over the batches of each epoch, it goes {span}{beside}.{note} {_origin([run])}"
         )
-        return finish(axes, caption, f"Heat map, layers by epochs, of {title(run.config.name)}, {span}.")
+        description = f"Heat map{'s' * (len(parts) > 1)} of {label}, tensors by epochs, of {name}, {span}; {last}."
+        return finish(axes, caption, re.sub(r"<[^>]*>", "", description))
+
+
+def _by_epoch(gradients: pd.DataFrame, statistic: str) -> pd.DataFrame:
+    """A statistic as a table, tensors by epochs."""
+    return gradients.pivot(index="layer", columns="epoch", values=statistic).sort_index()
 
 
 def comparison(runs: Runs, seed: int = 0) -> Figure:
@@ -176,69 +202,82 @@ def comparison(runs: Runs, seed: int = 0) -> Figure:
     if not chosen:
         raise ConfigError(f"seed: no run of seed {seed} among these; allowed: a seed that has finished runs")
     with drawing(PANEL, PANEL, height=4.0) as axes:
-        ends = []
+        named: tuple[list[tuple[str, Line2D]], ...] = ([], [])
         for name, run in chosen.items():
             accuracy = finite(100 * run.metrics["validation_accuracy"])
-            axes[0].plot(run.metrics["epoch"], accuracy, **_style(name, len(accuracy)))
-            ends.append((run.metrics["epoch"], accuracy, title(name), _colour(name)))
+            (line,) = axes[0].plot(run.metrics["epoch"], accuracy, **_style(name, len(accuracy)))
+            named[0].append((_short(name), line))
             if "mean_abs" not in run.gradients:
                 continue
             last = run.gradients.query("over == 'mean' and kind != 'bn'")
             last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
             place = np.linspace(0, 1, len(last))
-            axes[1].plot(place, finite(last["mean_abs"]), **_style(name, len(last)))
+            (line,) = axes[1].plot(place, finite(last["mean_abs"]), **_style(name, len(last)))
+            named[1].append((_short(name), line))
         widen(axes[0], LEAST_SPAN["accuracy"])
-        direct_labels(axes[0], ends)
         axes[0].set(xlabel="epoch", ylabel="validation accuracy (%)")
-        axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
+        axes[1].set(xlabel="depth (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
+        for ax, lines in zip(axes, named, strict=True):
+            direct_labels(ax, lines)
         order = sorted(chosen.values(), key=lambda run: -run.summary["final"]["validation_accuracy"])
         ends_at = [_percent(run.summary["final"]["validation_accuracy"]) for run in order]
         ranked = ", ".join(f"{title(run.config.name)} {end}" for run, end in zip(order, ends_at, strict=True))
         suite = order[0].config.suite
         caption = (
-            f"{len(order)} of {len(CONFIGURATIONS)} configurations, all runs of suite <code>{suite}</code>, which has "
-            f"most of them at one length. Final validation accuracy: {ranked}. {_dashed(chosen)}{_origin(order)}"
+            f"Final validation accuracy: {ranked}. First, accuracy over the epochs; second, mean |gradient| over the "
+            f"depth in the last epoch. {DEPTHS} {_dashed(chosen)}{len(order)} of {len(CONFIGURATIONS)} configurations, "
+            f"all runs of suite <code>{suite}</code>, which has most of them at one length. {_origin(order)}"
         )
-        return finish(axes, caption, f"Line charts; final validation accuracy: {ranked}.")
+        weakest = {name: vanishing_ratio(run) for name, run in chosen.items() if "mean_abs" in run.gradients}
+        right = ", ".join(f"{title(name)} {power(ratio)}" for name, ratio in weakest.items() if np.isfinite(ratio))
+        description = (
+            f"Two line charts. First, validation accuracy by epoch; it ends at: {ranked}. Second, mean gradient over "
+            "the depth of each network in the last epoch; as a multiple of the last layer's, the median convolution "
+            f"of the first half gets: {right or 'nothing that was logged'}."
+        )
+        return finish(axes, caption, description)
 
 
 def signal_propagation(signal: Signal) -> Figure:
     """What passes forwards and backwards through the untrained networks, layer by layer; see `training.signal`."""
     networks = signal.networks
     with drawing(PANEL, PANEL, height=4.0) as axes:
-        ends = []
+        named: tuple[list[tuple[str, Line2D]], ...] = ([], [])
         for name, network in networks.items():
-            place = pd.Series(np.linspace(0, 1, len(network.deviation)))
-            axes[0].plot(place, network.deviation, **_style(name, len(place)))
-            axes[1].plot(place, network.error, **_style(name, len(place)))
-            ends.append((place, pd.Series(network.deviation), title(name), _colour(name)))
-        for ax, label in zip(axes, ("deviation between images", "norm of the error gradient"), strict=True):
-            ax.set(xlabel="depth in the network (input 0, output 1)", ylabel=label, yscale="log")
-        direct_labels(axes[0], ends)
+            place = np.linspace(0, 1, len(network.deviation))
+            for ax, lines, values in zip(axes, named, (network.deviation, network.error), strict=True):
+                (line,) = ax.plot(place, values, **_style(name, len(place)))
+                lines.append((_short(name), line))
+        labels = ("deviation between images", "norm of the error gradient")
+        for ax, lines, label in zip(axes, named, labels, strict=True):
+            ax.set(xlabel="depth (input 0, output 1)", ylabel=label, yscale="log")
+            direct_labels(ax, lines)
         plain = networks["vgg38"]
         others = ", ".join(
-            f"{title(name)} {network.deviation[-1]:.1e}"
+            f"{title(name)} {power(network.deviation[-1])}"
             for name, network in networks.items()
             if name not in ("vgg08", "vgg38")
         )
         grown = " and ".join(
-            f"in {title(name)} from {networks[name].error[-1]:.2g} to {networks[name].error[0]:.2g}"
+            f"in {title(name)} from {power(networks[name].error[-1])} to {power(networks[name].error[0])}"
             for name in ("vgg38_bn", "vgg38_bn_rc")
         )
         finding = (
-            f"In VGG38 the deviation between images falls from {plain.deviation[0]:.1e} at the first convolution to "
-            f"{plain.deviation[-1]:.1e} at the last, and the error gradient from {plain.error[-1]:.1e} at the last to "
-            f"{plain.error[0]:.1e} at the first"
+            f"In VGG38 the deviation between images falls from {power(plain.deviation[0])} at the first convolution "
+            f"to {power(plain.deviation[-1])} at the last, and the error gradient from {power(plain.error[-1])} at the "
+            f"last to {power(plain.error[0])} at the first"
         )
         caption = (
-            f"Before training: standard deviation over {signal.images} synthetic images of each convolution's output "
-            "(root mean square over channels and positions), and L2 norm of the error's gradient with respect to the "
-            f"same output. {finding}. Its logits differ between images by at most {plain.spread:.1e} of their size, "
-            f"where float32 has steps of {np.finfo(np.float32).eps:.1e}: all images look the same to it. At the last "
+            f"{finding}. Its logits differ between images by at most {power(plain.spread)} of their size, where "
+            f"float32 has steps of {power(float(np.finfo(np.float32).eps))}: all images look the same to it. At the last "
             f"convolution the others keep: {others}. With BN the error gradient grows from the last convolution to the "
-            f"first, {grown}. <i>[seed {signal.seed}, float64]</i>"
+            f"first, {grown}. Before training; first, standard deviation over {signal.images} synthetic images of each "
+            "convolution's output (root mean square over channels and positions); second, L2 norm of the error's "
+            f"gradient with respect to the same output. {DEPTHS} {_small(f'seed {signal.seed}, float64')}"
         )
-        return finish(axes, caption, f"Line charts over the depth of {len(networks)} untrained networks. {finding}.")
+        return finish(
+            axes, caption, f"Two line charts over the depth of {len(networks)} untrained networks. {finding}."
+        )
 
 
 def _unlogged(run: Run, statistic: str) -> Figure:
@@ -252,6 +291,11 @@ def _unlogged(run: Run, statistic: str) -> Figure:
 
 def _colour(name: str) -> str:
     return str(COLOURS[CONFIGURATIONS[name].colour])
+
+
+def _short(name: str) -> str:
+    """A configuration's title beside its line: most are VGG38's, which `DEPTHS` says once."""
+    return title(name).removeprefix("VGG38 ")
 
 
 def _style(name: str, points: int) -> dict[str, Any]:
@@ -274,10 +318,6 @@ def _percent(value: float | None) -> str:
     return "no finite" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:.2g} times" if ratio >= 0.01 else f"{ratio:.1e} times"
-
-
 def _origin(runs: Sequence[Run]) -> str:
     """Which results a figure shows; every caption ends with it."""
     settings = sorted({f"{run.config.suite}: {run_settings(run)}" for run in runs})
@@ -285,7 +325,12 @@ def _origin(runs: Sequence[Run]) -> str:
     if not reduced:
         note = ""
     elif len(reduced) == len(runs):
-        note = " Not a full run of Table 1." if len(runs) == 1 else " No full runs of Table 1."
+        note = "; not a full run of Table 1" if len(runs) == 1 else "; no full runs of Table 1"
     else:
-        note = f" Not full runs of Table 1 (marked *): {', '.join(reduced)}."
-    return f"<i>[{'; '.join(settings)}]</i>{note}"
+        note = f"; not full runs of Table 1 (marked *): {', '.join(reduced)}"
+    return _small(f"{'; '.join(settings)}{note}")
+
+
+def _small(origin: str) -> str:
+    """Where a figure comes from, as the caption's last line."""
+    return f'<small class="vggkit-origin">[{origin}]</small>'

@@ -3,6 +3,7 @@
 Numbers come in as numbers; text is made of them here and is not read again.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from vggkit.report.tables import DIFFERENCE, METRICS, OURS
 from vggkit.study import REPORT
 
 MISSING = "–"
+BREAK = "<br>\n"  # the search takes tags out, and would take two lines without a space between them for one word
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NO_RUN = "no run yet"
 REDUCED_MARK = "†"
 NOTE = f"{REDUCED_MARK} not a full run of Table 1: no measure of the report's value"
@@ -36,6 +39,14 @@ def number(value: float | None, sign: str = "") -> str:
     ('−0.50', '+0.25', '–')
     """
     return MISSING if pd.isna(value) else f"{value:{sign}.2f}".replace("-", "−")
+
+
+def power(value: float, digits: int = 2) -> str:
+    """A number below 0.01, or longer than its digits, with a power of ten, such as 1.2 × 10⁻¹⁶; others without."""
+    if value == 0 or not math.isfinite(value) or 0.01 <= abs(value) < 10**digits - 0.5:
+        return f"{value:.{digits}g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}\u00a0×\u00a010{str(int(exponent)).translate(RAISED)}"
 
 
 def spread(value: float) -> str:
@@ -123,14 +134,14 @@ def table1_html(frame: pd.DataFrame) -> str:
     """`tables.table1` as a table that can be read on a narrow screen: ours, in bold, under the report's value."""
     cells = stacked(frame)
     printed = [" (*)" if "printed" in REPORT["rows"].get(name, {}) else "" for name in frame["name"]]
-    shown = cells.map(lambda lines: "<br>".join(map(as_html, lines)))
+    shown = cells.map(lambda lines: BREAK.join(map(as_html, lines)))
     for column in cells.columns[1:-1]:
         shown[column] = [
-            "<br>".join([as_html(report), f"<b>{as_html(ours)}</b>", *map(as_html, more)])
+            BREAK.join([as_html(report), f"<b>{as_html(ours)}</b>", *map(as_html, more)])
             for report, ours, *more in cells[column]
         ]
     shown["model"] = [
-        f"<b>{as_html(name)}</b>{star}<br><small>{as_html(count)}</small>"
+        f"<b>{as_html(name)}</b>{star}{BREAK}<small>{as_html(count)}</small>"
         for (name, count), star in zip(cells["model"], printed, strict=True)
     ]
     classes = pd.DataFrame("", index=shown.index, columns=shown.columns)
@@ -182,7 +193,8 @@ def html(
     made = styler.to_html(table_uuid=label.lower().replace(" ", "-"))  # else pandas draws an id anew each time
     made = made[made.index("<table") :]  # after an empty style sheet
     note = f"<p class='vggkit-note'>{caption}</p>" if caption else ""
-    return f"<div class='vggkit-table {kind}' tabindex='0' role='region' aria-label='{label}'>{made}</div>{note}"
+    box = f"class='vggkit-table pst-scrollable-table-container {kind}' tabindex='0' role='region' aria-label='{label}'"
+    return f"<div {box}>{made}</div>{note}"
 
 
 def lines(cell: Sequence[str]) -> str:
