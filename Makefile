@@ -104,6 +104,12 @@ test-playground: $(VENV)/ready playground ## the playground against PyTorch, in 
 	$(BIN)/python $(PLAY)/reference.py $(TOOLS)/reference
 	node --test $(PLAY)/test/*.test.js
 	$(BIN)/python -m pytest -m slow tests/test_playground.py
+
+# Every page of the built book in a browser, with axe-core from the playground's tools.
+.PHONY: test-pages
+test-pages: $(VENV)/ready $(TOOLS)/ready ## the book's pages in a browser: menu, search, links, widths, weight, access
+	$(BIN)/python -m pytest -m slow tests/test_pages_in_browser.py
+
 # What the tests find of the faults in tests/faults/faults.toml: make mutation FAULTS="training/step he-gain", or --quick.
 .PHONY: mutation
 mutation: $(VENV)/ready ## faults put into the library: which do the tests find?

@@ -1,9 +1,13 @@
 import functools
+import http.server
 import os
+import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +73,71 @@ def cifar100_folder() -> Path:
     if not (Path(folder) / "cifar-100-python").is_dir() or not folder:
         pytest.skip("VGGKIT_DATA does not name a folder with cifar-100-python/")
     return Path(folder)
+
+
+HTML = Path(__file__).parent.parent / "book/_build/html"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """The address at which the built book is served."""
+    if not (HTML / "index.html").exists():
+        pytest.skip("needs the book: make book")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(HTML)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def launch() -> Iterator[Callable[..., Any]]:
+    """`launch(*arguments)` gives a Chromium with these arguments, the same one for the same arguments."""
+    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("needs chromium")
+    with sync.sync_playwright() as playwright:
+        browsers: dict[tuple[str, ...], Any] = {}
+
+        def start(*arguments: str) -> Any:
+            if arguments not in browsers:
+                browsers[arguments] = playwright.chromium.launch(
+                    executable_path=chromium, args=["--no-sandbox", *arguments]
+                )
+            return browsers[arguments]
+
+        yield start
+        for browser in browsers.values():
+            browser.close()
+
+
+@pytest.fixture
+def open_page(launch: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """A page at an address, 390 px wide, with the requests and the errors that it makes."""
+    contexts = []
+
+    def start(
+        address: str, *arguments: str, ready: str = "true", width: int = 390, script: str = "", **options: Any
+    ) -> Any:
+        context = launch(*arguments).new_context(viewport={"width": width, "height": 844}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        page.requests, page.errors = [], []
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+        page.add_init_script(script)
+        page.goto(address)
+        page.wait_for_function(ready)
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()

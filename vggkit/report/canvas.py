@@ -161,11 +161,11 @@ def direct_labels(ax: Axes, lines: Sequence[tuple[str, Line2D]]) -> None:
         places[i] = max(places[i], places[i - 1] + gap)
     for i in reversed(range(len(places))):  # what was pushed out at the top comes down again
         places[i] = min(places[i], high - gap * (len(places) - 1 - i))
-    for (_, x, name, line), transformed in zip(ends, places, strict=True):
+    for (_, end, name, line), transformed in zip(ends, places, strict=True):
         place = float(scale.inverted().transform(transformed))
-        ax.add_artist(_stroke(line, (x, place)))
+        ax.add_artist(_stroke(line, (end, place)))
         ax.annotate(
-            name, (x, place), xytext=(STROKE + 9, 0), textcoords="offset points", va="center", fontsize=10,
+            name, (end, place), xytext=(STROKE + 9, 0), textcoords="offset points", va="center", fontsize=10,
             annotation_clip=False,
         )  # fmt: skip
 

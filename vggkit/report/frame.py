@@ -1,0 +1,141 @@
+"""The book's second Sphinx extension: what every page has around and besides its text.
+
+Equations become MathML, which browsers draw by themselves; figures are numbered through the book; the search knows
+decimal numbers; and what the theme and its helpers would put on every page, or into the site, without any use here, is
+left out.
+"""
+
+import itertools
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from math_core import LatexError, LatexToMathML
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.search.en import SearchEnglish
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+
+from vggkit.report.canvas import NUMBER
+
+UNUSED = ("**/*.map", "scripts/fontawesome.js*", "webpack-macros.html", "sbt-webpack-macros.html", "locales/**/*.po")
+"""Files of the theme that no page asks for, below _static."""
+
+REPLACED = {
+    ' role="doc-biblioentry"': ' role="listitem"',  # deprecated: what a list of references holds are its items
+    ' aria-label="Toggle hidden content"': "",  # it would hide what the bar itself says
+}
+FIGURE = re.compile(f"{NUMBER.removesuffix('</b>')}([^<]*)</b>")
+PLAYGROUND = "playground/"  # which its own page loads; jupyter-book would have every page load it
+DESCRIPTION = 160  # characters, of which search engines show about as many
+
+logger = logging.getLogger(__name__)
+converter = LatexToMathML(annotation=True)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx, which finds the extension in the book's _config.yml."""
+    app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
+    app.add_search_language(SearchWithNumbers)
+    app.connect("config-inited", _find_scorer)
+    app.connect("env-check-consistency", _count_figures)
+    app.connect("html-page-context", _page, priority=900)
+    app.connect("build-finished", _leave_out)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _find_scorer(app: Sphinx, config: Any) -> None:
+    """Sphinx reads the file from the folder where it was started, which is not always the same."""
+    if config.html_search_scorer:
+        config.html_search_scorer = str(Path(app.confdir, config.html_search_scorer))
+
+
+class SearchWithNumbers(SearchEnglish):
+    """English, with numbers such as 61.44 or 59,716 as one word each, where Sphinx takes them apart and skips them."""
+
+    _word_re = re.compile(r"\d+(?:[.,]\d+)+|\w+")
+    js_splitter_code = r"var splitQuery = query => query.match(/\d+(?:[.,]\d+)+|[\p{L}\p{N}_]+/gu) || [];"
+
+
+def mathml(latex: str, block: bool, where: nodes.Node | None = None) -> str:
+    """An equation as MathML; what cannot be converted is shown as it is, with a warning of the build."""
+    try:
+        return str(converter.convert_with_local_state(latex, displaystyle=block))
+    except LatexError as error:
+        logger.warning("the equation cannot be shown: %s", error, location=where)
+        return str(nodes.literal_block(latex, latex).astext())
+
+
+def _inline(writer: Any, node: nodes.math) -> None:
+    writer.body.append(mathml(node.astext(), False, node))
+    raise nodes.SkipNode
+
+
+def _block(writer: Any, node: nodes.math_block) -> None:
+    writer.body.append(writer.starttag(node, "div", CLASS="vggkit-equation"))
+    writer.body.append(f'<div class="pst-scrollable-table-container">{mathml(node.astext(), True, node)}</div>')
+    if node["number"]:
+        writer.body.append(f'<span class="eqno">({get_node_equation_number(writer, node)})')
+        writer.add_permalink_ref(node, "Link to this equation")
+        writer.body.append("</span>")
+    writer.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+def _page(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """The page's description, and its scripts and styles without those of the playground."""
+    for kind in ("css_files", "script_files"):
+        files = context.get(kind, [])
+        context[kind] = [file for file in files if PLAYGROUND not in str(getattr(file, "filename", file))]
+    context["description"] = describe(doctree) if doctree else app.config.html_title
+    body = context.get("body", "")
+    for old, new in REPLACED.items():
+        body = body.replace(old, new)
+    context["body"] = numbered(body, getattr(app.env, "vggkit_figures", {}).get(name, 0))
+
+
+def _count_figures(app: Sphinx, env: BuildEnvironment) -> None:
+    """How many figures stand before each page, in the order of the contents."""
+    before, env.vggkit_figures = 0, {}  # type: ignore[attr-defined]
+    for name in _in_order(env, app.config.root_doc):
+        env.vggkit_figures[name] = before  # type: ignore[attr-defined]
+        outputs = env.get_doctree(name).findall(nodes.raw)
+        before += sum(len(FIGURE.findall(output.astext())) for output in outputs)
+
+
+def _in_order(env: BuildEnvironment, name: str) -> Iterator[str]:
+    yield name
+    for child in env.toctree_includes.get(name, []):
+        yield from _in_order(env, child)
+
+
+def numbered(body: str, before: int) -> str:
+    """A page's HTML with its figures numbered on from `before`; what else a figure is called follows in brackets."""
+    numbers = itertools.count(before + 1)
+
+    def number(found: re.Match[str]) -> str:
+        called = found[1].rstrip(".")
+        more = f" ({called[0].lower()}{called[1:]})" if called else ""
+        return f'<b class="vggkit-number">Figure {next(numbers)}{more}.</b>'
+
+    return FIGURE.sub(number, body)
+
+
+def describe(doctree: nodes.document) -> str:
+    """The page's first paragraph that is more than a line and has no equation, cut to what search engines show."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        text = paragraph.astext()
+        if len(text) > DESCRIPTION / 2 and not list(paragraph.findall(nodes.math)):
+            return textwrap.shorten(text, DESCRIPTION, placeholder=" …")
+    return str(next(doctree.findall(nodes.title)).astext())
+
+
+def _leave_out(app: Sphinx, exception: Exception | None) -> None:
+    if exception is None and app.builder.format == "html":
+        for pattern in UNUSED:
+            for file in Path(app.outdir, "_static").glob(pattern):
+                file.unlink()
