@@ -270,10 +270,10 @@ def signal_propagation(signal: Signal) -> Figure:
         caption = (
             f"{finding}. Its logits differ between images by at most {power(plain.spread)} of their size, where "
             f"float32 has steps of {power(float(np.finfo(np.float32).eps))}: all images look the same to it. At the "
-            f"last convolution the others keep: {others}. With BN the error gradient grows from the last convolution to "
-            f"the first, {grown}. Before training; first, standard deviation over {signal.images} synthetic images of each "
-            "convolution's output (root mean square over channels and positions); second, L2 norm of the error's "
-            f"gradient with respect to the same output. {DEPTHS} {_small(f'seed {signal.seed}, float64')}"
+            f"last convolution the others keep: {others}. With BN the error gradient grows from the last convolution "
+            f"to the first, {grown}. Before training; first, standard deviation over {signal.images} synthetic images "
+            "of each convolution's output (root mean square over channels and positions); second, L2 norm of the "
+            f"error's gradient with respect to the same output. {DEPTHS} {_small(f'seed {signal.seed}, float64')}"
         )
         return finish(
             axes, caption, f"Two line charts over the depth of {len(networks)} untrained networks. {finding}."
