@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from vggkit.networks import theory
-from vggkit.report import propagation, untrained
+from vggkit.report import cause, propagation, untrained
 from vggkit.report.untrained import Moved, Untrained
 from vggkit.runs import epsilon as steps
 from vggkit.runs import propagation as artefact
@@ -97,13 +97,13 @@ def test_figures_say_what_they_draw(measured: Untrained, moved: Moved, plain: pd
 
 
 def test_sentences_and_table_are_of_the_measurements(measured: Untrained, moved: Moved, plain: pd.DataFrame) -> None:
-    said = propagation.sentences(measured, moved)
+    said = cause.sentences(measured, moved)
     assert f"There are {plain['file'].nunique()} seeds" in said["settings"]
     gap = np.exp(np.log(plain.query("layer == 38")["correlation_gap"]).mean())
     assert f"a correlation of 1 − {gap:.1e}" in said["forward"]
     text = " ".join(said.values())
     assert not re.search(r"\b(nan|inf|None)\b", text)
-    table = propagation.table_html(measured)
+    table = cause.table_html(measured)
     assert table.count("<tr>") == 9 and "nan" not in table
 
 

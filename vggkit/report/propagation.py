@@ -7,12 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from vggkit.config import NUM_CLASSES
 from vggkit.networks import theory
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.intervals import LEVEL
-from vggkit.report.render import html
 from vggkit.report.untrained import (
     DEEP,
     STEP32,
@@ -23,13 +21,11 @@ from vggkit.report.untrained import (
     expected_error,
     expected_factor,
     expected_share,
-    interval,
 )
 from vggkit.runs.epsilon import Arm
 from vggkit.study import CONFIGURATIONS
 
 TINY, USUAL = 1e-30, 1e-8  # epsilons
-LAST = 20  # steps, over which a loss is averaged
 LAYER = "layer, from input to output"
 NAMED = {"default": "PyTorch's default initialisation", "he": "He initialisation"}
 
@@ -215,7 +211,9 @@ def epsilon(moved: Moved) -> Figure:
             for (name, arm), marker in zip(arms.items(), "so", strict=True):
                 found = moved.by_layer(arm, value).loc[:DEEP]
                 ax.plot(found.index, found["mean"], color=colours[name], marker=marker, markevery=5, markersize=4)
-                ax.fill_between(found.index, found["low"], found["high"], color=colours[name], alpha=0.25, linewidth=0)
+                for travel in moved.travels:  # few seeds: they say more than an interval
+                    each = getattr(travel.arms[arm], value)[:DEEP]
+                    ax.plot(found.index, each, color=colours[name], linewidth=0.6, alpha=0.6)
                 ends.append((pd.Series(found.index, found.index), found["mean"], name, colours[name]))
             direct_labels(ax, ends)
         _theory(axes[1], moved.by_layer(arms[f"ε = {USUAL:.0e}"], "share_before").loc[:DEEP]["mean"])
@@ -229,106 +227,6 @@ def epsilon(moved: Moved) -> Figure:
             f"Plain VGG38 after {moved.steps} steps of Adam on {moved.batch} images each, in float64: how far the "
             "weights of each layer moved, as a share of their norm, and the share of each layer's input that then "
             f"differs between the images of the first batch; dashed: before. {finding}. "
-            f"<i>[{seeds(len(moved.travels))}; bands: {LEVEL:.0%} intervals of the mean]</i>"
+            f"<i>[mean of {seeds(len(moved.travels))}; thin: each]</i>"
         )
         return finish(axes, caption, f"Line charts over the layers. {finding}.")
-
-
-def table_html(measured: Untrained) -> str:
-    """What arrives where in the networks of `DEEP` layers, with intervals, a row for each."""
-    rows = []
-    for initialisation in ("default", "he"):
-        for variant in VARIANTS:
-            first = (
-                measured.rows(variant, initialisation, DEEP).set_index(["layer", "seed"])["weight_gradient"].unstack()
-            )
-            rows.append(
-                {
-                    "network": f"{variant}, {'default' if initialisation == 'default' else 'He'}",
-                    "size": ranged(measured.at(variant, "size", DEEP, initialisation)),
-                    "share that differs": ranged(measured.at(variant, "share", DEEP, initialisation)),
-                    "directions": ranged(measured.at(variant, "effective_rank", DEEP, initialisation), "{:.1f}".format),
-                    "gradient, first / last": ranged(interval(first.loc[1] / first.loc[DEEP])),
-                    "error correlation": ranged(
-                        measured.at(variant, "error_correlation", 2, initialisation), "{:.3f}".format
-                    ),
-                }
-            )
-    caption = (
-        f"VGG38 before training, mean over seeds with its {LEVEL:.0%} interval. Of the linear layer's input: root "
-        "mean square, the share of it that differs between images, and in how many directions it does (of "
-        f"{measured.images - 1}: effective rank, the participation ratio of the squared singular values). Mean "
-        "|gradient| of the first layer's weights over that of the linear layer's. Correlation between images of the "
-        f"gradient of one random sum of logits by the second layer's input. <i>[{measured.images} images; "
-        f"{measured.seeds()} seeds, {measured.seeds(DEEP, 'he')} after He; float64]</i>"
-    )
-    return html(pd.DataFrame(rows), "Signal and error in VGG38 before training", caption, text=("network",))
-
-
-def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
-    """The chapter's sentences with numbers, as Markdown, by what they are about."""
-    plain = {
-        value: measured.by_layer("plain", value)["mean"] for value in ("share", "size", "correlation_gap", "error")
-    }
-    gradient = measured.by_layer("plain", "weight_gradient")["mean"]
-    alike = measured.by_layer("plain", "float32_features")["mean"].loc[:DEEP]
-    square, _ = theory.forward(DEEP, "default", plain["correlation_gap"][2], plain["size"][2] ** 2)[-1]
-    usual, tiny, shallow = (Arm(DEEP, "default", USUAL), Arm(DEEP, "default", TINY), Arm(8, "default", USUAL))
-    before, after = (moved.by_layer(tiny, f"share_{when}")["mean"] for when in ("before", "after"))
-    distance = {arm: moved.by_layer(arm, "moved")["mean"] for arm in (usual, tiny)}
-    control = {when: moved.by_layer(shallow, f"share_{when}")["mean"].iloc[-1] for when in ("before", "after")}
-    losses = {arm: np.mean([travel.arms[arm].losses[-LAST:] for travel in moved.travels]) for arm in (usual, tiny)}
-    bn = theory.batch_norm_gain()
-    few = measured.seeds(DEEP, "he")
-    return {
-        "settings": (
-            f"Every network sees one batch, the first {measured.images} training images of CIFAR-100 without "
-            "augmentation, in training mode, so that BN takes its statistics from them; its weights are those with "
-            f"which training begins. There are {seeds(measured.seeds())}, {seeds(few)} after He initialisation and "
-            f"{seeds(measured.seeds(110))} of more than {DEEP} layers, and one batch for all: an interval tells of "
-            "other weights, not of other images."
-        ),
-        "forward": (
-            f"The features themselves do not vanish: at the linear layer their size is {e(plain['size'][DEEP])}, "
-            f"where the equations give {e(square**0.5)}, nearly all of it from biases. Two images' features there "
-            f"have a correlation of 1 − {e(plain['correlation_gap'][DEEP])}."
-        ),
-        "gain": (
-            f"With the report's slope the gain is {theory.gain('default'):.3f} of the mean square, "
-            f"{theory.gain('default') ** 0.5:.2f} of the size, for each layer; a small difference falls to 1/e of its "
-            f"square in {theory.depth_scale('default'):.2f} layers, and in {DEEP - 2} layers to "
-            f"{e(theory.gain('default') ** ((DEEP - 2) / 2))} of its size."
-        ),
-        "backward": (
-            f"Backwards the gain is the same, and nothing is added: the error falls from {e(plain['error'][DEEP])} at "
-            f"the linear layer to {e(plain['error'][1])} at the images."
-        ),
-        "batch_norm": (
-            f"For a large batch the error gains {bn:.3f} of the square for each layer, {bn**0.5:.3f} of the norm, "
-            "whatever the variance of the weights. Measured is "
-            f"{ranged(measured.factor('BN', 'growth'), '{:.3f}'.format)}."
-        ),
-        "float32": (
-            f"Float32 has steps of {e(STEP32)} of a number's size. In the third stage, where the share is "
-            f"{e(plain['share'][DEEP - 10])}, the cosine with what float64 finds is {alike[DEEP - 10]:.2f}; before "
-            f"the linear layer it is {alike[DEEP]:.2f}. The gradient of the weights is right all the same, to a "
-            f"cosine of {measured.by_layer('plain', 'float32_gradient')['mean'].min():.4f} in its worst layer: at "
-            f"{e(gradient.min())} it is far above the smallest number of float32, "
-            f"{e(float(np.finfo(np.float32).tiny))}. Float32 computes it correctly, from features in which the images "
-            "are no longer told apart."
-        ),
-        "epsilon": (
-            f"At the first layer the gradient is {e(gradient[1])}, {e(gradient[1] / USUAL)} of Adam's epsilon. In "
-            f"{moved.steps} steps its weights move by {e(distance[usual][1])} of their norm with the epsilon of "
-            f"{USUAL:.0e}, and by {e(distance[tiny][1])} with {TINY:.0e}; those of the last convolution move by "
-            f"{e(distance[usual][DEEP - 1])} and {e(distance[tiny][DEEP - 1])}."
-        ),
-        "returns": (
-            f"With {TINY:.0e} the share that differs between images grows in these {moved.steps} steps from "
-            f"{e(before[DEEP // 2])} to {e(after[DEEP // 2])} in the middle of the network, and from "
-            f"{e(before[DEEP])} to {e(after[DEEP])} before the linear layer. In VGG08 with the usual epsilon, as many "
-            f"steps raise that of the logits from {e(control['before'])} to {e(control['after'])}. The loss of plain "
-            f"VGG38 has not fallen yet: over the last {LAST} steps it is {losses[usual]:.3f} with the usual epsilon "
-            f"and {losses[tiny]:.3f} with the small one, where guessing gives {np.log(NUM_CLASSES):.3f}."
-        ),
-    }

@@ -1,0 +1,130 @@
+"""Table and sentences of the chapter on the cause, made of measurements of untrained networks."""
+
+import numpy as np
+import pandas as pd
+
+from vggkit.config import NUM_CLASSES
+from vggkit.networks import theory
+from vggkit.report.intervals import LEVEL
+from vggkit.report.propagation import TINY, USUAL, e, ranged, seeds
+from vggkit.report.render import html
+from vggkit.report.untrained import DEEP, STEP32, VARIANTS, Moved, Untrained, interval
+from vggkit.runs.epsilon import Arm
+
+LAST = 20  # steps, over which a loss is averaged
+RETURNED = 10  # times: a signal that has grown by more has come back
+RETURNS = (
+    "An optimiser without a floor can follow the small gradient of the first layers: their weights then move, and the "
+    "signal behind them comes back. With the usual epsilon they do not move, and it does not. So it is the lost signal "
+    "that leaves the last layers nothing to learn, and the vanished gradient, below Adam's epsilon, that keeps it lost."
+)
+STAYS = (
+    "A small gradient can be made up for: with a small epsilon all layers move. A lost signal is not made up for "
+    "by these steps: after them the images are as much alike before the linear layer as they were, and the loss is "
+    "that of guessing. More steps, or larger batches, may bring it back; only the first layers could, whose small "
+    "gradient still tells images apart, and with the usual epsilon these do not move."
+)
+
+
+def table_html(measured: Untrained) -> str:
+    """What arrives where in the networks of `DEEP` layers, with intervals, a row for each."""
+    rows = []
+    for initialisation in ("default", "he"):
+        for variant in VARIANTS:
+            first = (
+                measured.rows(variant, initialisation, DEEP).set_index(["layer", "seed"])["weight_gradient"].unstack()
+            )
+            rows.append(
+                {
+                    "network": f"{variant}, {'default' if initialisation == 'default' else 'He'}",
+                    "size": ranged(measured.at(variant, "size", DEEP, initialisation)),
+                    "share that differs": ranged(measured.at(variant, "share", DEEP, initialisation)),
+                    "directions": ranged(measured.at(variant, "effective_rank", DEEP, initialisation), "{:.1f}".format),
+                    "gradient, first / last": ranged(interval(first.loc[1] / first.loc[DEEP])),
+                    "error correlation": ranged(
+                        measured.at(variant, "error_correlation", 2, initialisation), "{:.3f}".format
+                    ),
+                }
+            )
+    caption = (
+        f"VGG38 before training, mean over seeds with its {LEVEL:.0%} interval. Of the linear layer's input: root "
+        "mean square, the share of it that differs between images, and in how many directions it does (of "
+        f"{measured.images - 1}: effective rank, the participation ratio of the squared singular values). Mean "
+        "|gradient| of the first layer's weights over that of the linear layer's. Correlation between images of the "
+        f"gradient of one random sum of logits by the second layer's input. <i>[{measured.images} images; "
+        f"{measured.seeds()} seeds, {measured.seeds(DEEP, 'he')} after He; float64]</i>"
+    )
+    return html(pd.DataFrame(rows), "Signal and error in VGG38 before training", caption, text=("network",))
+
+
+def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
+    """The chapter's sentences with numbers, as Markdown, by what they are about."""
+    plain = {
+        value: measured.by_layer("plain", value)["mean"] for value in ("share", "size", "correlation_gap", "error")
+    }
+    gradient = measured.by_layer("plain", "weight_gradient")["mean"]
+    alike = measured.by_layer("plain", "float32_features")["mean"].loc[:DEEP]
+    square, _ = theory.forward(DEEP, "default", plain["correlation_gap"][2], plain["size"][2] ** 2)[-1]
+    usual, tiny, shallow = (Arm(DEEP, "default", USUAL), Arm(DEEP, "default", TINY), Arm(8, "default", USUAL))
+    before, after = (moved.by_layer(tiny, f"share_{when}")["mean"] for when in ("before", "after"))
+    distance = {arm: moved.by_layer(arm, "moved")["mean"] for arm in (usual, tiny)}
+    control = {when: moved.by_layer(shallow, f"share_{when}")["mean"].iloc[-1] for when in ("before", "after")}
+    losses = {arm: np.mean([travel.arms[arm].losses[-LAST:] for travel in moved.travels]) for arm in (usual, tiny)}
+    deepest = int(measured.frame["depth"].max())
+    under = int((measured.by_layer("plain", "float32_gradient", depth=deepest)["mean"] < 0.5).sum())
+    bn = theory.batch_norm_gain()
+    few = measured.seeds(DEEP, "he")
+    return {
+        "settings": (
+            f"Every network sees one batch, the first {measured.images} training images of CIFAR-100 without "
+            "augmentation, in training mode, so that BN takes its statistics from them; its weights are those with "
+            f"which training begins. There are {seeds(measured.seeds())}, {seeds(few)} after He initialisation and "
+            f"{seeds(measured.seeds(110))} of more than {DEEP} layers, and one batch for all: an interval tells of "
+            "other weights, not of other images."
+        ),
+        "forward": (
+            f"The features themselves do not vanish: at the linear layer their size is {e(plain['size'][DEEP])}, "
+            f"where the equations give {e(square**0.5)}, nearly all of it from biases. Two images' features there "
+            f"have a correlation of 1 − {e(plain['correlation_gap'][DEEP])}."
+        ),
+        "gain": (
+            f"With the report's slope the gain is {theory.gain('default'):.3f} of the mean square, "
+            f"{theory.gain('default') ** 0.5:.2f} of the size, for each layer; a small difference falls to 1/e of its "
+            f"square in {theory.depth_scale('default'):.2f} layers, and in {DEEP - 2} layers to "
+            f"{e(theory.gain('default') ** ((DEEP - 2) / 2))} of its size."
+        ),
+        "backward": (
+            f"Backwards the gain is the same, and nothing is added: the error falls from {e(plain['error'][DEEP])} at "
+            f"the linear layer to {e(plain['error'][1])} at the images."
+        ),
+        "batch_norm": (
+            f"For a large batch the error gains {bn:.3f} of the square for each layer, {bn**0.5:.3f} of the norm, "
+            "whatever the variance of the weights. Measured is "
+            f"{ranged(measured.factor('BN', 'growth'), '{:.3f}'.format)}."
+        ),
+        "float32": (
+            f"Float32 has steps of {e(STEP32)} of a number's size. In the third stage, where the share is "
+            f"{e(plain['share'][DEEP - 10])}, the cosine with what float64 finds is {alike[DEEP - 10]:.2f}; before "
+            f"the linear layer it is {alike[DEEP]:.2f}. The gradient of the weights is right all the same, to a "
+            f"cosine of {measured.by_layer('plain', 'float32_gradient')['mean'].min():.4f} in its worst layer: at "
+            f"{e(gradient.min())} it is far above the smallest number of float32, "
+            f"{e(float(np.finfo(np.float32).tiny))}. Float32 computes it correctly, from features in which the images "
+            f"are no longer told apart. In the plain network of {deepest} layers it is too small for float32 in "
+            f"{under} of them."
+        ),
+        "epsilon": (
+            f"At the first layer the gradient is {e(gradient[1])}, {e(gradient[1] / USUAL)} of Adam's epsilon. In "
+            f"{moved.steps} steps its weights move by {e(distance[usual][1])} of their norm with the epsilon of "
+            f"{USUAL:.0e}, and by {e(distance[tiny][1])} with {TINY:.0e}; those of the last convolution move by "
+            f"{e(distance[usual][DEEP - 1])} and {e(distance[tiny][DEEP - 1])}."
+        ),
+        "returns": (
+            f"With {TINY:.0e} the share that differs between images goes from {e(before[DEEP // 2])} to "
+            f"{e(after[DEEP // 2])} in the middle of the network, and from {e(before[DEEP])} to {e(after[DEEP])} "
+            "before the linear layer. In VGG08 with the usual epsilon as many steps raise that of the logits from "
+            f"{e(control['before'])} to {e(control['after'])}. The loss of plain VGG38 over the last {LAST} steps is "
+            f"{losses[usual]:.3f} with the usual epsilon and {losses[tiny]:.3f} with the small one, where guessing "
+            f"gives {np.log(NUM_CLASSES):.3f}."
+        ),
+        "verdict": RETURNS if after[DEEP] > RETURNED * before[DEEP] else STAYS,
+    }
