@@ -38,14 +38,14 @@ def _style(variant: str, points: int) -> dict[str, Any]:
 
 def _draw(ax: Axes, found: Mapping[str, pd.DataFrame]) -> None:
     """A line for each kind of network with a band for its interval; named at its end."""
-    ends = []
+    named = []
     for variant, values in found.items():
         shown = values.where(values > 0) if ax.get_yscale() == "log" else values
         style = _style(variant, len(shown))
-        ax.plot(shown.index, shown["mean"], **style)
+        (line,) = ax.plot(shown.index, shown["mean"], **style)
         ax.fill_between(shown.index, shown["low"], shown["high"], color=style["color"], alpha=0.25, linewidth=0)
-        ends.append((pd.Series(shown.index, shown.index), shown["mean"], variant, style["color"]))
-    direct_labels(ax, ends)
+        named.append((variant, line))
+    direct_labels(ax, named)
 
 
 def _theory(ax: Axes, values: pd.Series) -> None:
@@ -207,15 +207,16 @@ def epsilon(moved: Moved) -> Figure:
             (axes[1], "share_after", "share that differs between images"),
         ):
             ax.set(xlabel=LAYER, ylabel=label, yscale="log")
-            ends = []
+            named = []
             for (name, arm), marker in zip(arms.items(), "so", strict=True):
                 found = moved.by_layer(arm, value).loc[:DEEP]
-                ax.plot(found.index, found["mean"], color=colours[name], marker=marker, markevery=5, markersize=4)
+                look: dict[str, Any] = {"color": colours[name], "marker": marker, "markevery": 5, "markersize": 4}
+                (line,) = ax.plot(found.index, found["mean"], **look)
                 for travel in moved.travels:  # few seeds: they say more than an interval
                     each = getattr(travel.arms[arm], value)[:DEEP]
                     ax.plot(found.index, each, color=colours[name], linewidth=0.6, alpha=0.6)
-                ends.append((pd.Series(found.index, found.index), found["mean"], name, colours[name]))
-            direct_labels(ax, ends)
+                named.append((name, line))
+            direct_labels(ax, named)
         _theory(axes[1], moved.by_layer(arms[f"ε = {USUAL:.0e}"], "share_before").loc[:DEEP]["mean"])
         usual, tiny = (moved.by_layer(arm, "moved") for arm in arms.values())
         finding = (
