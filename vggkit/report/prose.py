@@ -1,11 +1,18 @@
 """Sentences made of runs, as Markdown: which results are shown, and how they were made."""
 
+import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
+import pandas as pd
+
+from vggkit.config import DATASETS, NUM_CLASSES, NUM_STAGES, RunConfig
+from vggkit.report import measures
+from vggkit.report.verdicts import LEARNS, VANISHED
 from vggkit.runs.select import Runs, fullest, is_full
 from vggkit.runs.store import Run
-from vggkit.study import FULL, STATISTICS, SUITES, shown_suites, title
+from vggkit.study import FULL, REPORT, STATISTICS, SUITES, shown_suites, title
 
 
 def run_settings(run: Run) -> str:
@@ -73,4 +80,166 @@ def how_made(runs: Runs) -> str:
     last = " and ".join(f"{end:.3g} for {start:g}" for start, end in sorted(rates.items()))
     return f"The runs in this book: {listed}." + (
         f" Learning rate of the last epoch of the full runs: {last}." * bool(last)
+    )
+
+
+BOTH = ("vgg38_bn_rc", "vgg38_bn_rc_lr1e-2")
+"""BN and RC together at two learning rates, of which the headline tells the better one."""
+
+
+def headline(runs: Runs) -> str:
+    """The finding in two sentences with numbers, as Markdown, and what they rest on where full runs are missing.
+
+    Accuracies are those of the official test images after the last epoch, means over seeds that did not diverge; how
+    far the gradient falls, from the last layer to the weakest convolution, is that of the last epoch. Of BN and RC
+    together it tells the learning rate with the higher validation accuracy, by full runs where there are some. Empty
+    where a network has no run.
+    """
+    chosen = {
+        name: group for name, group in fullest(runs).items() if len(measures.finals(group, "validation_accuracy"))
+    }
+    both = [name for name in BOTH if name in chosen]
+    both = [name for name in both if all(map(is_full, chosen[name]))] or both
+    if not both or not {"vgg08", "vgg38"} <= set(chosen):
+        return ""
+    best = max(both, key=lambda name: measures.finals(chosen[name], "validation_accuracy").mean())
+    shallow, deep, cured = (measures.finals(chosen[n], "test_accuracy").mean() for n in ("vgg08", "vgg38", best))
+    lost, kept = (max(map(_orders_lost, chosen[name])) for name in ("vgg38", best))
+    vanishes = lost > -math.log10(VANISHED)
+    first = f"8 layers reach {shallow:.0f} %, 38 layers {deep:.0f} %"
+    if deep <= 100 * (measures.CHANCE + LEARNS):
+        first += ", which is guessing"
+    if vanishes:
+        first += f": in the deep one the gradient falls by {lost:.0f} orders of magnitude"
+    do = "bring it back" if vanishes and kept < -math.log10(VANISHED) else "help" if cured > deep else "do not help"
+    rate = f"{RunConfig.named(best).learning_rate:g}"
+    second = f"Batch normalisation and residual connections together {do}: {cured:.0f} % (learning rate {rate})"
+    reduced = [chosen[name][0] for name in ("vgg08", "vgg38", best) if not all(map(is_full, chosen[name]))]
+    rests = "; ".join(f"{title(run.config.name)} in a shorter run of {_lengths(run)}" for run in reduced)
+    return f"**{first}. {second}.**" + f" ({rests}, until a full one is there.)" * bool(reduced)
+
+
+def _orders_lost(run: Run) -> float:
+    """By how many powers of ten the weakest convolution's gradient lies below the last layer's; 0 where unknown."""
+    ratio = measures.weakest_ratio(run)
+    return 0.0 if math.isnan(ratio) else -math.log10(max(ratio, sys.float_info.min))
+
+
+def discussion(compared: pd.DataFrame, runs: Runs) -> str:
+    """What of the report's table reproduces and what could cause the rest, as Markdown; empty where nothing is known.
+
+    Args:
+        compared: `claims.against_report` of `runs`.
+        runs: as the book shows them.
+    """
+    if compared.empty or compared["allowed"].isna().any():
+        return ""
+    compared = compared.assign(apart=compared["ours"] - compared["report"])
+    differs = compared["apart"].abs() > compared["allowed"]
+    loss = compared[compared["metric"] == "train loss"].assign(differs=differs).set_index("name")
+    parts = [
+        _reproduced(compared, len(compared) - int(differs.sum())),
+        _differs(loss),
+        _causes(loss, runs),
+        _shortcut(loss),
+        _untold(compared),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _reproduced(compared: pd.DataFrame, count: int) -> str:
+    accuracies = compared[compared["metric"] == "val acc %"].set_index("name")
+    order = [list(accuracies.sort_values(column).index) for column in ("ours", "report")]
+    ranked = ", ".join(map(title, order[0]))
+    same = (
+        f"By validation accuracy the networks with full runs come in the report's order: {ranked}."
+        if order[0] == order[1]
+        else f"By validation accuracy our order is {ranked}; the report's is {', '.join(map(title, order[1]))}."
+    )
+    return f"**What reproduces.** {same} Of {len(compared)} values, {count} lie within what the seed explains."
+
+
+def _beside(loss: pd.DataFrame) -> str:
+    """Training losses of ours and of the report, in words."""
+    return ", ".join(f"{title(str(n))} ({row.ours:.2f} against {row.report:.2f})" for n, row in loss.iterrows())
+
+
+def _sides(loss: pd.DataFrame) -> str:
+    """In which direction our training losses lie from the report's."""
+    groups = {"lower": loss[loss["apart"] < 0], "higher": loss[loss["apart"] > 0]}
+    return ", and ".join(f"{side} for {_beside(group)}" for side, group in groups.items() if len(group))
+
+
+def _differs(loss: pd.DataFrame) -> str:
+    """The training losses that the seed does not explain, then the others; and where the report's rows come from."""
+    beyond, within = loss[loss["differs"]], loss[~loss["differs"] & (loss["apart"] != 0)]
+    text = "**What does not.** "
+    text += f"Our training loss is {_sides(beyond)}" if len(beyond) else "No training loss is beyond the seed's bound"
+    text += f"; within the bound it is {_sides(within)}." if len(within) else "."
+    rows = {name: REPORT["rows"][name]["origin"] for name in loss.index}
+    template = [title(name) for name, origin in rows.items() if origin == "template"]
+    own = [title(name) for name, origin in rows.items() if origin != "template"]
+    if template and own:
+        text += (
+            f" The report took {', '.join(template)} from its template and ran {', '.join(own)} itself: the two need "
+            "not share their settings, and one cause need not fit both."
+        )
+    return text
+
+
+def _causes(loss: pd.DataFrame, runs: Runs) -> str:
+    """What the draw of the validation images and the schedule can do to a training loss."""
+    size = DATASETS["cifar100"]
+    train, drawn = size.train * NUM_CLASSES, size.validation * NUM_CLASSES
+    text = (
+        "**Which cause fits.** *The validation draw does not* explain a training loss: that is a mean over "
+        f"{train:,} images, of which another draw exchanges {drawn:,} at most. It can only move what is measured "
+        "on the validation images. *The schedule can.* The training loss goes on falling as the learning rate comes down; "
+        "a schedule that ends sooner, or at a higher rate, stops on the way, with a higher training loss and less "
+        "overfitting."
+    )
+    lower = loss[loss["differs"] & (loss["apart"] < 0)]
+    return " ".join([text, *(_passing(str(name), told, runs) for name, told in lower["report"].items())])
+
+
+def _passing(name: str, loss: float, runs: Runs) -> str:
+    """Where our run of seed 0 passes the report's training loss, and what else it has there."""
+    row, run = REPORT["rows"][name], fullest(runs)[name][0]
+    here = run.metrics[run.metrics["train_loss"] <= loss].iloc[0]
+    return (
+        f"Our {title(name)} passes the report's {loss:.2f} in epoch {here['epoch']:.0f} of {run.config.epochs}, with "
+        f"{100 * here['validation_accuracy']:.1f} % validation accuracy (the report has "
+        f"{row['validation_accuracy']:.1f} %) and a validation loss of {here['validation_loss']:.2f} "
+        f"({row['validation_loss']:.2f})."
+    )
+
+
+def _shortcut(loss: pd.DataFrame) -> str:
+    """What a shortcut in the reduction blocks would explain, and what it would not; empty where no network has RC."""
+    residual = loss[[RunConfig.named(name).residual for name in loss.index]]
+    if residual.empty:
+        return ""
+    text = (
+        "*A shortcut in the reduction blocks can*, too, for networks with RC. It would carry signal and error past the "
+        f"{NUM_STAGES} places where ours have none, and if it pools it adds no parameter. A network that has it should "
+        "fit its training images better than ours."
+    )
+    fits, against = (list(map(title, residual.index[side])) for side in (residual["apart"] > 0, residual["apart"] < 0))
+    if fits:
+        text += f" So it is with {', '.join(fits)}."
+    if against:
+        text += f" It is the other way round with {', '.join(against)}, where it cannot be the only difference."
+    return text
+
+
+def _untold(compared: pd.DataFrame) -> str:
+    accuracy = compared[compared["metric"] == "train acc %"].set_index("name")
+    apart = (accuracy["ours"] - accuracy["report"]).abs()
+    name = str(apart.idxmax())
+    return (
+        "*The initial weights* concern every row. They, the shortcut's place and the schedule leave the number of "
+        "parameters as it is, yet a difference in any of them can change the training accuracy of BN+RC by several "
+        "points, and the report does not say which it used. With equal parameter counts, its training accuracies and "
+        f"ours lie up to {apart.max():.1f} points apart ({title(name)}). What share each cause has, only runs that "
+        "change one of them at a time can tell."
     )
