@@ -1,6 +1,8 @@
 """Sentences made of runs: the headline follows the runs that there are, the discussion what differs and how."""
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -62,7 +64,7 @@ def test_headline_does_not_say_what_is_not_so() -> None:
     assert prose.headline(learns | {"vgg38": [diverged]}) == ""
 
 
-def full(name: str, seed: int = 0, **offsets: float) -> Run:
+def full(name: str, seed: int = 0, offsets: Mapping[str, float] = MappingProxyType({})) -> Run:
     """A full run whose last epoch has the report's values, changed by `offsets`; the training loss falls to it."""
     row = REPORT["rows"][name]
     final = {metric: row[metric] + offsets.get(metric, 0.0) for metric in tables.METRICS}
@@ -76,8 +78,9 @@ def full(name: str, seed: int = 0, **offsets: float) -> Run:
 def discussed(**offsets: dict[str, float]) -> str:
     """The discussion of three seeds of VGG08 as the report has it, and of one run of others."""
     spread = {metric: 0.01 if "loss" in metric else 0.1 for metric in tables.METRICS}
-    runs = {"vgg08": [full("vgg08", seed, **{m: seed * d for m, d in spread.items()}) for seed in range(3)]}
-    runs |= {name.replace("_lr", "_lr1e-2"): [full(name.replace("_lr", "_lr1e-2"), **v)] for name, v in offsets.items()}
+    runs = {"vgg08": [full("vgg08", seed, {m: seed * d for m, d in spread.items()}) for seed in range(3)]}
+    named = {name.replace("_lr", "_lr1e-2"): values for name, values in offsets.items()}
+    runs |= {name: [full(name, offsets=values)] for name, values in named.items()}
     return prose.discussion(claims.against_report(runs), runs)
 
 

@@ -39,7 +39,7 @@ def read(place: Path | None = None) -> dict[str, Any]:
     """
     path = place or project_folder() / FILE
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise CitationError(f"{FILE} cannot be read; allowed: a file in the Citation File Format") from error
     for field in ("title", "authors", "version", "license"):
