@@ -195,8 +195,8 @@ def _causes(loss: pd.DataFrame, runs: Runs) -> str:
         "**Which cause fits.** *The validation draw does not* explain a training loss: that is a mean over "
         f"{train:,} images, of which another draw exchanges {drawn:,} at most. It can only move what is measured "
         "on the validation images. *The schedule can.* The training loss goes on falling as the learning rate comes "
-        "down; a schedule that ends sooner, or at a higher rate, stops on the way, with a higher training loss and less "
-        "overfitting."
+        "down; a schedule that ends sooner, or at a higher rate, stops on the way, with a higher training loss and "
+        "less overfitting."
     )
     lower = loss[loss["differs"] & (loss["apart"] < 0)]
     return " ".join([text, *(_passing(str(name), told, runs) for name, told in lower["report"].items())])
