@@ -125,12 +125,12 @@ def test_other_artefacts_are_read_and_remembered(results: Path) -> None:
     file = results / "signal" / "seed-0.json"
     file.write_text(json.dumps({"a": 1}))
 
-    def refuse(path: Path) -> None:
+    def refuse(root: Path, path: Path) -> None:
         raise ArtifactError(f"results: {path} is damaged")
 
     before, wrong = verification.examine(results)
     assert wrong == [] and list(before.others) == ["signal/seed-0.json"]
-    assert verification.examine(results, checks={"signal": refuse})[1] == [f"results: {file} is damaged"]
+    assert verification.examine(results, check=refuse)[1] == [f"results: {file} is damaged"]
     file.write_text(json.dumps({"a": 2}))
     now, _ = verification.examine(results)
     assert verification.changes(before, now) == [f"signal/seed-0.json has changed since {before.date}"]

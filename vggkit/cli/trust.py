@@ -25,22 +25,19 @@ def verify(
     device: Device = None,
 ) -> None:
     """Check every file of the results against its checksum, and derive Table 1 and the verdicts anew."""
-    from vggkit.bench.speeds import read_bench
     from vggkit.report import verification
-    from vggkit.runs import provenance, signal
+    from vggkit.runs import provenance
     from vggkit.runs.store import ArtifactError, read_run
-    from vggkit.training.branch import read_branches
 
     root = existing(results)
     before = verification.recorded(root)
-    checks = {"bench": read_bench, "precision": read_branches, signal.FOLDER: _read_signal}
-    found, wrong = verification.examine(root, commit=provenance.commit(), checks=checks)
+    found, wrong = verification.examine(root, commit=provenance.commit(), check=_read)
     for line in wrong:
         terminal.tell(line)
     if wrong:
         raise Stop(f"{_count(len(wrong), 'fault')} in {root}", MISTAKE)
     print(f"{found.files} files of {len(found.runs)} runs have their recorded checksums, {found.weights} are weights")
-    print(f"Table 1 and {len(found.verdicts)} verdicts are derived")
+    print(f"{len(found.others)} other artefacts are whole; Table 1 and {len(found.verdicts)} verdicts are derived")
     for place in retrain or []:
         if place not in found.runs:
             raise ArtifactError(f"retrain: no finished run {place!r} in {root}; allowed: SUITE/NAME/seed-N of one")
@@ -66,10 +63,30 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _read_signal(file: Path) -> object:
-    from vggkit.runs import signal
+def _read(root: Path, file: Path) -> None:
+    """Read an artefact that is no run, as whoever shows it does: what is damaged is an ArtifactError."""
+    from vggkit.bench import scale, speeds
+    from vggkit.runs import epsilon, imported, imported_weights, propagation, signal, store
+    from vggkit.training import branch
 
-    return signal.read(file.parent.parent, int(file.stem.removeprefix("seed-")))
+    folder = file.relative_to(root).parts[0]
+    if folder in (signal.FOLDER, epsilon.FOLDER, propagation.FOLDER):
+        kinds = {signal.FOLDER: signal.read, epsilon.FOLDER: epsilon.read, propagation.FOLDER: propagation.read}
+        seed = file.stem.removeprefix("seed-")
+        if not seed.isdecimal():
+            raise store.ArtifactError(f"results: {file} is named as no measurement is; allowed: seed-N")
+        kinds[folder](root, int(seed))
+    elif folder == "bench":
+        (scale.read if file.name == "scale.json" else speeds.read_bench)(file)
+    elif folder == branch.SUITE:
+        branch.read_branches(file)
+    elif folder == imported.FOLDER:
+        if file.suffix == imported_weights.SUFFIX:
+            store.load_weights(file)
+        else:
+            imported.read_imported(file)
+    else:
+        raise store.ArtifactError(f"results: {file} belongs to no run and is no artefact; move it elsewhere")
 
 
 def _trained_again(place: str, run: "Run", data: str | None, device: str | None) -> dict[str, Any]:

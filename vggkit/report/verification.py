@@ -9,7 +9,7 @@ artefact, with Table 1 and the verdicts as they were derived then; what differs 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -26,8 +26,8 @@ RECORD = "verification.json"
 SAME = 1e-9
 """How far, as a share, two derivations of one number may lie apart: other machines round sums otherwise."""
 
-Check = Callable[[Path], object]
-"""Reads an artefact that is no run; raises ArtifactError where it is damaged."""
+Check = Callable[[Path, Path], object]
+"""Reads an artefact that is no run, in a results folder; raises ArtifactError where it is damaged."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Verification:
 
 
 def examine(
-    results: Given = None, *, commit: str | None = None, checks: Mapping[str, Check] | None = None
+    results: Given = None, *, commit: str | None = None, check: Check = lambda root, file: None
 ) -> tuple[Verification, list[str]]:
     """Read everything under a results folder and derive Table 1 and the verdicts; what is wrong, a line for each.
 
     Args:
         results: the folder.
         commit: of the code that looks.
-        checks: how to read the artefacts that are no runs, by the folder they lie in.
+        check: reads an artefact that is no run, given the results folder and the file.
     """
     root = results_folder(results)
     wrong: list[str] = []
@@ -89,10 +89,8 @@ def examine(
         runs[_place(root, folder)] = _sha256(folder / SUMMARY)
     others = {}
     for file in _other_files(root):
-        check = (checks or {}).get(file.relative_to(root).parts[0])
         try:
-            if check:
-                check(file)
+            check(root, file)
             others[_place(root, file)] = _sha256(file)
         except (ArtifactError, OSError) as error:
             wrong.append(str(error))
