@@ -1,6 +1,7 @@
 """Measures what a large study asks of its surroundings, simulates it, and writes both to results/bench/scale.json.
 
-    python workflow/simulate.py            # some minutes; processor time is measured, so others may use the machine
+    python workflow/simulate.py              # minutes; processor time is measured, so others may use the machine
+    python workflow/simulate.py 1000 5000    # how many finished runs are made up and read
 
 `vggkit.bench.scale` holds the simulation, and reads the file for the book.
 """
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ print(len(found), sum(f.stat().st_size for f in found))
 """
 
 
-def main() -> None:
+def main(counts: Sequence[int]) -> None:
     results = PROJECT / "results"
     speeds = cost.Speeds.read(results / "bench/cpu.json", results)
     start = starting()
@@ -47,8 +48,8 @@ def main() -> None:
     described = provenance.describe(choose_device("cpu"))
     found |= {"machine": described["device"], "commit": described["commit"], "planning": planning()}
     with tempfile.TemporaryDirectory() as folder:
-        found["reading"] = [reading(results / TEMPLATE, count, Path(folder, str(count))) for count in COUNTS]
-        found["looking"] = looking(Path(folder, str(COUNTS[0])))
+        found["reading"] = [reading(results / TEMPLATE, count, Path(folder, str(count))) for count in counts]
+        found["looking"] = looking(Path(folder, str(counts[0])))
     replace_file(results / "bench/scale.json", (json.dumps(found, indent=2) + "\n").encode())
     print(results / "bench/scale.json")
 
@@ -132,4 +133,4 @@ def _expect(found: object, wanted: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main([int(text) for text in sys.argv[1:]] or COUNTS)

@@ -20,7 +20,7 @@ from vggkit.runs.store import RunPaths, read_run, read_weights
 from vggkit.training.runner import train
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 600  # seconds for what takes some on an idle machine
+PATIENCE = 1200  # seconds for what takes some on an idle machine
 OF_TIME = ["train_seconds", "seconds"]
 
 
@@ -45,9 +45,9 @@ class Clone:
         hidden = ("VGGKIT_RESULTS", "VGGKIT_DATA", "SNAKEMAKE_PROFILE")
         environment = {k: v for k, v in os.environ.items() if k not in hidden} | {"PYTHONPATH": str(self.folder)}
         snakefile = str(self.folder / "workflow/Snakefile")
-        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--configfile", "study.yaml"]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile]
         return subprocess.Popen(
-            [*command, *arguments], cwd=self.folder, env=environment, text=True,
+            [*command, *arguments, "--configfile", "study.yaml"], cwd=self.folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_cancelled_and_killed_jobs_are_finished_by_the_next_call(tmp_path: Path)
     waiting = [cancelled, killed]  # each is disturbed after its first epoch, in the order in which SLURM starts them
     while waiting:
         config, trainer = calls.eventually(
-            lambda: next(((one, t) for one in waiting if (t := clone.trainer(one.name))), None)
+            lambda: next(((c, t) for c in waiting if (t := clone.trainer(c.name))), None)
         )
         if config == killed:
             trainer.send_signal(signal.SIGKILL)

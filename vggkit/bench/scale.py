@@ -112,6 +112,7 @@ def simulate(speeds: Speeds, start: Start, server: Server) -> dict[str, Any]:
             | {"checkpoint_share": busy * server.seconds(2, written) / epoch}
         )
     return {
+        "longest": statistics.median(map(max, drawn)) / 3600,
         "asked": everything, "runs": len(runs), "hours": statistics.median(sum(d) for d in drawn) / 3600,
         "start": asdict(start), "server": asdict(server), "checkpoint_bytes": written, "rows": rows, "load": load,
         "bench": speeds.machine, "ratios": list(speeds.ratios),
@@ -159,10 +160,11 @@ def method(found: Mapping[str, Any]) -> str:
         f"VGG38 are one network, whose runs are trained once. Together they take {found['hours']:,.0f} hours of a "
         f"worker, which is a machine like that of the bench ({as_markdown(found['bench'])}). A run takes what the "
         f"bench gives, times a ratio drawn from those of {len(ratios)} finished runs on that machine "
-        f"({min(ratios):.1f} to {max(ratios):.1f}); medians over {DRAWS} drawings. Starting a job reads "
-        f"{start['files']:,} files of together {start['bytes'] / 1e6:,.0f} MB and takes {start['seconds']:.0f} s of "
-        f"the processor (measured). The file server is assumed, not measured: it opens {server['operations']:,.0f} "
-        f"files and moves {server['bandwidth'] / 1e6:,.0f} MB in a second."
+        f"({min(ratios):.1f} to {max(ratios):.1f}); medians over {DRAWS} drawings. Starting a job opens "
+        f"{start['files']:,} files of together {start['bytes'] / 1e6:,.0f} MB, which are counted as read whole by each "
+        f"job, and takes {start['seconds']:.0f} s of the processor (measured). The file server is assumed, not "
+        f"measured: it opens {server['operations']:,.0f} files and moves {server['bandwidth'] / 1e6:,.0f} MB in a "
+        "second."
     )
 
 
@@ -175,8 +177,10 @@ def finding(found: Mapping[str, Any]) -> str:
     return (
         f"On {most} workers the study takes {longest['hours']:,.1f} hours with the longest runs first and "
         f"{listed['hours']:,.1f} as listed; less than {longest['least']:,.1f} is not possible. Idle are "
-        f"{longest['idle']:.0%} and {listed['idle']:.0%} of the workers' time. Their start keeps the file server busy "
-        f"for {load['start_seconds']:,.0f} seconds, their checkpoints for {load['checkpoint_share']:.1%} of its time."
+        f"{longest['idle']:.0%} and {listed['idle']:.0%} of the workers' time. The longest run alone takes "
+        f"{found['longest']:,.1f} hours, which no number of workers shortens. The start of all workers' first jobs keeps "
+        f"the file server busy for {load['start_seconds']:,.0f} seconds, their checkpoints for "
+        f"{load['checkpoint_share']:.1%} of its time."
     )
 
 
