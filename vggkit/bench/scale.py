@@ -178,8 +178,8 @@ def finding(found: Mapping[str, Any]) -> str:
         f"On {most} workers the study takes {longest['hours']:,.1f} hours with the longest runs first and "
         f"{listed['hours']:,.1f} as listed; less than {longest['least']:,.1f} is not possible. Idle are "
         f"{longest['idle']:.0%} and {listed['idle']:.0%} of the workers' time. The longest run alone takes "
-        f"{found['longest']:,.1f} hours, which no number of workers shortens. The start of all workers' first jobs keeps "
-        f"the file server busy for {load['start_seconds']:,.0f} seconds, their checkpoints for "
+        f"{found['longest']:,.1f} hours, which no number of workers shortens. The start of the first jobs keeps the "
+        f"file server busy for {load['start_seconds']:,.0f} seconds, their checkpoints for "
         f"{load['checkpoint_share']:.1%} of its time."
     )
 
@@ -190,7 +190,7 @@ def reading(found: Mapping[str, Any]) -> str:
     plan = found["planning"]
     return (
         f"Reading every file of finished runs and checking it (`vggkit list`) takes {counts} runs of 100 epochs; to "
-        f"see which of them are finished, as `snakemake` does, {found['looking']['seconds']:,.1f} s for "
+        f"see which of them are finished, as `snakemake` does, {found['looking']['seconds']:,.2g} s for "
         f"{found['looking']['runs']:,}. A dry run of the study's {plan['jobs']:,} jobs takes {plan['seconds']:,.0f} s. "
         f"All are seconds of one core ({as_markdown(found['machine'])})."
     )
