@@ -42,7 +42,9 @@ def test_interval_is_that_of_students_t_of_logarithms() -> None:
     low, high = stats.t.interval(0.95, 2, logs.mean(), stats.sem(logs))
     assert untrained.interval(values).tolist() == pytest.approx(np.exp([logs.mean(), low, high]).tolist())
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-    assert untrained.interval(values, arithmetic=True).tolist() == pytest.approx([np.mean(values), low, high])
+    plain = untrained.intervals(pd.Series([*values, 5.0], index=[7, 7, 7, 8]), arithmetic=True)
+    assert plain.loc[7].tolist() == pytest.approx([np.mean(values), low, high])
+    assert plain.loc[8, "mean"] == 5 and plain.loc[8].isna().sum() == 2
     assert untrained.interval([1.0, 0.0]).tolist() == [0, 0, 0]
     assert untrained.interval([3.0])["mean"] == pytest.approx(3) and np.isnan(untrained.interval([3.0])["low"])
     assert propagation.ranged(untrained.interval([3.0])) == "3"

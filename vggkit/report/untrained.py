@@ -49,11 +49,11 @@ class Untrained:
     def by_layer(self, variant: str, value: str, initialisation: str = "default", depth: int = DEEP) -> pd.DataFrame:
         """Mean and interval for each layer, those where there is nothing to measure left out."""
         rows = self.rows(variant, initialisation, depth).dropna(subset=value)
-        return _intervals(rows.groupby("layer")[value], value)
+        return intervals(rows.set_index("layer")[value], arithmetic=value in ARITHMETIC)
 
     def by_depth(self, variant: str, value: str, initialisation: str = "default") -> pd.DataFrame:
-        """Mean and interval for each depth of `end` or `growth`."""
-        return _intervals(self.ends(variant, initialisation)[value].groupby("depth"), value)
+        """Mean and interval for each depth of `share` or `growth`, see `ends`."""
+        return intervals(self.ends(variant, initialisation)[value].droplevel("seed"))
 
     def ends(self, variant: str, initialisation: str = "default") -> pd.DataFrame:
         """For each depth and seed the `share` at the linear layer, and by what the `error` grows back to layer 2."""
@@ -73,24 +73,25 @@ class Untrained:
         return interval(np.exp(slopes))
 
 
-def interval(values: Any, *, arithmetic: bool = False) -> pd.Series:
-    """Mean over seeds, and its interval at `LEVEL` by Student's t; of logarithms unless `arithmetic`.
+def interval(values: Any) -> pd.Series:
+    """As `intervals`, of one group's values; of their logarithms."""
+    return intervals(pd.Series(np.asarray(values, dtype=float), index=[0] * len(values))).iloc[0]
 
-    With one seed there is no interval; where a value is 0 the logarithm is, too: the mean is then 0.
+
+def intervals(values: pd.Series, *, arithmetic: bool = False) -> pd.DataFrame:
+    """Mean, low and high for each label of the index, whose values are those of several seeds.
+
+    By Student's t at `LEVEL`, of logarithms unless `arithmetic`. With one seed there is no interval; where a
+    value is 0, which has no logarithm, all three are 0.
     """
-    numbers = np.asarray(values, dtype=float)
-    if not arithmetic and (numbers <= 0).any():
-        return pd.Series({"mean": 0.0, "low": 0.0, "high": 0.0})
-    shown = numbers if arithmetic else np.log(numbers)
-    reach = np.nan
-    if len(shown) > 1:
-        reach = stats.t.ppf((1 + LEVEL) / 2, len(shown) - 1) * shown.std(ddof=1) / np.sqrt(len(shown))
-    found = pd.Series({"mean": shown.mean(), "low": shown.mean() - reach, "high": shown.mean() + reach})
-    return found if arithmetic else np.exp(found)
-
-
-def _intervals(groups: Any, value: str) -> pd.DataFrame:
-    return pd.DataFrame({key: interval(values, arithmetic=value in ARITHMETIC) for key, values in groups}).T
+    positive = values.where(values > 0)
+    groups = (values if arithmetic else np.log(positive)).groupby(level=0)
+    count, mean = groups.count(), groups.mean()
+    reach = stats.t.ppf((1 + LEVEL) / 2, (count - 1).where(count > 1)) * groups.std() / count**0.5
+    found = pd.DataFrame({"mean": mean, "low": mean - reach, "high": mean + reach})
+    if arithmetic:
+        return found
+    return np.exp(found).where(values.groupby(level=0).min() > 0, 0.0)
 
 
 def _slope(values: pd.Series) -> float:
@@ -136,5 +137,5 @@ class Moved:
 
     def by_layer(self, arm: Arm, value: str) -> pd.DataFrame:
         """Mean and interval for each layer of one of `Movement`'s values."""
-        values = np.array([getattr(travel.arms[arm], value) for travel in self.travels])
-        return pd.DataFrame({layer: interval(values[:, layer - 1]) for layer in range(1, values.shape[1] + 1)}).T
+        found = [pd.Series(getattr(travel.arms[arm], value)) for travel in self.travels]
+        return intervals(pd.concat(found)).rename(index=lambda place: place + 1)

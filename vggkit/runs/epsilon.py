@@ -151,7 +151,8 @@ def read_all(results: Given = None) -> list[Travel]:
         ArtifactError: there is none, one is damaged, or they are of different images or steps.
     """
     folder = place(results, 0).parent
-    seeds = sorted(int(file.stem.removeprefix("seed-")) for file in folder.glob("seed-*.json"))
+    names = [file.stem.removeprefix("seed-") for file in folder.glob("seed-*.json")]
+    seeds = sorted(int(name) for name in names if name.isdecimal())
     found = [read(results, seed) for seed in seeds or [0]]
     if len({(one.steps, one.batch, one.data_sha256) for one in found}) > 1:
         raise ArtifactError(f"results: {folder} holds measurements of different steps or images; remove some")

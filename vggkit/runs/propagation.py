@@ -163,10 +163,11 @@ def read_all(results: Given = None) -> list[Measurement]:
     Raises:
         ArtifactError: there is none, one is damaged, or they are of different images.
     """
-    found = sorted(int(file.stem.removeprefix("seed-")) for file in place(results, 0).parent.glob("seed-*.parquet"))
-    measured = [read(results, seed) for seed in found or [0]]
+    folder = place(results, 0).parent
+    names = [file.stem.removeprefix("seed-") for file in folder.glob("seed-*.parquet")]
+    measured = [read(results, seed) for seed in sorted(int(name) for name in names if name.isdecimal()) or [0]]
     if len({(one.images, one.data_sha256) for one in measured}) > 1:
-        raise ArtifactError(f"results: {place(results, 0).parent} holds measurements on different images; remove some")
+        raise ArtifactError(f"results: {folder} holds measurements on different images; remove some")
     return measured
 
 
