@@ -104,8 +104,6 @@ def test_menu_and_contents_open_on_a_phone_and_a_tablet(width: int, open_page: C
     page.click(".bd-header-article .secondary-toggle")
     page.click("#pst-secondary-sidebar-modal a[href='#table-1']")
     page.wait_for_function("location.hash === '#table-1'")
-    if page.locator("#pst-secondary-sidebar-modal[open]").count():
-        page.keyboard.press("Escape")
     page.click(".bd-header-article .primary-toggle")
     page.click("#pst-primary-sidebar-modal a[href='conclusion.html']")
     page.wait_for_url("**/conclusion.html")

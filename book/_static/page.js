@@ -1,4 +1,5 @@
-// What the theme lacks: paper is light, also where the page is dark, and what is opened as a file can be searched.
+// What the theme lacks: paper is light, also where the page is dark; what is opened as a file can be searched; and the
+// contents that a phone shows over the page go away once one of their links has led somewhere in it.
 (() => {
   const root = document.documentElement;
   let before;
@@ -10,7 +11,9 @@
     root.dataset.theme = before;
   });
   // Sphinx shows of each page found some words, which it reads from the page; a browser reads no other file from a file.
-  addEventListener("DOMContentLoaded", () => {
-    if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+  if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("dialog[open] a[href^='#']");
+    if (link) link.closest("dialog").close();
   });
 })();

@@ -148,11 +148,11 @@ def direct_labels(ax: Axes, lines: Sequence[tuple[str, Line2D]]) -> None:
     scale = ax.yaxis.get_transform()
     ends: list[tuple[float, float, str, Line2D]] = []
     for name, line in lines:
-        x, y = (np.asarray(data, dtype=float) for data in line.get_data())
+        along, values = (np.asarray(data, dtype=float) for data in line.get_data())
         with np.errstate(invalid="ignore", divide="ignore"):
-            shown = np.flatnonzero(np.isfinite(scale.transform(y)))
+            shown = np.flatnonzero(np.isfinite(scale.transform(values)))
         if shown.size:
-            ends.append((y[shown[-1]], x[shown[-1]], name, line))
+            ends.append((float(values[shown[-1]]), float(along[shown[-1]]), name, line))
     low, high = scale.transform(ax.get_ylim())
     gap = (high - low) * 0.066
     ends.sort(key=lambda end: end[0])

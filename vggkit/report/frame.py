@@ -91,6 +91,10 @@ def _page(app: Sphinx, name: str, template: str, context: dict[str, Any], doctre
     for kind in ("css_files", "script_files"):
         files = context.get(kind, [])
         context[kind] = [file for file in files if PLAYGROUND not in str(getattr(file, "filename", file))]
+    if tree := context.get("generate_toctree_html"):
+        context["generate_toctree_html"] = lambda *given, **options: str(tree(*given, **options)).replace(
+            "<summary>", '<summary aria-label="Pages of this part">'
+        )
     context["description"] = describe(doctree) if doctree else app.config.html_title
     body = context.get("body", "")
     for old, new in REPLACED.items():
