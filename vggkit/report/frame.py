@@ -21,6 +21,7 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
 from vggkit.report.canvas import NUMBER
+from vggkit.report.markup import as_html
 
 UNUSED = ("**/*.map", "scripts/fontawesome.js*", "webpack-macros.html", "sbt-webpack-macros.html", "locales/**/*.po")
 """Files of the theme that no page asks for, below _static."""
@@ -67,7 +68,7 @@ def mathml(latex: str, block: bool, where: nodes.Node | None = None) -> str:
         return str(converter.convert_with_local_state(latex, displaystyle=block))
     except LatexError as error:
         logger.warning("the equation cannot be shown: %s", error, location=where)
-        return str(nodes.literal_block(latex, latex).astext())
+        return as_html(latex)
 
 
 def _inline(writer: Any, node: nodes.math) -> None:
