@@ -92,8 +92,8 @@ $(TOOLS)/ready: $(PLAY)/package.json $(PLAY)/package-lock.json
 playground: $(TOOLS)/ready ## the playground's bundle; needs Node
 	node $(PLAY)/build.mjs $(TOOLS) book/_static/playground
 
-playground-lint: $(TOOLS)/ready ## biome on the playground's sources
-	cd $(PLAY) && node $(TOOLS)/node_modules/@biomejs/biome/bin/biome check .
+playground-lint: $(TOOLS)/ready ## biome on the scripts of playground and explorer
+	cd $(PLAY) && node $(TOOLS)/node_modules/@biomejs/biome/bin/biome check . ../_static/explorer
 
 playground-bench: playground
 	node $(PLAY)/bench.mjs $(TOOLS)/build/kernels.wasm
