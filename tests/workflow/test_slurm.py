@@ -13,8 +13,8 @@ from vggkit.runs.store import RunPaths, read_run
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the extra `pipeline`")
 from tests.workflow import calls
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-TINY = {"dataset": "synthetic", "train_images_per_class": 10, "batch_size": 50, "epochs": 15}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+TINY = {"dataset": "synthetic", "train_images_per_class": 6, "batch_size": 50, "epochs": 12}
 RATES = (0.001, 0.002, 0.003)  # undisturbed, cancelled, killed
 WITHOUT_ACCOUNTS = ("--slurm-no-account", "--slurm-status-command", "squeue")
 SOON = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10", "--retries", "0")
