@@ -16,8 +16,8 @@
 # %% [markdown]
 # # A run, layer by layer
 #
-# One configuration: its settings, curves, gradient flow and final metrics. Rerun it with other
-# parameters; a finished run is loaded, anything else is trained (in a suite of the book only if asked to).
+# One configuration: its settings, curves, gradient flow and final metrics. Its parameters stand in the first cell;
+# with others, a finished run is loaded, and anything else is trained (in a suite of the book only if asked to).
 
 # %% tags=["parameters", "hide-input"]
 configuration: str = "vgg08"  # which row of Table 1 to start from: vgg08, vgg38, vgg38_bn, vgg38_rc, ...

@@ -80,14 +80,15 @@ def execute_page(source: Path, page: Path, results: Path, parameters: dict[str, 
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
-    """Take out what differs between machines and calls, and hide the cell that Papermill injected."""
+    """Take out what differs between machines and calls, and show of the parameters those that Papermill injected."""
     kernel = notebook.metadata.get("kernelspec", {})
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
+    injected = any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
     for index, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "markdown" and (name := page_name(notebook)):
             cell.source = re.sub(r"^# .+$", f"# {title(name)}", cell.source, count=1, flags=re.M)
-        hidden = ["remove-cell"] if "injected-parameters" in tags else []
+        hidden = ["remove-cell"] if "parameters" in tags and injected else []
         cell.metadata = nbformat.from_dict({"tags": [*tags, *hidden]} if tags or hidden else {})
         cell.id = f"cell-{index}"
         if cell.cell_type == "code":

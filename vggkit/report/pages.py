@@ -11,10 +11,10 @@ import pandas as pd
 
 from vggkit import folders
 from vggkit.config import ConfigError, RunConfig, check_name
-from vggkit.report.markup import as_markdown
+from vggkit.report.markup import as_html, as_markdown
 from vggkit.report.prose import run_settings
-from vggkit.report.render import html
-from vggkit.runs.select import all_runs, is_full
+from vggkit.report.render import html, number
+from vggkit.runs.select import all_runs, is_full, representative_runs
 from vggkit.runs.store import ArtifactError, Run, RunPaths, check_same, read_run, segments
 from vggkit.study import SUITES, title
 from vggkit.training.runner import train
@@ -158,12 +158,34 @@ def heading(run: Run) -> str:
 
 
 def settings_table(run: Run) -> str:
-    """Every setting with its value and meaning, as HTML."""
+    """The settings in which the run differs from the defaults, as HTML, and in a line below those that it shares."""
     rows = [
-        {"setting": f.name, "value": str(getattr(run.config, f.name)), "meaning": f.metadata["help"]}
+        {"setting": f.name, "this run": str(getattr(run.config, f.name)), "default": str(f.default)}
         for f in fields(RunConfig)
     ]
-    return html(pd.DataFrame(rows), "Settings")
+    own = [row for row in rows if row["this run"] != row["default"]]
+    shared = ", ".join(f"{as_html(row['setting'])} {as_html(row['default'])}" for row in rows if row not in own)
+    return html(pd.DataFrame(own), "Settings", f"As by default: {shared}. The API reference says what each is.")
+
+
+def runs_index(results: Path) -> str:
+    """The runs that have a page beside this one, as HTML: what each is, and how it ended."""
+    rows = []
+    for name, run in representative_runs(results).items():
+        end = run.summary["final"]["validation_accuracy"]
+        rows.append(
+            {
+                "run": f'<a href="{as_html(name)}.html">{as_html(title(name))}</a>',
+                "suite": as_html(run.config.suite),
+                "epochs": str(run.config.epochs),
+                "images": f"{run.summary['train_images']:,}",
+                "val acc %": number(None if end is None else 100 * end),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    classes = pd.DataFrame("", index=frame.index, columns=frame.columns)
+    classes[["run", "suite"]] = "text"
+    return html(frame, "Runs", "Validation accuracy after the last epoch, seed 0.", classes=classes, markup=True)
 
 
 def settings_reference() -> str:
