@@ -58,7 +58,8 @@ def test_curves_are_drawn_into_a_file(call: Call, summary: str, tmp_path: Path) 
     call("import-summary", summary, "--name", "alice", *results)
     status, _, error = call("imported", *results, "--figure", str(tmp_path / "curves.png"))
     assert (status, error) == (0, f"vggkit: drawn in {tmp_path / 'curves.png'}\n")
-    assert Image.open(tmp_path / "curves.png").size[0] > 1000
+    with Image.open(tmp_path / "curves.png") as drawn:
+        assert drawn.size[0] > 1000
 
 
 def test_weights_are_kept_and_what_was_supposed_is_told(call: Call, weights: str, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_quick_commands_import_nothing_heavy(arguments: list[str], unwanted: set
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["foo"], "No such command 'foo'; allowed: bench, doctor, list, evaluate, "),
+        (["foo"], "No such command 'foo'; allowed: "),
         (["train"], f"Missing argument 'NAME'; allowed: {', '.join(CONFIGURATIONS)}"),
         (["train", "vgg08", "--device", "[red]x[/red]"], "device: '[red]x[/red]' cannot be used"),
         (["train", "vgg08", "--device", "a\x1b[31m\nb"], r"device: 'a\x1b[31m\nb' cannot be used"),

@@ -1,5 +1,6 @@
 """A clone's copy to call Snakemake in, and what it leaves."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -65,7 +66,9 @@ class Clone:
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or []
             if words[1:4] == ["-m", "vggkit", "sweep"] and f"learning_rate={float(rate)}" in words:
-                return process
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    if Path(process.cwd()).samefile(self.folder):
+                        return process
         return None
 
 
