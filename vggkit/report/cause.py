@@ -54,7 +54,9 @@ def table_html(measured: Untrained) -> str:
         f"gradient of one random sum of logits by the second layer's input. <i>[{measured.images} images; "
         f"{measured.seeds()} seeds, {measured.seeds(DEEP, 'he')} after He; float64]</i>"
     )
-    return html(pd.DataFrame(rows), "Signal and error in VGG38 before training", caption, text=("network",))
+    # A minus sign, unlike a hyphen, does not end a line within a number.
+    cells = pd.DataFrame(rows).map(lambda text: text.replace("-", "−"))
+    return html(cells, "Signal and error in VGG38 before training", caption, text=("network",))
 
 
 def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
