@@ -102,8 +102,8 @@ def drawn() -> str:
     )
     slope = f"{NEGATIVE_SLOPE:g}"
     caption = (
-        "Left, VGG08 and VGG38 from the image (top) to the logits; each box is a block, at its right the number of its "
-        "layers with weights. Right, what is inside a block. "
+        "VGG08 and VGG38 from the image (top) to the logits; each box is a block, at its right the number of its "
+        "layers with weights. Then, what is inside a block. "
         "<b>b</b>: with biases. Green: BN, which the entry has in every variant. Violet: the shortcut of RC. The "
         f"switches change VGG38; VGG08 stands as the report has it. LeakyReLU has the slope {slope} below zero."
     )
@@ -188,7 +188,7 @@ def _block(block: Block, x: float, y: float, width: float) -> Iterator[str]:
 def _insides() -> str:
     """What a processing block and a reduction block do, from top to bottom."""
     shapes = parameter_shapes(RunConfig(depth=38, batch_norm=True, residual=True))
-    return _svg(352, _inside_parts(shapes))
+    return _svg(284, _inside_parts(shapes))
 
 
 def _inside_parts(shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:
