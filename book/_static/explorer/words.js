@@ -70,7 +70,9 @@
   function reading(view) {
     const [one, other] = kit.NETWORKS.map((n) => view.atCursor(n)?.value);
     const ratio = one > 0 && other > 0 && Number.isFinite(other / one);
-    const compared = ratio ? `<p>B has ${bothWays(other / one)} times what A has.</p>` : "";
+    const compared = ratio
+      ? `<p>B has ${bothWays(other / one)} times what A has.</p>`
+      : "<p>There is no ratio of the two.</p>";
     return kit.NETWORKS.map((n) => readingOf(view, n)).join("") + compared;
   }
 
