@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_rows_are_those_of_a_forward_pass_written_out(initialisation: str) -> No
     given = [IMAGES.double().requires_grad_()]
     given.append(act(F.batch_norm(model.entry.conv(given[-1]), None, None, training=True)))
     for stage in model.stages:
-        block, reduction = stage.block1, stage.reduction
+        block, reduction = (cast(Any, stage.get_submodule(name)) for name in ("block1", "reduction"))
         given.append(act(block.conv1(given[-1])))
         given.append(act(block.conv2(given[-1]) + given[-2]))
         given.append(F.avg_pool2d(act(reduction.conv1(given[-1])), 2))
