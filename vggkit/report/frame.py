@@ -31,7 +31,7 @@ REPLACED = {
     ' aria-label="Toggle hidden content"': "",  # it would hide what the bar itself says
 }
 FIGURE = re.compile(f"{NUMBER.removesuffix('</b>')}([^<]*)</b>")
-PLAYGROUND = "playground/"  # which its own page loads; jupyter-book would have every page load it
+OWN = ("playground/", "explorer/")  # what one page alone loads, by itself; jupyter-book would have every page load it
 DESCRIPTION = 160  # characters, of which search engines show about as many
 
 logger = logging.getLogger(__name__)
@@ -88,10 +88,12 @@ def _block(writer: Any, node: nodes.math_block) -> None:
 
 
 def _page(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """The page's description, and its scripts and styles without those of the playground."""
+    """The page's description, and its scripts and styles without those of another page."""
     for kind in ("css_files", "script_files"):
         files = context.get(kind, [])
-        context[kind] = [file for file in files if PLAYGROUND not in str(getattr(file, "filename", file))]
+        context[kind] = [
+            file for file in files if not any(folder in str(getattr(file, "filename", file)) for folder in OWN)
+        ]
     if tree := context.get("generate_toctree_html"):
         context["generate_toctree_html"] = lambda *given, **options: str(tree(*given, **options)).replace(
             "<summary>", '<summary aria-label="Pages of this part">'
