@@ -7,7 +7,7 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Data, Device, Results, app, existing, seed_list
+from vggkit.cli.options import Data, Device, Results, app, existing, field_values, seed_list
 from vggkit.cli.results import cells
 from vggkit.config import ConfigError, RunConfig, check_name
 from vggkit.study import CONFIGURATIONS
@@ -48,7 +48,7 @@ def import_summary(
         name=name,
         suite=suite,
         configuration=configuration,
-        settings=_settings(set_),
+        settings=field_values(set_ or []),
         accuracies=accuracies,
         repeated=seed_list(repeated, "repeated") if repeated is not None else (),
         results=results,
@@ -74,7 +74,7 @@ def import_weights(
 ) -> None:
     """Keep weights of the course's framework as those of our network, which VGG.from_run loads."""
     check_name("configuration", configuration, CONFIGURATIONS)
-    settings = _settings(set_)
+    settings = field_values(set_ or [])
 
     from vggkit.runs import imported_weights
 
@@ -169,14 +169,3 @@ def show_imported(folder: Path) -> None:
         rows.append((f"{run.suite}/{run.name}", run.model, state, *cells([None, accuracy])[1:]))
     if rows:
         terminal.show_table(("imported run (suite/name)", "model", "epochs", "val acc"), rows)
-
-
-def _settings(given: list[str] | None) -> dict[str, Any]:
-    """The fields and values of --set."""
-    settings = {}
-    for item in given or []:
-        field, equals, text = item.partition("=")
-        if not equals:
-            raise ConfigError(f"set: {item!r} is not allowed; allowed: FIELD=VALUE, as in --set epochs=100")
-        settings[field] = RunConfig.from_text(field, text)
-    return settings

@@ -5,9 +5,10 @@ since torch alone takes seconds.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -113,3 +114,24 @@ def seed_list(text: str, field: str = "seeds") -> list[int]:
             )
         seeds += range(int(first), int(last or first) + 1)
     return seeds
+
+
+def field_values(given: Iterable[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Read the values of --set, FIELD=VALUE, by the fields' types.
+
+    Args:
+        given: the texts.
+        elsewhere: fields that the command takes otherwise, and by what.
+
+    Raises:
+        ConfigError: one is not of this form, or its field or value is not allowed.
+    """
+    settings = {}
+    for item in given:
+        field, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigError(f"set: {item!r} is not allowed; allowed: FIELD=VALUE, as in --set precision=bfloat16")
+        if field in elsewhere:
+            raise ConfigError(f"set: {item!r} is not allowed; allowed: any other field; {elsewhere[field]} gives it")
+        settings[field] = RunConfig.from_text(field, text)
+    return settings

@@ -9,8 +9,8 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Json, Results, app, seed_list
-from vggkit.config import ConfigError, RunConfig
+from vggkit.cli.options import Json, Results, app, field_values, seed_list
+from vggkit.config import RunConfig
 from vggkit.folders import results_folder
 from vggkit.study import CONFIGURATIONS
 
@@ -32,7 +32,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Tell what a sweep would take before it is started: runs, hours on this machine by the bench, disk."""
-    settings = {"suite": suite} | read_settings(set_ or [])
+    settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "the first argument"})
     numbers, root = seed_list(seeds), results_folder(results)
     project = folders.project_folder()
     file = folders.expanded("bench", bench) if bench else project / BENCH
@@ -65,24 +65,6 @@ def plan(
     ]
     terminal.show_table(titles, table, right=titles[1:])
     print(terminal.escaped(note + cost.told(whole, speeds, _this_machine())))
-
-
-def read_settings(given: list[str]) -> dict[str, object]:
-    """Read the values of --set, FIELD=VALUE, by the fields' types.
-
-    Raises:
-        ConfigError: one is not of this form, or its field or value is not allowed.
-    """
-    settings = {}
-    for item in given:
-        field, equals, text = item.partition("=")
-        if not equals:
-            raise ConfigError(f"set: {item!r} is not allowed; allowed: FIELD=VALUE, as in --set precision=bfloat16")
-        if field in ("seed", "suite"):
-            where = {"seed": "--seeds gives it", "suite": "the first argument gives it"}[field]
-            raise ConfigError(f"set: {item!r} is not allowed; allowed: any other field; {where}")
-        settings[field] = RunConfig.from_text(field, text)
-    return settings
 
 
 def _hours(hours: float) -> str:

@@ -7,9 +7,9 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Data, Device, Results, Stop, app, run_command, seed_list
+from vggkit.cli.options import Data, Device, Results, Stop, app, field_values, run_command, seed_list
 from vggkit.cli.results import print_summary
-from vggkit.config import ConfigError, RunConfig
+from vggkit.config import RunConfig
 from vggkit.folders import results_folder
 from vggkit.study import CONFIGURATIONS, FULL
 
@@ -48,14 +48,7 @@ def sweep(
     device: Device = None,
 ) -> None:
     """Train many runs: the first seed of each configuration, then the next; the same command goes on."""
-    settings = {"suite": suite}
-    for item in set_ or []:
-        field, equals, text = item.partition("=")
-        if not equals:
-            raise ConfigError(f"set: {item!r} is not allowed; allowed: FIELD=VALUE, as in --set precision=bfloat16")
-        if field in ("seed", "suite"):
-            raise ConfigError(f"set: {item!r} is not allowed; allowed: --{field.replace('seed', 'seeds')} gives it")
-        settings[field] = RunConfig.from_text(field, text)
+    settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "--suite"})
     numbers = seed_list(seeds)
     place = folders.expanded("archives", archives) if archives else None
 
