@@ -108,7 +108,7 @@ def drawn() -> str:
         f"switches change VGG38; VGG08 stands as the report has it. LeakyReLU has the slope {slope} below zero."
     )
     return (
-        f'{STYLE}<figure class="vggkit-sketch" style="margin:1.5em 0">{switches}'
+        f'{STYLE}<figure class="vggkit-figure vggkit-sketch" style="margin:1.5em 0">{switches}'
         f'<div class="panels" role="img" aria-label="{label}">{_towers()}{_insides()}</div>'
         f'<figcaption style="font-size:0.9em;color:inherit;text-align:left">{caption}</figcaption></figure>'
     )
