@@ -56,7 +56,7 @@ def _precision(ax: Axes, *steps: tuple[str, float]) -> None:
     for name, step in steps:
         ax.axhline(step, color="#808080", linestyle=":", linewidth=1)
         ax.annotate(f"{name}'s step", (1, step), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                    textcoords="offset points", fontsize=8, color="#808080", ha="right")  # fmt: skip
+                    textcoords="offset points", fontsize=10, color="#808080", ha="right")  # fmt: skip
 
 
 def e(value: float) -> str:
