@@ -115,7 +115,7 @@ def found_by_search(page: Any, words: str) -> list[str]:
     page.click(".search-button__button:visible")
     page.fill("#pst-search-dialog input", words)
     page.keyboard.press("Enter")
-    page.wait_for_function("/found|did not match/.test(document.querySelector('#search-results').innerText)")
+    page.wait_for_function("/found|did not match/.test(document.querySelector('#search-results')?.innerText ?? '')")
     links = page.locator("#search-results ul.search li > a")
     return [link.get_attribute("href").split("?")[0].split("#")[0] for link in links.all()]
 

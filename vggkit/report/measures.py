@@ -38,7 +38,8 @@ def _last_gradients(run: Run) -> tuple[pd.Series, float]:
 def vanishing_ratio(run: Run) -> float:
     """Mean |gradient| in the last epoch: median over the first half of the convolutions, over the last layer's."""
     convolutions, last = _last_gradients(run)
-    return float(convolutions.iloc[: len(convolutions) // 2].median()) / last if last else float("nan")
+    half = convolutions.iloc[: len(convolutions) // 2]
+    return float(half.median()) / last if last and half.notna().any() else float("nan")
 
 
 def weakest_ratio(run: Run) -> float:
