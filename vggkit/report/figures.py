@@ -34,7 +34,7 @@ TRAIN, VALIDATION = COLOURS[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
 DASHES = ((6.0, 2.0), (3.0, 1.5), (1.5, 1.5))  # of runs made elsewhere
 LEAST_SPAN = {"loss": 0.2, "accuracy": 5.0}  # of the curves' axes
-GRADIENT_RANGE = (1e-20, 1.0)  # of every logarithmic axis of mean |gradient| over the layers: networks can be compared
+GRADIENT_RANGE = (1e-24, 1.0)  # of every logarithmic axis of mean |gradient| over the layers: networks can be compared
 DEPTHS = "BN and RC are variants of VGG38."
 KINDS = {"weights of convolutions and linear layer": "kind != 'bn'", "scales of BN": "kind == 'bn'"}
 
