@@ -100,3 +100,5 @@ def test_command_prints_in_every_format_and_draws(results: Path, call: Call, tmp
         assert drawing.read_bytes().startswith(b"\x89PNG")
     status, _, error = call("compare", "one", "two", "--figure", "no/such/a.png", "--results", str(results))
     assert status == 2 and error.startswith("vggkit: figure: cannot write") and error.count("\n") == 1
+    status, out, error = call("compare", "one", "two", "--figure", ".", "--results", str(results))
+    assert (status, out) == (2, "") and "figure: '.' is not allowed; allowed: a name that ends in .png" in error

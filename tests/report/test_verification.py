@@ -64,6 +64,8 @@ def test_weights_may_be_kept_elsewhere(results: Path) -> None:
     (folder(results) / "weights.safetensors").unlink()
     found, wrong = verification.examine(results)
     assert wrong == [] and (found.files, found.weights) == (9, 1)
+    before = replace(found, weights=2)
+    assert verification.changes(before, found) == [f"weights of 2 networks were there on {found.date}, of 1 are now"]
 
 
 def test_strange_files_and_misplaced_runs_are_named(results: Path) -> None:
@@ -120,6 +122,15 @@ def test_damaged_record_is_one_line(results: Path, content: str) -> None:
         verification.recorded(results)
 
 
+@pytest.mark.parametrize(("key", "value"), [("table1", {"vgg08": 3}), ("repetitions", [{"run": 3}]), ("commit", 5)])
+def test_record_with_a_value_of_another_type_is_damaged(results: Path, key: str, value: object) -> None:
+    found, _ = verification.examine(results, commit="abc")
+    file = verification.record(found, results)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(ArtifactError, match="it is not as it was written"):
+        verification.recorded(results)
+
+
 def test_other_artefacts_are_read_and_remembered(results: Path) -> None:
     (results / "signal").mkdir()
     file = results / "signal" / "seed-0.json"
@@ -146,6 +157,17 @@ def test_command_records_and_tells_what_changed(results: Path, call: Call) -> No
     recorded = verification.recorded(results)
     assert recorded is not None and recorded.repetitions[0]["equal"]
     assert call("verify", *given)[0] == 0
+    assert call("verify", "--record", *given)[0] == 0  # keeps what was trained again before
+    again = verification.recorded(results)
+    assert again is not None and again.repetitions == recorded.repetitions
+    (results / verification.RECORD).write_text("{}")
+    assert call("verify", *given)[0] == 2
+    assert call("verify", "--record", *given)[0] == 0  # as the message of the call before says
+    stray = results / "stray.txt"
+    stray.write_text("?")
+    status, _, error = call("verify", *given)
+    assert status == 2 and "stray.txt belongs to no run" in error
+    stray.unlink()
     shutil.rmtree(folder(results))
     status, _, error = call("verify", *given)
     assert status == 2 and "is gone since" in error and "1 change since" in error

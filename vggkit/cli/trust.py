@@ -7,7 +7,7 @@ import typer
 
 from vggkit.cli import terminal
 from vggkit.cli.options import MISTAKE, Data, Device, Results, Stop, app, existing
-from vggkit.config import check_name
+from vggkit.config import ConfigError, check_name
 
 if TYPE_CHECKING:
     from vggkit.runs.store import Run
@@ -30,7 +30,15 @@ def verify(
     from vggkit.runs.store import ArtifactError, read_run
 
     root = existing(results)
-    before = verification.recorded(root)
+    try:
+        before = verification.recorded(root)
+    except ArtifactError:
+        if not record:  # which writes it anew
+            raise
+        before = None
+    for place in retrain or []:
+        if not (root / place / "summary.json").is_file():
+            raise ArtifactError(f"retrain: no finished run {place!r} in {root}; allowed: SUITE/NAME/seed-N of one")
     found, wrong = verification.examine(root, commit=provenance.commit(), check=_read)
     for line in wrong:
         terminal.tell(line)
@@ -38,17 +46,20 @@ def verify(
         raise Stop(f"{_count(len(wrong), 'fault')} in {root}", MISTAKE)
     print(f"{found.files} files of {len(found.runs)} runs have their recorded checksums, {found.weights} are weights")
     print(f"{len(found.others)} other artefacts are whole; Table 1 and {len(found.verdicts)} verdicts are derived")
+    changes = verification.changes(before, found) if before else []
+    for line in changes:
+        terminal.tell(line)
     for place in retrain or []:
-        if place not in found.runs:
-            raise ArtifactError(f"retrain: no finished run {place!r} in {root}; allowed: SUITE/NAME/seed-N of one")
-    for place in retrain or []:
+        place = place.strip("/")
         found.repetitions.append(_trained_again(place, read_run(root / place), data, device))
     different = [one["run"] for one in found.repetitions if not one["agrees"]]
     if different:
         raise Stop(f"trained again, {', '.join(different)} is another run", MISTAKE)
-    changes = verification.changes(before, found) if before else []
-    for line in changes:
-        terminal.tell(line)
+    # What was trained again before still holds where its run has not changed.
+    again = {one["run"] for one in found.repetitions}
+    for one in before.repetitions if before else []:
+        if one["run"] not in again and found.runs.get(one["run"]) == before.runs.get(one["run"]):  # type: ignore[union-attr]
+            found.repetitions.append(one)
     if record:
         print(f"kept in {verification.record(found, root)}")
     elif before is None:
@@ -98,8 +109,8 @@ def _trained_again(place: str, run: "Run", data: str | None, device: str | None)
     rows += [(f"{name}, the largest", "", "", f"{value:.2g}") for name, value in found.gradients.items()]
     titles = "first epoch", "recorded", "again", "difference (share)"
     terminal.show_table(titles, rows, right=titles[1:], title=place)
-    agrees = f"training loss {'equal' if found.agrees else 'not equal'} within {TOLERANCE:.0%}"
-    print("equal bit for bit" if found.equal else agrees)
+    within = f"training loss {'' if found.agrees else 'not '}equal within {TOLERANCE:.0%}, as other seeds would be too"
+    print("equal bit for bit" if found.equal else f"{within}: only the kind of machine that trained it can tell")
     loss = next(one for one in found.metrics if one.name == "train_loss")
     kept = {"run": place, "equal": found.equal, "agrees": found.agrees, "metric": loss.name}
     return kept | {"recorded": loss.recorded, "again": loss.again, "device": found.machine["device"]}
@@ -124,7 +135,14 @@ def compare(
 
     root = existing(results)
     file = folders.expanded("figure", figure) if figure else None
+    if file and file.suffix != ".png":
+        raise ConfigError(f"figure: {figure!r} is not allowed; allowed: a name that ends in .png")
     found = comparing.compare(root, first, second)
+    if file:
+        try:
+            replace_file(file, comparing.figure(found).png)
+        except OSError as error:
+            raise cannot_write(file, error, field="figure") from error
     if format == "csv":
         print(found.differences.to_csv(index=False, lineterminator="\n"), end="")
     elif format == "markdown":
@@ -133,8 +151,3 @@ def compare(
         for title, frame in (("Settings that differ", found.settings), ("After the last epoch", found.differences)):
             shown = comparing.as_text(frame)
             terminal.show_table(list(shown.columns), shown.itertuples(index=False), title=title)
-    if file:
-        try:
-            replace_file(Path(file), comparing.figure(found).png)
-        except OSError as error:
-            raise cannot_write(Path(file), error, field="figure") from error

@@ -107,8 +107,9 @@ def _run_folders(root: Path) -> list[Path]:
 
 def _other_files(root: Path) -> Iterator[Path]:
     runs = set(_run_folders(root))
-    for path in sorted(root.glob("[!.]*/**/*")):
-        if path.is_file() and not path.name.startswith(".") and not runs & set(path.parents):
+    for path in sorted({*root.glob("[!.]*"), *root.glob("[!.]*/**/*")}):
+        hidden = path.name.startswith(".") or path == root / RECORD
+        if path.is_file() and not hidden and not runs & set(path.parents):
             yield path
 
 
@@ -134,6 +135,8 @@ def changes(before: Verification, now: Verification) -> list[str]:
             if one.get(place) != other.get(place):
                 how = "is gone" if place not in other else "is new" if place not in one else "has changed"
                 found.append(f"{place} {how} since {before.date}")
+    if before.runs == now.runs and before.weights != now.weights:
+        found.append(f"weights of {before.weights} networks were there on {before.date}, of {now.weights} are now")
     for name in sorted({*before.table1, *now.table1}):
         old, new = before.table1.get(name, {}), now.table1.get(name, {})
         moved = [key for key in {**old, **new} if not _equal(old.get(key), new.get(key))]
@@ -178,17 +181,29 @@ def recorded(results: Given = None) -> Verification | None:
         check_format(content, file)
         content.pop("format")
         found = Verification(**content)
-        tables_of = (found.runs, found.others, found.table1, found.verdicts)
-        if not all(isinstance(table, dict) for table in tables_of) or not isinstance(found.files, int):
-            raise ValueError("a value is of the wrong type")
+        _check(found)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ArtifactError(f"results: {file} cannot be read ({reason(error)}); mend it and call again") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         remedy = "restore it from version control, or write it anew: vggkit verify --record"
-        raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error
+        raise ArtifactError(f"results: {file} is damaged (it is not as it was written); {remedy}") from error
     return found
+
+
+def _check(found: Verification) -> None:
+    """Raise ValueError unless each value is of the type that whoever shows it takes it for."""
+    texts = [*found.runs.values(), *found.others.values(), found.date, *([found.commit] if found.commit else [])]
+    right = all(isinstance(text, str) for text in texts)
+    right &= all(isinstance(row, dict) for row in found.table1.values())
+    right &= all(isinstance(verdict, list) for verdict in found.verdicts.values())
+    right &= isinstance(found.files, int) and isinstance(found.weights, int)
+    for one in found.repetitions:
+        right &= all(isinstance(one[key], str) for key in ("run", "device")) and isinstance(one["equal"], bool)
+        right &= all(isinstance(one[key], float) for key in ("recorded", "again"))
+    if not right:
+        raise ValueError("a value is of the wrong type")
 
 
 def told(results: Given = None) -> str:
@@ -203,7 +218,7 @@ def told(results: Given = None) -> str:
     )
     for one in found.repetitions:
         outcome = f"training loss {one['again']:.4f}, recorded {one['recorded']:.4f}"
-        outcome = "every number equal bit for bit" if one["equal"] else outcome
+        outcome = "every number equal bit for bit" if one["equal"] else f"{outcome}, which other seeds give too"
         text += f" The first epoch of `{one['run']}` was trained again on {one['device']}: {outcome}."
     return text
 
