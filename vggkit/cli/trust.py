@@ -57,9 +57,10 @@ def verify(
         raise Stop(f"trained again, {', '.join(different)} is another run", MISTAKE)
     # What was trained again before still holds where its run has not changed.
     again = {one["run"] for one in found.repetitions}
-    for one in before.repetitions if before else []:
-        if one["run"] not in again and found.runs.get(one["run"]) == before.runs.get(one["run"]):  # type: ignore[union-attr]
-            found.repetitions.append(one)
+    if before:
+        for one in before.repetitions:
+            if one["run"] not in again and found.runs.get(one["run"]) == before.runs.get(one["run"]):
+                found.repetitions.append(one)
     if record:
         print(f"kept in {verification.record(found, root)}")
     elif before is None:
