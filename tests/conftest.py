@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.shared import Call
+from tests.shared import FEW_IMAGES, Call
 from vggkit import data
 from vggkit.cli import main
-from vggkit.config import RunConfig
+from vggkit.config import DATASETS, RunConfig
 from vggkit.training.runner import train
 
 
@@ -42,9 +42,11 @@ def make_synthetic_images() -> Iterator[Callable[[], object]]:
     """Make the synthetic images once in this process: nearly every test that trains needs them.
 
     They are the same each time and nobody changes them. The function itself is given to the test that checks this.
+    A process that a test starts has the whole data set, unless it is told otherwise.
     """
     make = data._synthetic
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATASETS, "synthetic", FEW_IMAGES)
         patch.setattr(data, "_synthetic", functools.cache(make))
         yield make
 

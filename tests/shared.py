@@ -6,9 +6,13 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from vggkit.config import DatasetSize
 from vggkit.runs.records import Measured, SeedEpoch, Summary
 
 ROOT = Path(__file__).parents[1]
+FEW_IMAGES = DatasetSize(train=50, validation=1, test=2)
+"""What the tests take for the size of the synthetic data set, as evaluating all of it takes longer than training on the
+few images that they train on."""
 Call = Callable[..., tuple[int, str, str]]
 """The fixture `call`: it runs the command line with these arguments and returns exit status, stdout and stderr."""
 

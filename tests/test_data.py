@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.shared import ROOT, Trap
+from tests.shared import FEW_IMAGES, ROOT, Trap
 from vggkit import data
 from vggkit.compat import CIFAR100, transforms
 from vggkit.config import RunConfig
@@ -81,7 +81,7 @@ def test_synthetic_images_are_the_same_each_time_and_balanced(
     assert first.train.pixels.data_ptr() != second.train.pixels.data_ptr()
     assert first.checksum == second.checksum
     assert torch.equal(torch.bincount(first.train.labels), torch.full((100,), 2))
-    assert torch.equal(torch.bincount(first.test.labels), torch.full((100,), 10))
+    assert torch.equal(torch.bincount(first.test.labels), torch.full((100,), FEW_IMAGES.test))
 
 
 def test_changed_files_are_refused_before_they_are_unpickled(tmp_path: Path) -> None:

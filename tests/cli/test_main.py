@@ -33,23 +33,15 @@ from vggkit.training.runner import train
 TINY = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--batch-size", "50", "--epochs", "2"]
 
 
-def test_command_trains_evaluates_and_lists(call: Call, tmp_path: Path) -> None:
-    where = ["--results", str(tmp_path)]
-    settings = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--epochs", "1", *where]
-    trained = [
-        sys.executable,
-        "-m",
-        "vggkit",
-        "train",
-        *settings,
-    ]  # as from a shell, in a folder that is not the project
-    done = subprocess.run(trained, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "epoch 1:" in done.stdout
-    final = find_runs(tmp_path)[0].summary["final"]
+def test_command_trains_evaluates_and_lists(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a folder that is not the project
+    settings = [*TINY, "--results", "runs"]
+    status, out, _ = call("train", *settings)
+    assert status == 0 and "epoch 2:" in out
+    final = find_runs(tmp_path / "runs")[0].summary["final"]
     status, out, _ = call("evaluate", *settings)
     assert status == 0 and f"{final['test_loss']:.4f}" in out
-    status, out, _ = call("list", *where)
+    status, out, _ = call("list", "--results", "runs")
     assert status == 0 and "vgg08" in out
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.shared import gradient_of, part_of_summary, stop_in
+from tests.shared import ROOT, gradient_of, part_of_summary, stop_in
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import DataError, EpochPlan, load, train_batch
 from vggkit.networks import fused
@@ -223,22 +223,22 @@ def test_trainer_steps_the_schedule_by_epoch_or_by_batch(schedule: str, tiny: Ru
 
 
 def test_evaluation_equals_a_direct_one(tiny: RunConfig) -> None:
-    test = load(tiny).test[torch.arange(730)]  # the last batch is smaller
+    images = load(replace(tiny, train_images_per_class=8)).train[torch.arange(730)]  # the last batch is smaller
     model = VGG.from_config(tiny)
-    loss, accuracy = evaluate(model, test, Compute(CPU))
-    images = (test.pixels.float() / 255 - torch.tensor([0.4914, 0.4822, 0.4465])) / torch.tensor(
-        [0.2023, 0.1994, 0.2010]
-    )
+    loss, accuracy = evaluate(model, images, Compute(CPU))
+    mean, std = torch.tensor([0.4914, 0.4822, 0.4465]), torch.tensor([0.2023, 0.1994, 0.2010])
     with torch.no_grad():
-        logits = model.eval()(images.permute(0, 3, 1, 2))
-    assert loss == pytest.approx(F.cross_entropy(logits, test.labels).item(), rel=1e-4)
-    assert accuracy == pytest.approx((logits.argmax(1) == test.labels).double().mean().item(), abs=2e-3)
+        logits = model.eval()(((images.pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2))
+    assert loss == pytest.approx(F.cross_entropy(logits, images.labels).item(), rel=1e-4)
+    assert accuracy == pytest.approx((logits.argmax(1) == images.labels).double().mean().item(), abs=2e-3)
 
 
 KILLED = """
 import json, os, signal, sys
-from vggkit.config import RunConfig
+from tests.shared import FEW_IMAGES
+from vggkit.config import DATASETS, RunConfig
 from vggkit.training.runner import train
+DATASETS["synthetic"] = FEW_IMAGES
 def progress(epoch, images, metrics):
     if epoch == 2 and images >= 100 and metrics is None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -250,7 +250,7 @@ train(RunConfig.from_dict(json.loads(sys.argv[1])), results=sys.argv[2], progres
 def test_killed_and_resumed_run_equals_an_uninterrupted_one(tiny: RunConfig, tmp_path: Path) -> None:
     config = replace(tiny, dropout=0.3, batch_norm=True)
     call = [sys.executable, "-c", KILLED, json.dumps(config.to_dict()), str(tmp_path / "killed")]
-    assert subprocess.run(call, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(call, check=False, cwd=ROOT).returncode == -signal.SIGKILL
     assert find_runs(tmp_path / "killed") == []
     assert RunPaths.of(tmp_path / "killed", config).checkpoint.exists()
     epochs: list[int] = []
