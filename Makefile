@@ -120,7 +120,7 @@ mutation: $(VENV)/ready ## faults put into the library: which do the tests find?
 LOWEST := .venv-lowest
 # Tests of what the packages do for us: files, tables, statistics, figures, the command line, notebooks. torch and
 # Jupyter Book are the same in both environments.
-PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_schema.py tests/test_config.py \
+PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_files.py tests/runs/test_schema.py tests/test_config.py \
 	$(addprefix tests/report/test_,claims.py figures.py intervals.py pages.py tables.py) \
 	tests/report/test_book.py::test_top_of_the_project_builds_the_same_book \
 	tests/report/test_book.py::test_a_figure_is_svg_for_html_a_picture_for_others_and_a_sentence_as_text
@@ -144,8 +144,8 @@ COMPUTING := tests/networks tests/training/test_gradients.py tests/training/test
 	tests/test_data.py::test_crops_and_flips_equal_torchvisions_for_the_same_draws \
 	tests/test_data.py::test_normalisation_equals_torchvisions_and_is_channels_last \
 	tests/bench/test_measure.py::test_measurement_names_the_machine_and_compares_with_the_plain_loop \
-	tests/training/test_numbers.py::test_network_computes_in_the_precision_that_is_asked_for \
-	tests/training/test_runner.py::test_steps_and_statistics_equal_a_plain_loop
+	tests/training/test_step.py::test_network_computes_in_the_precision_that_is_asked_for \
+	tests/training/test_step.py::test_steps_and_statistics_equal_a_plain_loop
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
 test-plain-cpu: $(VENV)/ready ## tests without the processor's newer instructions
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow and not simulated" $(COMPUTING)

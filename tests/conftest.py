@@ -15,6 +15,7 @@ from tests.shared import FEW_IMAGES, Call
 from vggkit import data
 from vggkit.cli import main
 from vggkit.config import DATASETS, RunConfig
+from vggkit.data import Splits
 from vggkit.training.runner import train
 
 
@@ -49,6 +50,11 @@ def make_synthetic_images() -> Iterator[Callable[[], object]]:
         patch.setitem(DATASETS, "synthetic", FEW_IMAGES)
         patch.setattr(data, "_synthetic", functools.cache(make))
         yield make
+
+
+@pytest.fixture(scope="module")
+def synthetic() -> Splits:
+    return data.load(RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=2, batch_size=50))
 
 
 @pytest.fixture

@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from vggkit.config import DatasetSize
-from vggkit.runs.records import Measured, SeedEpoch, Summary
+from vggkit.runs.records import Measured, SeedEpoch, Summary, TrainedEpoch
+from vggkit.training.graph import one_step
+from vggkit.training.step import Trainer, train_epoch
 
+CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
 FEW_IMAGES = DatasetSize(train=50, validation=1, test=2)
 """What the tests take for the size of the synthetic data set, as evaluating all of it takes longer than training on the
@@ -79,3 +83,7 @@ def number_in(told: str) -> float:
     """A number as captions show it, read again: 1.2 × 10⁻¹⁶."""
     mantissa, _, power = told.partition("\u00a0×\u00a010")
     return float(mantissa) * 10.0 ** int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or 0)
+
+
+def an_epoch(trainer: Trainer, epoch: int) -> tuple[TrainedEpoch, torch.Tensor]:
+    return train_epoch([trainer], epoch, one_step([trainer]), lambda images: None)[0]

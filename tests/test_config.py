@@ -2,13 +2,14 @@
 
 import json
 import math
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from vggkit.config import ConfigError, RunConfig
+from vggkit.runs.store import RunPaths
 from vggkit.study import CONFIGURATIONS
 
 
@@ -120,3 +121,23 @@ def test_zero_is_one_value_whatever_its_sign_or_type() -> None:
             assert math.copysign(1, getattr(config, name)) == 1
     assert RunConfig.from_text("dropout", "-0.0") == 0
     assert RunConfig.named("vgg08", learning_rate=np.float64(0.01)).name == "vgg08_lr1e-2"
+
+
+@pytest.mark.parametrize("field", [item.name for item in fields(RunConfig)])
+def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
+    """Every setting changes a run's name or folder, except the precision, which is checked when the run is read."""
+    other: dict[str, Any] = {
+        "suite": "other", "depth": 14, "batch_norm": False, "residual": False, "initialisation": "he",
+        "dropout": 0.5, "dataset": "synthetic", "train_images_per_class": 7, "split_seed": 1, "batch_size": 99,
+        "epochs": 99, "learning_rate": 2e-3, "minimum_learning_rate": 1e-5, "schedule": "constant",
+        "weight_decay": 1e-4, "seed": 1,
+    }  # fmt: skip
+    if field == "precision":
+        assert RunConfig(precision="bfloat16").name == RunConfig().name
+        return
+    config = RunConfig(batch_size=50)
+    change = {field: other[field]}
+    changed = replace(config, **change)
+    assert RunPaths.of("results", changed).folder != RunPaths.of("results", config).folder
+    if field not in ("suite", "seed"):
+        assert changed.name != config.name

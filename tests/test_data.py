@@ -1,23 +1,70 @@
-"""Images against torchvision's own transforms, and damaged files that must never be unpickled."""
+"""Splits, batches and augmentation, against torchvision and against what a draw determines."""
 
 import hashlib
-import pickle
-import shutil
-import tarfile
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from tests.shared import FEW_IMAGES, ROOT, Trap
+from tests.shared import FEW_IMAGES, ROOT
 from vggkit import data
-from vggkit.compat import CIFAR100, transforms
+from vggkit.compat import transforms
 from vggkit.config import RunConfig
-from vggkit.data import DataError, EpochPlan, augment, load, normalise, split, train_batch
+from vggkit.data import EpochPlan, Images, Splits, augment, load, normalise, split, train_batch
+
+
+def test_checksum_is_the_sha256_of_pixels_and_labels_of_each_part(tiny: RunConfig) -> None:
+    splits = load(tiny)
+    expected = hashlib.sha256()
+    for part in (splits.train, splits.validation, splits.test):
+        expected.update(part.pixels.numpy().tobytes() + part.labels.numpy().tobytes())
+    assert splits.checksum == expected.hexdigest()
+
+
+@pytest.mark.parametrize("drawn", ["order", "top", "left", "flip"])
+def test_each_draw_of_an_epochs_plan_follows_seed_and_epoch(drawn: str) -> None:
+    def values(seed: int, epoch: int) -> tuple[int, ...]:
+        return tuple(getattr(EpochPlan.draw(100, seed, epoch), drawn).tolist())
+
+    assert values(0, 1) == values(0, 1)
+    assert len({values(seed, epoch) for seed in (0, 1) for epoch in (1, 2)}) == 4
+
+
+def test_label_follows_its_image_through_the_epochs_order(tiny: RunConfig) -> None:
+    # Each image has one colour, which tells its number. The centre of a crop is never padding.
+    numbers = torch.arange(100, dtype=torch.uint8)
+    images = Images(numbers[:, None, None, None].expand(100, 32, 32, 3).contiguous(), torch.arange(100))
+    batch, labels = data.train_batch(images, EpochPlan.draw(100, 0, 1))
+    colours = (batch[:, 0, 16, 16] * data.STD[0] + data.MEAN[0]) * 255
+    assert labels.tolist() == colours.round().long().tolist()
+    assert labels.tolist() != sorted(labels.tolist())
+
+
+def test_batchs_crops_and_flips_are_those_of_its_images(synthetic: Splits) -> None:
+    draws = EpochPlan.draw(200, 0, 1).take(torch.arange(50))
+    batch, _ = data.train_batch(synthetic.train, draws)
+    for place, (image, top, left, flip) in enumerate(zip(draws.order, draws.top, draws.left, draws.flip, strict=True)):
+        pixels = torch.zeros(3, 40, 40, dtype=torch.uint8)
+        pixels[:, 4:36, 4:36] = synthetic.train.pixels[image].permute(2, 0, 1)
+        crop = pixels[:, top : top + 32, left : left + 32]
+        crop = crop.flip(2) if flip else crop
+        mean, std = (torch.tensor(values)[:, None, None] for values in (data.MEAN, data.STD))
+        torch.testing.assert_close(batch[place], (crop / 255 - mean) / std)
+
+
+def test_split_seed_draws_the_validation_images_and_the_seed_does_not(tiny: RunConfig) -> None:
+    first, other, same = map(load, (tiny, replace(tiny, split_seed=1), replace(tiny, seed=1)))
+    assert not torch.equal(first.validation.pixels, other.validation.pixels)
+    assert torch.equal(first.test.pixels, other.test.pixels)
+    assert torch.equal(first.validation.pixels, same.validation.pixels)
+
+
+def test_environment_is_not_needed(monkeypatch: pytest.MonkeyPatch, tiny: RunConfig) -> None:
+    monkeypatch.setitem(os.environ, "VGGKIT_DATA", "/nonexistent")
+    assert len(load(tiny).train) == 200  # synthetic images need no folder of data
 
 
 def test_crops_and_flips_equal_torchvisions_for_the_same_draws() -> None:
@@ -84,177 +131,6 @@ def test_synthetic_images_are_the_same_each_time_and_balanced(
     assert torch.equal(torch.bincount(first.test.labels), torch.full((100,), FEW_IMAGES.test))
 
 
-def test_changed_files_are_refused_before_they_are_unpickled(tmp_path: Path) -> None:
-    files = tmp_path / "cifar-100-python"
-    files.mkdir()
-    for name in ("train", "test", "meta"):
-        (files / name).write_bytes(pickle.dumps(Trap(tmp_path / "trace")))
-    with pytest.raises(DataError, match="is damaged") as error:
-        load(RunConfig(), tmp_path)
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "trace").exists()
-
-
-def test_missing_and_empty_folders_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no folder .* VGGKIT_DATA"):
-        load(RunConfig(), tmp_path / "nowhere")
-    with pytest.raises(DataError, match="is missing"):
-        load(RunConfig(), tmp_path)
-
-
-class Server:
-    """A web server on this machine that sends `content`, announced as `length` bytes, and counts the requests."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content, self.length, self.asked = content, len(content), 0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(outer.length))
-                self.end_headers()
-
-            def do_GET(self) -> None:
-                outer.asked += 1
-                self.do_HEAD()
-                self.wfile.write(outer.content)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/cifar-100-python.tar.gz"
-
-
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small data set in CIFAR-100's layout, and its archive beside it."""
-    root = tmp_path_factory.mktemp("generated")
-    files = root / "cifar-100-python"
-    files.mkdir()
-    for name, per_class in (("train", 26), ("test", 1)):
-        labels = list(range(100)) * per_class
-        pixels = np.zeros((len(labels), 3072), dtype=np.uint8)
-        (files / name).write_bytes(pickle.dumps({"data": pixels, "fine_labels": labels}))
-    (files / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(label) for label in range(100)]}))
-    with tarfile.open(root / "cifar-100-python.tar.gz", "w:gz", compresslevel=1) as archive:
-        archive.add(files, "cifar-100-python")
-    return root
-
-
-@pytest.fixture
-def server(generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The place from which CIFAR-100 is downloaded. The test runs in an empty folder; no folder of data is named."""
-
-    def md5(path: Path) -> str:
-        return hashlib.md5(path.read_bytes()).hexdigest()
-
-    files, archive = generated / "cifar-100-python", generated / "cifar-100-python.tar.gz"
-    source = Server(archive.read_bytes())
-
-    class Generated(CIFAR100):  # type: ignore[misc]  # torchvision has no types
-        url, tgz_md5 = source.url, md5(archive)
-        train_list = [["train", md5(files / "train")]]  # noqa: RUF012
-        test_list = [["test", md5(files / "test")]]  # noqa: RUF012
-        meta = {"filename": "meta", "key": "fine_label_names", "md5": md5(files / "meta")}  # noqa: RUF012
-
-    monkeypatch.setattr(data, "CIFAR100", Generated)
-    monkeypatch.delenv("VGGKIT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-    thread = threading.Thread(target=source.http.serve_forever, daemon=True)
-    thread.start()
-    yield source
-    source.http.shutdown()
-    source.http.server_close()
-
-
-FEW = RunConfig(train_images_per_class=1, batch_size=100)
-
-
-def left_behind(how: str, generated: Path, root: Path) -> None:
-    """Make `root` what it is after a download or a copy was interrupted in the way that `how` names."""
-    files, archive = root / "cifar-100-python", root / "cifar-100-python.tar.gz"
-    shutil.copytree(generated, root)
-    if how == "nothing":
-        shutil.rmtree(root)
-    if how in ("empty folder", "archive alone", "half an archive"):
-        shutil.rmtree(files)
-    if how == "empty folder":
-        files.mkdir()
-    if how in ("empty folder", "file missing", "meta missing"):
-        archive.unlink()
-    if how in ("half an archive", "half an archive, file missing"):
-        archive.write_bytes(archive.read_bytes()[:1000])
-    if how in ("file missing", "archive, file missing", "half an archive, file missing"):
-        (files / "train").unlink()
-    if how == "archive, file short":
-        (files / "test").write_bytes((files / "test").read_bytes()[:1000])
-    if how == "meta missing":
-        (files / "meta").unlink()
-
-
-WITHOUT_NETWORK = ("archive alone", "archive, file missing", "archive, file short")
-STATES = (
-    "nothing", "empty folder", "file missing", "meta missing", "half an archive", "half an archive, file missing",
-    *WITHOUT_NETWORK,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_what_an_interrupted_download_left_is_completed(state: str, server: Server, generated: Path) -> None:
-    left_behind(state, generated, Path("data"))
-    assert len(load(FEW).train) == 100
-    asked = server.asked
-    assert bool(asked) == (state not in WITHOUT_NETWORK)
-    load(FEW)
-    assert server.asked == asked  # what is complete is not downloaded again
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_a_folder_that_somebody_named_is_left_as_it_is_and_the_advice_leads_on(
-    state: str, server: Server, generated: Path, tmp_path: Path
-) -> None:
-    root = tmp_path / "named"
-    left_behind(state, generated, root)
-    before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
-    with pytest.raises(DataError) as error:
-        load(FEW, root)
-    message = str(error.value)
-    assert "\n" not in message and "delete" not in message
-    assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
-    assert server.asked == 0
-    if "archive alone" in state:
-        assert f"unpack {root / 'cifar-100-python.tar.gz'}" in message
-    elif (root / "cifar-100-python").is_dir():
-        assert f"move {root / 'cifar-100-python'} aside" in message
-
-
-@pytest.mark.parametrize("fault", ["cut short", "other content", "no server", "a file in the way", "disk"])
-def test_failed_download_says_what_to_do(fault: str, server: Server, generated: Path, tmp_path: Path,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    if fault == "cut short":
-        server.content = server.content[:1000]
-    if fault == "other content":
-        server.content, server.length = b"<html>", 6
-    if fault == "no server":
-        monkeypatch.setattr("vggkit.data.CIFAR100.url", "http://127.0.0.1:9/nobody-listens")
-    if fault == "a file in the way":
-        Path("data").mkdir()
-        Path("data/cifar-100-python").touch()
-    if fault == "disk":
-
-        def full(*arguments: object, **settings: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(data, "download_and_extract_archive", full)
-    with pytest.raises(DataError, match=r"could not be downloaded .*synthetic") as error:
-        load(FEW)
-    assert "\n" not in str(error.value)
-    assert "leave both out" not in str(error.value)  # --data and VGGKIT_DATA, which nobody gave here
-    assert ("move " in str(error.value)) == (fault == "a file in the way")
-
-
 def test_normalisation_is_called_what_it_is_and_stated_as_it_is_done() -> None:
     page = " ".join((ROOT / "book/experiments.md").read_text().split())
     for constants in (data.MEAN, data.STD):
@@ -277,13 +153,3 @@ def test_real_images_have_the_stated_counts(cifar100_folder: Path) -> None:
     assert torch.equal(torch.bincount(splits.validation.labels), torch.full((100,), 25))
     pixels = splits.train.pixels.double() / 255
     torch.testing.assert_close(pixels.mean((0, 1, 2)), torch.tensor([0.507, 0.487, 0.441]).double(), atol=2e-3, rtol=0)
-
-
-def test_truncated_real_file_is_refused(cifar100_folder: Path, tmp_path: Path) -> None:
-    files = tmp_path / "cifar-100-python"
-    files.mkdir()
-    for name in ("train", "test", "meta"):
-        content = (cifar100_folder / "cifar-100-python" / name).read_bytes()
-        (files / name).write_bytes(content[:-1] if name == "test" else content)
-    with pytest.raises(DataError, match="test is damaged"):
-        load(RunConfig(), tmp_path)

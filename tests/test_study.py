@@ -16,8 +16,8 @@ from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
 from vggkit.report import claims, figures, pages, prose, render, tables
 from vggkit.runs import checkpoints, schema, select
-from vggkit.runs.files import ArtifactError, RunPaths
-from vggkit.runs.store import Run, find_runs, read_run, write_run
+from vggkit.runs.files import ArtifactError
+from vggkit.runs.store import Run, RunPaths, find_runs, read_run, write_run
 from vggkit.study import Configuration, Statistic, Suite
 from vggkit.training.runner import train
 
@@ -153,3 +153,21 @@ def test_each_line_of_a_figure_differs_from_every_other_without_colour() -> None
 def test_a_run_of_no_configuration_has_a_title() -> None:
     config = RunConfig.named("vgg08", epochs=3)
     assert pages.heading(Run(config, pd.DataFrame(), pd.DataFrame(), part_of_summary(diverged=False, train_images=1)))
+
+
+@pytest.mark.parametrize(
+    ("suite", "different"),  # README, "What is where"
+    [
+        ("table1", {}),
+        ("local", {}),
+        ("short", {"epochs": 15}),
+        ("schedule", {"schedule": "cosine-per-batch"}),
+        ("preview", {"epochs": 10, "train_images_per_class": 158}),
+        ("preview-float32", {"epochs": 10, "train_images_per_class": 158}),
+    ],
+)
+def test_suites_change_the_reports_settings_in_what_they_say(suite: str, different: dict[str, Any]) -> None:
+    report: dict[str, Any] = {"epochs": 100, "batch_size": 100, "learning_rate": 1e-3, "minimum_learning_rate": 2e-5}
+    report |= {"schedule": "cosine", "weight_decay": 0.0, "dropout": 0.0, "train_images_per_class": None}
+    config = RunConfig.named("vgg38_bn", suite=suite)
+    assert {name: getattr(config, name) for name in report} == report | different

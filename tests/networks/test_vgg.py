@@ -145,3 +145,13 @@ def test_dropout_acts_in_training_alone() -> None:
 def test_impossible_networks_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         VGG(**settings)
+
+
+def test_he_initialisation_leaves_no_biases_in_convolutions_and_the_linear_layer_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = VGG(8, initialisation="he")
+    biases = {name: bias for name, bias in model.named_parameters() if ".conv" in name and name.endswith("bias")}
+    assert len(biases) == 6
+    assert not any(bias.any() for bias in biases.values())
+    bound = 32**-0.5  # PyTorch's documentation of Linear, "Variables"
+    assert 0.9 * bound < model.classifier.weight.abs().max().item() <= bound

@@ -2,11 +2,22 @@
 
 from pathlib import Path
 
+import pytest
+
 from vggkit.report import architecture
 
 
 def test_imports_go_one_way() -> None:
     assert architecture.upward(architecture.arrows()) == []
+
+
+def test_no_modules_import_each_other_in_a_circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert architecture.circle() == []
+    made = {"data": "from vggkit.runs import store", "runs.store": "def f():\n    from vggkit.data import load"}
+    for name, text in made.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(architecture, "modules", lambda: {name: tmp_path / name for name in made})
+    assert sorted(set(architecture.circle())) == ["data", "runs.store"]
 
 
 def test_every_module_is_in_a_room() -> None:

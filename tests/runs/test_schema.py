@@ -16,22 +16,26 @@ import pytest
 from tests.shared import ROOT, at, places
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
+from vggkit.networks.vgg import VGG
 from vggkit.report import claims, figures, pages, prose, render, tables
 from vggkit.runs import schema, select
 from vggkit.runs.store import ArtifactError, ArtifactWarning, find_runs, read_run
-from vggkit.study import STATISTICS
+from vggkit.study import CONFIGURATIONS, STATISTICS
 
 MARKUP = "<b>x</b>"
 VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 7, 1.5, 10**400, 1e308, "", "x" * 10_000, MARKUP, "`x`", "../x", "a\nb", [], {},
 )  # fmt: skip
 PLACE = "preview/vgg08/seed-0"
+FILES = ("config.json", "metrics.csv", "gradients.parquet")
+SUMMARY = json.loads((ROOT / "results" / PLACE / "summary.json").read_text())
+
+
 # Showing an altered run takes half a second. So the fast tests show only some of those that are not refused, and the
 # slow ones all.
 EVERY = pytest.mark.parametrize(
     "every", [False, pytest.param(True, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])]
 )
-FILES = ("config.json", "metrics.csv", "gradients.parquet")
 
 
 @pytest.fixture
@@ -94,9 +98,6 @@ def refused_or_shown(folder: Path, blamed: str) -> bool:
             return True
         assert MARKUP not in show_everything(results)
         return False
-
-
-SUMMARY = json.loads((ROOT / "results" / PLACE / "summary.json").read_text())
 
 
 def test_unaltered_run_is_shown(folder: Path) -> None:
@@ -274,3 +275,10 @@ def test_changed_bit_of_the_summary_is_blamed_on_no_other_file(place: float, fol
     content[int(place * (len(content) - 1))] ^= 4
     file.write_bytes(content)
     assert refused_or_shown(folder, "summary.json")
+
+
+@pytest.mark.parametrize("name", [*CONFIGURATIONS, "vgg14"])
+def test_shapes_are_those_of_the_network(name: str) -> None:
+    config = RunConfig(depth=14, batch_norm=False) if name == "vgg14" else RunConfig.named(name)
+    shapes = {name: tuple(p.shape) for name, p in VGG.from_config(config).named_parameters()}
+    assert list(schema.parameter_shapes(config).items()) == list(shapes.items())

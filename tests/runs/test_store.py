@@ -2,17 +2,11 @@
 
 import ast
 import csv
-import errno
-import hashlib
 import json
-import os
-import pickle
 import re
 import shutil
-import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 
-from tests.shared import ROOT, Call, Trap, part_of_summary
+from tests.runs.made import a_run, seal, weights_of
+from tests.shared import CPU, ROOT, Call
 from vggkit.config import ConfigError, RunConfig
-from vggkit.networks.vgg import VGG, count_parameters
-from vggkit.runs import files, schema, store, weights
+from vggkit.networks.vgg import VGG
+from vggkit.runs import store
 from vggkit.runs.store import (
     ArtifactError,
     ArtifactWarning,
@@ -41,58 +34,6 @@ from vggkit.runs.store import (
     write_checkpoint,
     write_run,
 )
-from vggkit.study import CONFIGURATIONS
-from vggkit.training.gradients import to_frame, weight_names
-
-CPU = torch.device("cpu")
-
-
-def a_run(config: RunConfig) -> Run:
-    """A run such as training leaves, but of made-up numbers."""
-    # Numbers with all their digits, of many magnitudes: if one is rounded when it is written, the tests see it.
-    generator = torch.Generator().manual_seed(0)
-    draws = torch.rand(len(schema.METRICS), config.epochs, generator=generator, dtype=torch.float64)
-    columns = dict(zip(schema.METRICS, draws.numpy(), strict=True))
-    columns |= {name: values**9 for name, values in columns.items() if "loss" in name or "norm" in name}
-    metrics = pd.DataFrame({"epoch": range(1, config.epochs + 1), **columns})
-    metrics["learning_rate"] *= config.learning_rate
-    model = VGG.from_config(config)
-    names = weight_names(model)
-    history = torch.rand(config.epochs, 2, 3, len(names), generator=generator, dtype=torch.float64)
-
-    def measured(place: int) -> dict[str, Any]:
-        row = {name: metrics[name].iloc[place] for name in schema.MEASURED if not name.startswith("test")}
-        return {"epoch": place + 1, **row, "test_loss": 0.1, "test_accuracy": 0.125}
-
-    summary = {
-        "diverged": False,
-        "final": measured(config.epochs - 1),
-        "best": measured(int(metrics["validation_accuracy"].argmax())),
-        "parameters": count_parameters(model),
-        "train_images": 100 * (config.train_images_per_class or 0),
-        "wall_seconds": 12.5,
-        "images_per_second": 1000.0,
-        "data_sha256": "0" * 64,
-        "device": "AMD EPYC",
-        "threads": 2,
-        "versions": {"python": "3.11.7", "torch": "2.13.0+cpu"},
-        "commit": "b24ba1675159bfbf6f1a10afa8e9ed0b89cabbb5+changes",
-    }
-    return Run(config, metrics, to_frame(names, history), part_of_summary(**summary))
-
-
-def weights_of(config: RunConfig) -> dict[str, torch.Tensor]:
-    torch.manual_seed(3)
-    return VGG.from_config(config).state_dict()
-
-
-@pytest.fixture
-def paths(tiny: RunConfig, tmp_path: Path) -> RunPaths:
-    """A finished run."""
-    paths = RunPaths.of(tmp_path, tiny)
-    with claim(paths):
-        write_run(paths, a_run(tiny), weights_of(tiny))
-    return paths
 
 
 def test_run_is_read_back_exactly(tiny: RunConfig, tmp_path: Path) -> None:
@@ -148,11 +89,6 @@ def test_truncated_summary_is_refused_in_one_line(keep: float, paths: RunPaths, 
     assert "\n" not in str(error.value)
 
 
-def seal(summary: dict[str, Any]) -> None:
-    content = {name: value for name, value in summary.items() if name != "summary_sha256"}
-    summary["summary_sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 @pytest.mark.parametrize(
     ("path", "value", "sealed"),
     [
@@ -195,25 +131,6 @@ def test_summary_without_a_key_is_refused_by_its_name(path: tuple[str, ...], pat
     with pytest.raises(ArtifactError, match=rf"summary\.json is damaged \(it knows no {last}") as error:
         read_finished(paths, tiny)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_damaged_weights_stop_only_who_wants_them(keep: float, paths: RunPaths, tiny: RunConfig) -> None:
-    file = paths.folder / "weights.safetensors"
-    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
-    assert read_finished(paths, tiny) is not None
-    with pytest.raises(
-        ArtifactError, match=rf"weights: {file} is damaged.*move it aside to .*the run's numbers stand without it"
-    ) as error:
-        read_weights(paths)
-    assert "\n" not in str(error.value)
-
-
-def test_weights_alone_may_be_missing(paths: RunPaths, tiny: RunConfig) -> None:
-    (paths.folder / "weights.safetensors").unlink()
-    assert read_finished(paths, tiny) is not None
-    with pytest.raises(ArtifactError, match=r"^weights: "):
-        read_weights(paths)
 
 
 @pytest.mark.parametrize(("field", "value"), [("seed", 1), ("precision", "bfloat16"), ("epochs", 9)])
@@ -266,23 +183,6 @@ def test_refused_training_prints_one_line_alone_and_names_the_options(call: Call
         assert told in error
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_interrupted_writing_leaves_nothing_behind(
-    error: BaseException, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*arguments: object, **settings: object) -> None:
-        raise error
-
-    paths = RunPaths.of(tmp_path, tiny)
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", interrupt)
-    told = ArtifactError if isinstance(error, OSError) else KeyboardInterrupt
-    with claim(paths), pytest.raises(told):
-        write_run(paths, a_run(tiny))
-    assert read_finished(paths, tiny) is None
-    assert find_runs(tmp_path) == []
-    assert list(paths.folder.parent.iterdir()) == []
-
-
 def test_summary_is_standard_json_and_refuses_nan(paths: RunPaths, tiny: RunConfig, tmp_path: Path) -> None:
     run = a_run(tiny)
     bad = Run(run.config, run.metrics, run.gradients, run.summary | {"wall_seconds": float("nan")})
@@ -293,229 +193,6 @@ def test_summary_is_standard_json_and_refuses_nan(paths: RunPaths, tiny: RunConf
     assert set(json.loads((paths.folder / "summary.json").read_text())["files"]) == {
         path.name for path in paths.folder.iterdir()
     } - {"summary.json"}
-
-
-def test_claim_excludes_the_same_run_alone_and_ends_with_its_holder(tiny: RunConfig, tmp_path: Path) -> None:
-    paths = RunPaths.of(tmp_path, tiny)
-    with claim(paths):
-        with pytest.raises(ArtifactError, match="another process is training"), claim(paths):
-            pass
-        with claim(RunPaths.of(tmp_path, replace(tiny, seed=1))):
-            pass
-    with claim(paths):
-        pass
-
-
-def test_unwritable_results_folder_is_refused_in_one_line(tiny: RunConfig, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")  # a file in the way, since permissions do not stop root
-    with pytest.raises(ArtifactError, match="cannot write") as error, claim(RunPaths.of(tmp_path / "file", tiny)):
-        pass
-    assert "\n" not in str(error.value)
-
-
-def test_checkpoint_is_read_back_and_its_writing_never_spoils_the_last(
-    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = RunPaths.of(tmp_path, tiny)
-    assert read_checkpoint(paths, tiny, CPU) is None
-
-    def interrupt(descriptor: int) -> None:
-        raise KeyboardInterrupt  # everything is written, but not yet on the disk
-
-    with claim(paths):
-        write_checkpoint(paths, {"config": tiny.to_dict(), "weight": torch.tensor([1 / 3])})
-        monkeypatch.setattr(os, "fsync", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            write_checkpoint(paths, {"config": tiny.to_dict(), "weight": torch.tensor([0.0])})
-    assert not list(tmp_path.rglob("*.partial"))
-    state = read_checkpoint(paths, tiny, CPU)
-    assert state is not None
-    assert torch.equal(state["weight"], torch.tensor([1 / 3]))
-
-
-@pytest.mark.parametrize("keep", [0, 0.5, 0.95])
-def test_truncated_checkpoint_is_refused_in_one_line(keep: float, tiny: RunConfig, tmp_path: Path) -> None:
-    paths = RunPaths.of(tmp_path, tiny)
-    with claim(paths):
-        write_checkpoint(paths, {"config": tiny.to_dict(), "weight": torch.rand(1000)})
-    content = paths.checkpoint.read_bytes()
-    paths.checkpoint.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(ArtifactError, match="is damaged") as error:
-        read_checkpoint(paths, tiny, CPU)
-    assert "\n" not in str(error.value)
-
-
-def test_checkpoint_of_another_configuration_is_refused_by_field(tiny: RunConfig, tmp_path: Path) -> None:
-    paths = RunPaths.of(tmp_path, tiny)
-    with claim(paths):
-        write_checkpoint(paths, {"config": tiny.to_dict() | {"precision": "bfloat16"}})
-    with pytest.raises(ArtifactError, match="precision 'bfloat16', not 'float32'"):
-        read_checkpoint(paths, tiny, CPU)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own of 1 MB."""
-    if (
-        not hasattr(os, "geteuid")
-        or os.geteuid()
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("mounting a file system takes root")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
-
-
-def fill(disk: Path, leave: int) -> None:
-    free = shutil.disk_usage(disk).free - leave
-    (disk / "filling").write_bytes(bytes(free))
-
-
-def left_over(results: Path) -> list[str]:
-    return [path.name for path in results.rglob("*") if "partial" in path.name]
-
-
-@pytest.mark.parametrize("leave", range(0, 700_000, 50_000))
-def test_full_disk_is_told_wherever_it_fills_up(leave: int, small_disk: Path, tiny: RunConfig) -> None:
-    paths, failed = RunPaths.of(small_disk, tiny), []
-    old, new = ({"config": tiny.to_dict(), "weight": torch.zeros(size)} for size in (10, 60_000))
-    with claim(paths):
-        write_checkpoint(paths, old)
-        fill(small_disk, leave)
-        writes: dict[str, Callable[[], object]] = {
-            "checkpoint": lambda: write_checkpoint(paths, new),
-            "run": lambda: write_run(paths, a_run(tiny), weights_of(tiny)),
-        }
-        for what, write in writes.items():
-            try:
-                write()
-            except ArtifactError as error:
-                assert re.search(r"cannot write .* \(the disk is full: .*\); mend it and call again$", str(error))
-                failed.append(what)
-            assert left_over(small_disk) == []
-    kept = read_checkpoint(paths, tiny, CPU)
-    assert kept is not None and len(kept["weight"]) == (10 if "checkpoint" in failed else 60_000)
-    assert (read_finished(paths, tiny) is None) == ("run" in failed)
-    assert len(failed) == 2 or leave > 0
-    assert len(failed) == 0 or leave < 650_000
-
-
-WRITES: dict[str, Callable[[RunPaths, RunConfig], object]] = {
-    "run": lambda paths, tiny: write_run(paths, a_run(tiny), weights_of(tiny)),
-    "checkpoint": lambda paths, tiny: write_checkpoint(paths, {"config": tiny.to_dict(), "more": 1}),
-}
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full: No space left on device"),
-        (OSError("[Errno 28] Error writing. Detail: [errno 28] No space left on device"), "the disk is full"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded"),
-        (MemoryError(), "not enough memory"),
-    ],
-)
-@pytest.mark.parametrize("what", WRITES)
-@pytest.mark.parametrize("call", range(4))
-def test_write_that_fails_is_one_line_and_leaves_nothing(
-    what: str, call: int, error: Exception, told: str, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = iter(range(1000))
-
-    def fail(descriptor: int) -> None:
-        if next(calls) == (call if what == "run" else 0):
-            raise error
-
-    paths = RunPaths.of(tmp_path, tiny)
-    with claim(paths):
-        write_checkpoint(paths, {"config": tiny.to_dict()})
-        monkeypatch.setattr(os, "fsync", fail)
-        with pytest.raises(ArtifactError, match=re.escape(told)) as failed:
-            WRITES[what](paths, tiny)
-    assert "\n" not in str(failed.value)
-    assert left_over(tmp_path) == [] and not paths.folder.exists()
-    assert read_checkpoint(paths, tiny, CPU) == {"config": tiny.to_dict()}
-
-
-def test_writer_that_does_not_say_why_is_asked_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
-    assert "disk is full" not in files.reason(failed, tmp_path)
-    usage = shutil.disk_usage(tmp_path)._replace(free=4096)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    assert "disk is full" in files.reason(failed, tmp_path)
-
-
-# Starts two processes for each configuration: one is killed while it writes the run, one while it writes a checkpoint.
-KILLED_WRITERS = """
-import json, os, sys
-from tests.runs.test_store import RunConfig, RunPaths, a_run, claim, write_checkpoint, write_run
-for settings in json.loads(sys.argv[1]):
-    config = RunConfig.from_dict(settings)
-    paths = RunPaths.of(sys.argv[2], config)
-    if os.fork() == 0:
-        with claim(paths):
-            os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
-            if os.fork() == 0:
-                write_checkpoint(paths, {})
-            os.wait()
-            write_run(paths, a_run(config))
-    assert os.wait()[1] == 9
-"""
-
-
-@pytest.mark.posix
-def test_what_a_killed_process_left_is_removed_by_the_next_one_on_this_run_alone(
-    tiny: RunConfig, tmp_path: Path
-) -> None:
-    configs = [replace(tiny, seed=seed) for seed in (1, 10)]
-    call = [sys.executable, "-c", KILLED_WRITERS, json.dumps([config.to_dict() for config in configs]), str(tmp_path)]
-    subprocess.run(call, check=True, cwd=ROOT)
-    assert sorted(left_over(tmp_path)) == [
-        ".partial-seed-1",
-        ".partial-seed-10",
-        "checkpoint.partial",
-        "checkpoint.partial",
-    ]
-    with claim(RunPaths.of(tmp_path, configs[0])):
-        assert sorted(left_over(tmp_path)) == [".partial-seed-10", "checkpoint.partial"]
-
-
-@pytest.mark.parametrize("broken", ["run", "checkpoint"])
-def test_results_folder_is_proved_by_the_call_that_writes(
-    broken: str, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths, write = RunPaths.of(tmp_path, tiny), files.write_file
-
-    def refuse(path: Path, content: bytes) -> None:
-        if (path.parent == paths.checkpoint.parent) == (broken == "checkpoint"):
-            raise PermissionError(errno.EACCES, "Permission denied")
-        write(path, content)
-
-    monkeypatch.setattr(files, "write_file", refuse)
-    with pytest.raises(ArtifactError, match=r"cannot write .*Permission denied.*choose another folder"), claim(paths):
-        raise AssertionError("training would begin")
-    monkeypatch.undo()
-    with claim(paths):  # the claim that failed does not stand
-        pass
-
-
-@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-@pytest.mark.posix
-def test_files_and_folders_follow_the_umask(umask: int, tiny: RunConfig, tmp_path: Path) -> None:
-    before = os.umask(umask)
-    try:
-        paths = RunPaths.of(tmp_path / "results", tiny)
-        with claim(paths):
-            write_checkpoint(paths, {})
-            write_run(paths, a_run(tiny), weights_of(tiny))
-    finally:
-        os.umask(before)
-    made = [tmp_path / "results", *(tmp_path / "results").rglob("*")]
-    assert {"weights.safetensors", "lock", "checkpoint.pt"} <= {path.name for path in made}
-    for path in made:
-        assert stat.S_IMODE(path.stat().st_mode) == (0o777 if path.is_dir() else 0o666) & ~umask, path
 
 
 @pytest.mark.parametrize("given", [str, Path])
@@ -641,93 +318,6 @@ def test_damage_is_answered_with_a_place_to_restore_from_and_a_place_to_move_to(
     paths.folder.rename(place_aside := paths.folder.parent / ".aside-seed-0")
     assert find_runs(tmp_path) == [] and read_finished(paths, tiny) is None  # without a warning
     assert place_aside.exists()
-
-
-def test_weights_say_whose_they_are(paths: RunPaths, tiny: RunConfig, tmp_path: Path) -> None:
-    with safe_open(paths.folder / "weights.safetensors", "pt") as file:
-        card = json.loads(file.metadata()["vggkit"])
-    assert RunConfig.from_dict(card["config"]) == tiny
-    assert (card["name"], card["dataset"], card["test_accuracy"]) == (tiny.name, "synthetic", 0.125)
-    assert card["commit"].startswith("b24ba16")
-    alone = shutil.copy(paths.folder / "weights.safetensors", tmp_path / "alone.safetensors")
-    for place in (alone, paths.folder, str(paths.folder)):
-        model = VGG.from_run(place)
-        assert not model.training
-        state = model.state_dict()
-        assert all(torch.equal(state[name], tensor) for name, tensor in weights_of(tiny).items())
-
-
-def test_weights_files_are_the_same_bytes_each_time(paths: RunPaths, tiny: RunConfig) -> None:
-    packed = {weights.pack(tiny, a_run(tiny).summary, weights_of(tiny)) for _ in range(5)}
-    assert packed == {(paths.folder / "weights.safetensors").read_bytes()}
-
-
-def reseal(folder: Path) -> None:
-    """Compute all checksums of a run anew, as somebody would who changes files on purpose."""
-    file = folder / "summary.json"
-    summary = json.loads(file.read_text())
-    summary["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in summary["files"]}
-    seal(summary)
-    file.write_text(json.dumps(summary))
-
-
-@pytest.mark.parametrize("change", [{"batch_norm": True}, {"residual": True}, {"depth": 14}, {"seed": 1}])
-@pytest.mark.parametrize("with_card", [True, False])
-def test_weights_of_another_network_are_refused_in_one_line(
-    with_card: bool, change: dict[str, Any], paths: RunPaths, tiny: RunConfig
-) -> None:
-    other = RunConfig.from_dict(tiny.to_dict() | change)
-    tensors = weights_of(other)
-    content = weights.pack(other, a_run(other).summary, tensors) if with_card else save(tensors)
-    (paths.folder / "weights.safetensors").write_bytes(content)
-    reseal(paths.folder)
-    if not with_card and set(tensors) == set(weights_of(tiny)):
-        VGG.from_run(paths.folder)  # without a card, only shapes can tell networks apart
-        return
-    for load in (lambda: VGG.from_run(paths.folder), lambda: read_weights(paths)):
-        with pytest.raises(ArtifactError, match="another") as error:
-            load()
-        assert "\n" not in str(error.value)
-
-
-def test_old_weights_without_a_card_load_through_their_run(paths: RunPaths, tiny: RunConfig, tmp_path: Path) -> None:
-    (paths.folder / "weights.safetensors").write_bytes(save(weights_of(tiny)))
-    reseal(paths.folder)
-    assert torch.equal(VGG.from_run(paths.folder).classifier.bias, weights_of(tiny)["classifier.bias"])
-    alone = shutil.copy(paths.folder / "weights.safetensors", tmp_path / "alone.safetensors")
-    with pytest.raises(ArtifactError, match="does not say which network"):
-        VGG.from_run(alone)
-
-
-def test_readme_names_the_committed_weights_and_loads_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "README.md").read_text()
-    snippet = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "from_run" in block)
-    monkeypatch.chdir(ROOT)
-    names: dict[str, Any] = {}
-    exec(snippet, names)
-    assert names["model"](torch.zeros(2, 3, 32, 32)).shape == (2, 100)
-    sentence = re.search(r"[^.]*weights[^.]* lie beside [^.]*\.", text, re.S)
-    assert sentence
-    named = set(re.findall(r"`(vgg\w+(?:-\w+)?)`", sentence[0]))
-    assert named == {file.parts[-3] for file in ROOT.glob("results/table1/*/seed-0/weights.safetensors")}
-
-
-@pytest.mark.parametrize("name", [*CONFIGURATIONS, "vgg14"])
-def test_shapes_are_those_of_the_network(name: str) -> None:
-    config = RunConfig(depth=14, batch_norm=False) if name == "vgg14" else RunConfig.named(name)
-    shapes = {name: tuple(p.shape) for name, p in VGG.from_config(config).named_parameters()}
-    assert list(schema.parameter_shapes(config).items()) == list(shapes.items())
-
-
-def test_checkpoint_cannot_run_code(tiny: RunConfig, tmp_path: Path) -> None:
-    pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
-    assert (tmp_path / "sprung").exists()  # the trap works
-    paths = RunPaths.of(tmp_path, tiny)
-    with claim(paths):
-        write_checkpoint(paths, {"config": tiny.to_dict(), "model": Trap(tmp_path / "trace")})
-    with pytest.raises(ArtifactError, match="is damaged"):
-        read_checkpoint(paths, tiny, CPU)
-    assert not (tmp_path / "trace").exists()
 
 
 def test_what_cannot_be_read_is_told_and_not_passed_over(paths: RunPaths, tmp_path: Path) -> None:

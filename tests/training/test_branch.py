@@ -1,4 +1,4 @@
-"""Branches trained from one state, and how often the rule finds a bias of bfloat16 where there is none or one."""
+"""Branches trained from one state: on the same batches, kept, and gone on with."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from tests.shared import Call, refused, stop_in
 from vggkit.config import ConfigError, RunConfig
-from vggkit.report import precision
 from vggkit.runs.store import ArtifactError, RunPaths
 from vggkit.training import branch
 from vggkit.training.runner import train
@@ -93,52 +91,3 @@ def test_a_damaged_file_of_branches_is_refused(state: branch.State, tmp_path: Pa
         file.write_text(damage)
         with pytest.raises(ArtifactError, match="cannot be read as branches"):
             branch.find_branches(tmp_path)
-
-
-def made_up(generator: np.random.Generator, orders: int) -> dict[str, Any]:
-    """Branches whose losses differ much between orders, as in real ones, and little between the precisions."""
-    losses, noise = generator.normal(1.5, 0.05, orders), generator.normal(0, 3e-4, (2, orders))
-    branches = [
-        {"order": order, "precision": name, "epochs": [{"train_loss": losses[order] + noise[side, order]}]}
-        for order in range(orders)
-        for side, name in enumerate(("float32", "bfloat16"))
-    ]
-    return {"config": RunConfig().to_dict(), "epoch": 1, "branches": branches}
-
-
-def share_found(values: np.ndarray, family: int) -> np.ndarray:
-    """Whether a bias is found in each row of differences."""
-    means, halves, _ = np.array([precision.interval(row, family) for row in values]).T
-    return np.asarray(np.abs(means) > halves)
-
-
-def test_without_a_bias_at_most_five_per_cent_of_the_tables_find_one() -> None:
-    tables, states = 1000, 5
-    values = np.random.default_rng(0).normal(0, 4e-4, (tables * states, 3))
-    wrong = share_found(values, states).reshape(tables, states).any(axis=1).sum()
-    assert 0 < wrong <= stats.binom.ppf(0.999, tables, 0.05)
-
-
-@pytest.mark.parametrize(("states", "orders"), [(1, 3), (1, 6), (5, 3), (5, 6)])
-def test_a_bias_of_the_size_named_is_found_in_four_of_five_cases(states: int, orders: int) -> None:
-    noise = np.random.default_rng(1).normal(0, 4e-4, (1000, orders))
-    reach = stats.t.ppf(1 - 0.05 / (2 * states), orders - 1)
-    detectable = precision._detectable(reach, orders - 1) * 4e-4 / np.sqrt(orders)
-    assert share_found(noise + detectable, states).mean() == pytest.approx(0.8, abs=0.05)
-    assert share_found(noise, states).mean() < 0.07
-
-
-def test_one_order_tells_nothing_and_half_a_pair_does_not_count() -> None:
-    kept = made_up(np.random.default_rng(2), 2)
-    kept["branches"] = kept["branches"][:3]
-    (one,) = precision.differences([kept])
-    assert (one.orders, one.half) == (1, np.inf)
-    assert list(precision.table([kept])["bias"]) == ["cannot be told"]
-    assert precision.differences([kept | {"branches": kept["branches"][:1]}]) == []
-
-
-def test_the_interval_is_students() -> None:
-    values = np.array([0.1, 0.4, -0.2, 0.3])
-    low, high = stats.t.interval(0.95, 3, values.mean(), stats.sem(values))
-    mean, half, _ = precision.interval(values)
-    assert (mean - half, mean + half) == pytest.approx((low, high))

@@ -1,25 +1,19 @@
-"""What the page on performance shows: measured speeds, and whether a faster precision changes the curves."""
+"""What the page on performance shows of measured speeds."""
 
 import json
 import math
-import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 
 from vggkit.config import PRECISIONS
 from vggkit.report.markup import as_markdown
 from vggkit.report.render import html
-from vggkit.runs.store import ArtifactError, Run, find_runs
+from vggkit.runs.store import ArtifactError
 from vggkit.study import CONFIGURATIONS, title
 
-PRECISION_SUITES = "preview", "preview-float32"
-SPLITS = ("train", "validation")
 FLOOR = ("operations", "bytes", "operations_per_second", "bytes_per_second")
 
 
@@ -101,53 +95,3 @@ def bench_method(measured: dict[str, Any]) -> str:
         f"One image needs, in a step, at least: {needs}. "
         f"Measured rates: matrix product {rates}; copy up to {copy:,.0f} GB/s."
     )
-
-
-def precision_runs(results: str | os.PathLike[str]) -> dict[str, tuple[list[Run], list[Run]]]:
-    """For each configuration that has them: at least two bfloat16 runs, and the float32 runs of equal settings."""
-    fast, reference = (find_runs(results, suite) for suite in PRECISION_SUITES)
-    pairs = {
-        name: (
-            [run for run in fast if run.config.name == name and run.config.precision == "bfloat16"],
-            [run for run in reference if run.config.name == name],
-        )
-        for name in CONFIGURATIONS
-    }
-    return {name: (some, others) for name, (some, others) in pairs.items() if len(some) > 1 and others}
-
-
-def within_noise(fast: Sequence[Run], reference: Run, metric: str, level: float = 0.95) -> float:
-    """Share of the epochs in which the reference lies in the prediction interval of one more run like `fast`.
-
-    The interval is mean ± t s sqrt(1 + 1/n) with n - 1 degrees of freedom; runs that differ by nothing
-    but their seed lie in it in a share of `level` of the cases.
-    """
-    curves = np.array([run.metrics[metric] for run in fast])
-    count = len(curves)
-    reach = stats.t.ppf((1 + level) / 2, count - 1) * curves.std(axis=0, ddof=1) * np.sqrt(1 + 1 / count)
-    return float(np.mean(np.abs(reference.metrics[metric] - curves.mean(axis=0)) <= reach))
-
-
-def precision_html(results: str | os.PathLike[str]) -> str:
-    """`precision_table` for a page."""
-    return html(precision_table(results), "bfloat16 beside float32", text=("model", "metric"))
-
-
-def precision_table(results: str | os.PathLike[str]) -> pd.DataFrame:
-    """A row for each configuration and metric: bfloat16 over seeds, float32, and how often it lies within noise."""
-    rows = []
-    for name, (fast, (reference, *_)) in precision_runs(results).items():
-        for split in SPLITS:
-            for kind, scale in (("loss", 1), ("accuracy", 100)):
-                metric = f"{split}_{kind}"
-                last = scale * np.array([run.metrics[metric].iloc[-1] for run in fast])
-                rows.append(
-                    {
-                        "model": title(name),
-                        "metric": f"{split} {kind}" + (" (%)" if kind == "accuracy" else ""),
-                        f"bfloat16, {len(fast)} seeds": f"{last.mean():.2f} ± {last.std(ddof=1):.2f}",
-                        "float32, one seed": f"{scale * reference.metrics[metric].iloc[-1]:.2f}",
-                        "epochs within seed noise": f"{within_noise(fast, reference, metric):.0%}",
-                    }
-                )
-    return pd.DataFrame(rows)

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name in ROOMS)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vggkit."):
             yield str(node.module).split(".")[1]
+
+
+def circle() -> list[str]:
+    """Modules that import each other in a circle, the first repeated at the end; empty where there is none."""
+    known = modules()
+    imports = {name: {other for other in _named(file, known) if other != name} for name, file in known.items()}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _named(file: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    """The library's modules that a module imports, at its head or within a function."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "vggkit":
+            place = str(node.module).removeprefix("vggkit").removeprefix(".")
+            names = {f"{place}.{alias.name}".removeprefix(".") for alias in node.names} | {place}
+            yield from names & set(known)
 
 
 def upward(found: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:

@@ -16,6 +16,9 @@ import pandas as pd
 from scipy import optimize, stats
 
 from vggkit.config import RunConfig
+from vggkit.report import render
+from vggkit.report.canvas import PANEL, Figure, drawing, finish
+from vggkit.study import title
 
 LEVEL = 0.95
 POWER = 0.8
@@ -116,20 +119,68 @@ def _detectable(reach: float, freedom: int) -> float:
     return float(optimize.brentq(excess, 0, 10 * reach + 10))
 
 
-def table(states: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """A row for each state: the difference, its interval, what would have been found, and the verdict."""
-    return pd.DataFrame(
+def html(states: Sequence[dict[str, Any]]) -> str:
+    """A row for each state: the difference, its interval, what would have been found, and the verdict, for a page."""
+    shown = pd.DataFrame(
         [
             {
-                "run": one.name,
-                "epoch": one.epoch,
-                "orders": one.orders,
-                "training loss, float32": one.loss,
-                "bfloat16 - float32": one.mean,
-                "half width": one.half,
-                "smallest bias found": one.detectable,
-                "bias": "cannot be told" if math.isinf(one.half) else "found" if one.biased else "not found",
+                "run": title(one.name),
+                "after epoch": str(one.epoch),
+                "orders": str(one.orders),
+                "loss in float32": f"{one.loss:.3f}",
+                "bfloat16 − float32": _interval_text(one),
+                "smallest bias found": f"{one.detectable:.4f}" if math.isfinite(one.detectable) else "–",
+                "bias": verdict(one),
             }
             for one in differences(states)
         ]
+    )
+    return render.html(shown, "Training loss in bfloat16 beside float32", text=("run", "bias"))
+
+
+def verdict(one: Difference) -> str:
+    return "cannot be told" if math.isinf(one.half) else "found" if one.biased else "not found"
+
+
+def _interval_text(one: Difference) -> str:
+    half = f" ± {one.half:.4f}" if math.isfinite(one.half) else ""
+    return f"{one.mean:+.4f}{half}".replace("-", "−")
+
+
+def figure(states: Sequence[dict[str, Any]]) -> Figure:
+    """A row for each state: each order's difference, and the mean with its simultaneous interval."""
+    found = differences(states)
+    paired = [losses for losses in (paired_losses(kept["branches"]) for kept in states) if len(losses)]
+    with drawing(2 * PANEL, height=1.2 + 0.55 * len(found)) as axes:
+        for place, (one, losses) in enumerate(zip(found, paired, strict=True)):
+            values = losses["bfloat16"] - losses["float32"]
+            axes[0].plot(values, np.full(len(values), -place), "o", color="#8c8c8c", markersize=5, alpha=0.8)
+            half = one.half if math.isfinite(one.half) else 0.0
+            axes[0].errorbar(one.mean, -place - 0.18, xerr=half, fmt="D", color="#2b6cb0", capsize=4, markersize=5)
+        axes[0].axvline(0, color="#8c8c8c", linewidth=1)
+        names = [f"{title(one.name)}, epoch {one.epoch}" for one in found]
+        axes[0].set_yticks(-np.arange(len(found)), names)
+        axes[0].set(ylim=(-len(found) + 0.4, 0.6), xlabel="training loss in bfloat16 minus float32")
+        caption = (
+            f"{told(states)} Each point is one order of batches, trained in both precisions from one state; below it "
+            "stand the mean of the orders and its interval."
+        )
+        return finish(axes, caption, f"Dots and intervals of {len(found)} states around zero. {caption}")
+
+
+def told(states: Sequence[dict[str, Any]]) -> str:
+    """What the branches found, in a sentence or two."""
+    found = differences(states)
+    biased = [one for one in found if one.biased]
+    if not found:
+        return "No state has been trained on in both precisions yet."
+    if biased:
+        listed = " and ".join(f"{title(one.name)} after epoch {one.epoch}" for one in biased)
+        return f"bfloat16 changes the training loss of {listed}: the interval leaves out zero."
+    known = [one.detectable for one in found if math.isfinite(one.detectable)]
+    if not known:
+        return "From one order of batches alone nothing can be told."
+    return (
+        f"bfloat16 does not shift the training loss by more than chance, in none of the {len(found)} states tried; a "
+        f"shift of {max(known):.4f} would have been found in each with a probability of {POWER:.0%} at least."
     )
