@@ -57,7 +57,8 @@ def test_a_changed_byte_is_named_by_its_file(results: Path, name: str) -> None:
 def test_a_lost_file_is_named(results: Path, name: str) -> None:
     (folder(results) / name).unlink()
     _, wrong = verification.examine(results)
-    assert len(wrong) == 1 and name in wrong[0]
+    assert len(wrong) == 1 and f"{name} is missing" in wrong[0] and "damaged" not in wrong[0]
+    assert ("without which no run is finished" in wrong[0]) == (name == "summary.json")
 
 
 def test_weights_may_be_kept_elsewhere(results: Path) -> None:
@@ -147,10 +148,20 @@ def test_other_artefacts_are_read_and_remembered(results: Path) -> None:
     assert verification.changes(before, now) == [f"signal/seed-0.json has changed since {before.date}"]
 
 
+def test_imported_runs_are_read_and_stay_out_of_the_record(results: Path) -> None:
+    file = results / "imported" / "course" / "alice.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    read: list[Path] = []
+    found, wrong = verification.examine(results, check=lambda root, path: read.append(path))
+    assert (wrong, read, found.others) == ([], [file], {})
+
+
 def test_command_records_and_tells_what_changed(results: Path, call: Call) -> None:
     given = ["--results", str(results)]
     status, out, error = call("verify", *given)
     assert (status, error) == (0, "") and "10 files of 2 runs" in out and "nothing was recorded" in out
+    assert "Table 1 is derived anew: 0 of 12 claims have a verdict, the others cannot be told yet\n" in out
     place = folder(results).relative_to(results).as_posix()
     status, out, _ = call("verify", "--record", "--retrain", place, *given)
     assert status == 0 and "equal bit for bit" in out

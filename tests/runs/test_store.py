@@ -327,7 +327,7 @@ def test_checkpoint_is_read_back_and_its_writing_never_spoils_the_last(
         monkeypatch.setattr(os, "fsync", interrupt)
         with pytest.raises(KeyboardInterrupt):
             write_checkpoint(paths, {"config": tiny.to_dict(), "weight": torch.tensor([0.0])})
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not left_over(tmp_path)
     state = read_checkpoint(paths, tiny, CPU)
     assert state is not None
     assert torch.equal(state["weight"], torch.tensor([1 / 3]))
@@ -473,13 +473,13 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one_on_this_run_alone
     call = [sys.executable, "-c", KILLED_WRITERS, json.dumps([config.to_dict() for config in configs]), str(tmp_path)]
     subprocess.run(call, check=True, cwd=ROOT)
     assert sorted(left_over(tmp_path)) == [
+        ".partial-checkpoint.pt",
+        ".partial-checkpoint.pt",
         ".partial-seed-1",
         ".partial-seed-10",
-        "checkpoint.partial",
-        "checkpoint.partial",
     ]
     with claim(RunPaths.of(tmp_path, configs[0])):
-        assert sorted(left_over(tmp_path)) == [".partial-seed-10", "checkpoint.partial"]
+        assert sorted(left_over(tmp_path)) == [".partial-checkpoint.pt", ".partial-seed-10"]
 
 
 @pytest.mark.parametrize("broken", ["run", "checkpoint"])
