@@ -12,16 +12,14 @@ from vggkit.config import RunConfig
 from vggkit.report import verification
 from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.store import read_run, read_weights, write_run
-from vggkit.training.runner import train
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results with two finished runs of suite local."""
-    results = tmp_path_factory.mktemp("results")
-    for seed in (0, 1):
-        settings = {"dataset": "synthetic", "train_images_per_class": 2, "batch_size": 50, "epochs": 1}
-        train(RunConfig.named("vgg08", seed=seed, **settings), results=results)
+def made(trained: Path, tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with two finished runs of suite local, which differ in nothing but the seed that they tell."""
+    results = shutil.copytree(trained, tmp_path_factory.mktemp("made") / "results")
+    first, second = (RunPaths.of(results, replace(tiny, seed=seed)) for seed in (0, 1))
+    write_run(second, replace(read_run(first.folder), config=replace(tiny, seed=1)), read_weights(first))
     return results
 
 
@@ -82,8 +80,8 @@ def test_a_number_changed_with_its_checksums_is_found_in_the_record(results: Pat
     run = read_run(folder(results))
     paths = RunPaths.of(results, run.config)
     summary = run.summary.copy()
-    summary["final"] = {**summary["final"], "test_accuracy": 0.99}
-    summary["best"] = {**summary["final"]}
+    for which in ("final", "best"):
+        summary[which] = {**summary[which], "test_accuracy": 0.99}
     weights = read_weights(paths)
     shutil.rmtree(paths.folder)
     write_run(paths, replace(run, summary=summary), weights)
