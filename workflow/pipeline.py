@@ -22,7 +22,7 @@ from snakemake.utils import validate
 from vggkit.bench import cost
 from vggkit.cli.options import seed_list
 from vggkit.config import ConfigError, RunConfig, check_name
-from vggkit.folders import expanded, results_folder
+from vggkit.folders import exists, expanded, results_folder
 from vggkit.runs.files import replace_file
 from vggkit.runs.store import RunPaths
 from vggkit.study import CONFIGURATIONS, shown_suites
@@ -34,6 +34,29 @@ SCHEMA = Path(__file__).with_name("config.schema.yaml")
 KEPT = ".pipeline"  # under the results: hidden, so that no command takes it for a suite
 MOST_LINES = 20  # of what is told before the jobs
 LEAST_MINUTES, PATIENCE = 10, 3  # of a job's time limit: at least, and over what is expected
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a study, and where it stands there, as in `grid.depth.1`."""
+
+    place: str
+    field: str
+    value: Any
+
+    def read(self) -> Any:
+        """The value by the field's type: YAML has `1e-2` as text.
+
+        Raises:
+            ConfigError: it is no value of the type, or the study gives this field otherwise.
+        """
+        if self.field in ("seed", "suite"):
+            own = self.field.replace("seed", "seeds")
+            raise ConfigError(f"{self.place}: {self.field} is not allowed here; allowed: the study's own {own}")
+        try:
+            return RunConfig.from_text(self.field, self.value) if isinstance(self.value, str) else self.value
+        except ConfigError as error:
+            raise _placed(error, {self.field: self}) from None
 
 
 @dataclass(frozen=True)
@@ -89,28 +112,39 @@ class Study:
         """From the content of a configuration that the schema allows.
 
         Raises:
-            ConfigError: a configuration, setting or seed is not allowed, or two runs would share a folder.
+            ConfigError: a configuration, setting, seed or folder is not allowed, or two runs would share a folder.
         """
         suite = config["suite"]
         found: dict[RunConfig, Variant] = {}
-        for entry in config["configurations"]:
+        for number, entry in enumerate(config["configurations"]):
+            place = f"configurations.{number}"
             entry = {"name": entry} if isinstance(entry, str) else entry
-            common, own = config["settings"], entry.get("settings", {})
-            grid = {field: values for field, values in config["grid"].items() if field not in own}
-            seeds = _seeds(entry.get("seeds", config["seeds"]))
-            for point in itertools.product(*grid.values()):
-                given = {**common, **dict(zip(grid, point, strict=True)), **own}
-                settings = {field: _read(field, value) for field, value in given.items()}
-                configs = tuple(RunConfig.named(entry["name"], suite=suite, **settings, seed=s) for s in seeds)
+            common, own = (
+                _settings("settings", config["settings"]),
+                _settings(f"{place}.settings", entry.get("settings", {})),
+            )
+            grid = [
+                [Setting(f"grid.{field}.{index}", field, value) for index, value in enumerate(values)]
+                for field, values in config["grid"].items()
+                if field not in entry.get("settings", {})
+            ]
+            seeds = _seeds(entry["seeds"], f"{place}.seeds") if "seeds" in entry else _seeds(config["seeds"], "seeds")
+            for point in itertools.product(*grid):
+                given = {setting.field: setting for setting in (*common, *point, *own)}
+                settings = {field: setting.read() for field, setting in given.items()}
+                try:
+                    configs = tuple(RunConfig.named(entry["name"], suite=suite, **settings, seed=s) for s in seeds)
+                except ConfigError as error:
+                    raise _placed(error, given) from None
                 key = replace(configs[0], seed=0)
                 if key in found:  # at one depth two configurations may be one network: its runs are trained once
                     configs = tuple(dict.fromkeys((*found[key].configs, *configs)))
                     entry, settings = {"name": found[key].configuration}, found[key].settings
                 found[key] = Variant(entry["name"], settings, configs)
-        study = cls(
-            suite, tuple(found.values()), config["together"], near(results_folder(config["results"])),
-            near(expanded("output", config["output"]).absolute() / suite),
-        )  # fmt: skip
+        results, output = results_folder(config["results"]), expanded("output", config["output"]).absolute() / suite
+        for field, folder in (("results", results), ("output", output)):
+            _check_writable(field, folder)
+        study = cls(suite, tuple(found.values()), config["together"], near(results), near(output))
         study._check_folders()
         return study
 
@@ -235,8 +269,29 @@ def one_line(error: "ValidationError") -> ConfigError:
     return ConfigError(f"{'.'.join(map(str, place)) or 'study'}: {what}; allowed: {schema['description']}")
 
 
-def _seeds(given: Any) -> list[int]:
-    return list(dict.fromkeys(seed_list(",".join(map(str, given)) if isinstance(given, list) else str(given))))
+def speeds(config: Mapping[str, Any], project: Path) -> cost.Speeds:
+    """The speeds that the study's hours are reckoned by: its own bench, else the one that comes with `project`.
+
+    Raises:
+        ConfigError, ArtifactError: the file cannot be found, or cannot be read.
+    """
+    bench = expanded("bench", config["bench"]) if config["bench"] else project / "results/bench/cpu.json"
+    return cost.Speeds.read(bench, project / "results")
+
+
+def _check_writable(field: str, folder: Path) -> None:
+    """Raise ConfigError unless the folder can be written, or made where it is missing."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if exists(field, path))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "cannot be written" if there.is_dir() else "is no folder"
+        raise ConfigError(f"{field}: {there} {why}; allowed: a folder that can be written, or that can be made")
+    if set("{}") & set(str(folder)):  # Snakemake would take it for a wildcard
+        raise ConfigError(f"{field}: {str(folder)!r} is not allowed; allowed: a path without {{ and }}")
+
+
+def _seeds(given: Any, place: str) -> list[int]:
+    text = ",".join(map(str, given)) if isinstance(given, list) else str(given)
+    return list(dict.fromkeys(seed_list(text, place)))
 
 
 def _seed_text(seeds: list[int]) -> str:
@@ -244,13 +299,14 @@ def _seed_text(seeds: list[int]) -> str:
     return f"{seeds[0]}-{seeds[-1]}" if whole else ",".join(map(str, seeds))
 
 
-def _read(field: str, value: Any) -> Any:
-    """A setting as YAML has it, where `1e-2` is text, by the field's type."""
-    if field in ("seed", "suite"):
-        raise ConfigError(
-            f"settings: {field} is not allowed; allowed: the study's own {field.replace('seed', 'seeds')}"
-        )
-    return RunConfig.from_text(field, value) if isinstance(value, str) else value
+def _settings(place: str, settings: Mapping[str, Any]) -> list[Setting]:
+    return [Setting(f"{place}.{field}", field, value) for field, value in settings.items()]
+
+
+def _placed(error: ConfigError, settings: Mapping[str, Setting]) -> ConfigError:
+    """The same mistake, named by its place in the study where a single setting is to blame."""
+    field, _, told = str(error).partition(": ")
+    return ConfigError(f"{settings[field].place}: {told}") if field in settings else error
 
 
 def _as_text(value: Any) -> str:

@@ -41,7 +41,11 @@ def test_one_seed_each_has_the_interval_of_the_images_alone() -> None:
     half = 100 * stats.norm.ppf(0.975) * np.sqrt((0.4 * 0.6 + 0.5 * 0.5) / 10_000)  # of two shares of 10,000 images
     assert accuracy["difference"] == pytest.approx(10)
     assert (accuracy["low"], accuracy["high"]) == pytest.approx((10 - half, 10 + half), rel=1e-2)
-    assert frame.loc["test loss", "method"] == "no interval" and frame.loc["test loss", "low"] == pytest.approx(0.5)
+    loss = frame.loc["test loss"]
+    assert loss["difference"] == pytest.approx(0.5) and loss["method"] == "no interval"
+    assert loss[["low", "high"]].isna().all()
+    shown = comparing.as_text(frame.reset_index()).set_index("metric")["second − first"]
+    assert shown["test loss"] == "+0.50" and shown["test acc %"].startswith("+10.00 [+8.6")
 
 
 def test_validation_has_fewer_images_and_so_a_wider_interval() -> None:
@@ -63,24 +67,35 @@ def test_settings_that_differ_are_told_with_both_values() -> None:
     first = [ended("vgg08", seed, 1.0, 0.5) for seed in (0, 1)]
     second = [ended("vgg08", 0, 1.0, 0.5, learning_rate=0.01)]
     rows = comparing._settings([(first, second)]).to_numpy().tolist()
-    assert rows == [["learning_rate", "0.001", "0.01"], ["seed", "0, 1", "0"]]
+    assert rows == [["all", "learning_rate", "0.001", "0.01"], ["all", "seed", "0, 1", "0"]]
+
+
+def test_settings_that_differ_in_some_pairs_name_their_configurations() -> None:
+    pairs = [
+        ([ended("vgg08", 0, 1.0, 0.5, suite="a")], [ended("vgg08", 0, 1.0, 0.5, suite="b")]),
+        ([ended("vgg38", 0, 1.0, 0.5, suite="a")], [ended("vgg38", 0, 1.0, 0.5, suite="b", epochs=7)]),
+    ]
+    frame = comparing._settings(pairs)
+    assert frame.to_numpy().tolist() == [["all", "suite", "a", "b"], ["vgg38", "epochs", "100", "7"]]
+    assert list(comparing.as_text(frame).columns) == ["runs", "setting", "first", "second"]
+    assert "runs" not in comparing.as_text(comparing._settings(pairs[:1]))
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    for suite, name in (("one", "vgg08"), ("two", "vgg08"), ("two", "vgg38_rc")):
-        settings = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 50, "epochs": 1}
-        train(RunConfig.named(name, suite=suite, **settings), results=folder)
+    settings = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 50, "epochs": 1}
+    for suite, dropout in (("one", 0.0), ("two", 0.0), ("two", 0.5)):
+        train(RunConfig.named("vgg08", suite=suite, dropout=dropout, **settings), results=folder)
     return folder
 
 
 def test_suites_are_paired_by_configuration_and_single_runs_as_they_are(results: Path) -> None:
     whole = comparing.compare(results, "one", "two")
     assert [(one[0].config.suite, other[0].config.suite) for one, other in whole.pairs] == [("one", "two")]
-    other = next(path.name for path in (results / "two").iterdir() if "rc" in path.name)
+    other = next(path.name for path in (results / "two").iterdir() if "dropout" in path.name)
     across = comparing.compare(results, "one", f"two/{other}/seed-0")
-    assert "depth" in list(across.settings["setting"])
+    assert list(across.settings["setting"]) == ["suite", "dropout"]
     drawn = comparing.figure(across)
     assert drawn.svg.count("<svg") == 2 and "dashed" in drawn.caption
 
@@ -89,6 +104,33 @@ def test_suites_are_paired_by_configuration_and_single_runs_as_they_are(results:
 def test_a_place_without_runs_is_one_line(results: Path, place: str) -> None:
     with pytest.raises(ConfigError, match=r"first: no finished run .*; allowed: one/vgg08"):
         comparing.compare(results, place, "two")
+
+
+@pytest.mark.parametrize(("first", "second"), [("one", "one"), ("two", "two/vgg08/seed-0")])
+def test_a_run_on_both_sides_is_one_line(results: Path, first: str, second: str) -> None:
+    name = next(path.name for path in (results / first).iterdir())
+    with pytest.raises(ConfigError, match=rf"^second: {first}/.*/seed-0 is on both sides; allowed: runs that {first} "):
+        comparing.compare(results, first, second.replace("vgg08", name))
+
+
+def test_book_shows_its_first_configurations_unless_a_side_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {name: [ended(name, 0, 1.0, 0.5, suite=suite)] for name, suite in (("vgg08", "short"), ("vgg38", "table1"))}
+    shown: dict[str, list[Run]] = {}
+    monkeypatch.setattr(comparing, "fullest_runs", lambda results: shown)
+    monkeypatch.setattr(comparing, "compare", lambda results, *sides: sides)
+    nowhere = Path("nowhere")
+    assert comparing.of_book(nowhere) is None
+    shown["vgg08"] = runs["vgg08"]
+    assert comparing.of_book(nowhere) is None
+    shown["vgg38"] = runs["vgg38"]
+    assert comparing.of_book(nowhere) == ("short/vgg08", "table1/vgg38")
+    assert comparing.of_book(nowhere, second="short/vgg08") == ("table1/vgg38", "short/vgg08")
+    assert comparing.of_book(nowhere, "mine") == ("mine", "short/vgg08")
+
+
+def test_tables_of_the_page_hold_what_the_frames_do(results: Path) -> None:
+    found = comparing.compare(results, "one", "two")
+    assert "suite" in comparing.as_html(found.settings) and "images alone" in comparing.as_html(found.differences)
 
 
 def test_command_prints_in_every_format_and_draws(results: Path, call: Call, tmp_path: Path) -> None:

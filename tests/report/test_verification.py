@@ -12,16 +12,14 @@ from vggkit.config import RunConfig
 from vggkit.report import verification
 from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.store import read_run, read_weights, write_run
-from vggkit.training.runner import train
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results with two finished runs of suite local."""
-    results = tmp_path_factory.mktemp("results")
-    for seed in (0, 1):
-        settings = {"dataset": "synthetic", "train_images_per_class": 2, "batch_size": 50, "epochs": 1}
-        train(RunConfig.named("vgg08", seed=seed, **settings), results=results)
+def made(trained: Path, tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with two finished runs of suite local, which differ in nothing but the seed that they tell."""
+    results = shutil.copytree(trained, tmp_path_factory.mktemp("made") / "results")
+    first, second = (RunPaths.of(results, replace(tiny, seed=seed)) for seed in (0, 1))
+    write_run(second, replace(read_run(first.folder), config=replace(tiny, seed=1)), read_weights(first))
     return results
 
 
@@ -57,7 +55,8 @@ def test_a_changed_byte_is_named_by_its_file(results: Path, name: str) -> None:
 def test_a_lost_file_is_named(results: Path, name: str) -> None:
     (folder(results) / name).unlink()
     _, wrong = verification.examine(results)
-    assert len(wrong) == 1 and name in wrong[0]
+    assert len(wrong) == 1 and f"{name} is missing" in wrong[0] and "damaged" not in wrong[0]
+    assert ("without which no run is finished" in wrong[0]) == (name == "summary.json")
 
 
 def test_weights_may_be_kept_elsewhere(results: Path) -> None:
@@ -81,8 +80,8 @@ def test_a_number_changed_with_its_checksums_is_found_in_the_record(results: Pat
     run = read_run(folder(results))
     paths = RunPaths.of(results, run.config)
     summary = run.summary.copy()
-    summary["final"] = {**summary["final"], "test_accuracy": 0.99}
-    summary["best"] = {**summary["final"]}
+    for which in ("final", "best"):
+        summary[which] = {**summary[which], "test_accuracy": 0.99}
     weights = read_weights(paths)
     shutil.rmtree(paths.folder)
     write_run(paths, replace(run, summary=summary), weights)
@@ -147,10 +146,20 @@ def test_other_artefacts_are_read_and_remembered(results: Path) -> None:
     assert verification.changes(before, now) == [f"signal/seed-0.json has changed since {before.date}"]
 
 
+def test_imported_runs_are_read_and_stay_out_of_the_record(results: Path) -> None:
+    file = results / "imported" / "course" / "alice.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    read: list[Path] = []
+    found, wrong = verification.examine(results, check=lambda root, path: read.append(path))
+    assert (wrong, read, found.others) == ([], [file], {})
+
+
 def test_command_records_and_tells_what_changed(results: Path, call: Call) -> None:
     given = ["--results", str(results)]
     status, out, error = call("verify", *given)
     assert (status, error) == (0, "") and "10 files of 2 runs" in out and "nothing was recorded" in out
+    assert "Table 1 is derived anew: 0 of 12 claims have a verdict, the others cannot be told yet\n" in out
     place = folder(results).relative_to(results).as_posix()
     status, out, _ = call("verify", "--record", "--retrain", place, *given)
     assert status == 0 and "equal bit for bit" in out

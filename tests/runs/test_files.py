@@ -188,13 +188,13 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one_on_this_run_alone
     call = [sys.executable, "-c", KILLED_WRITERS, json.dumps([config.to_dict() for config in configs]), str(tmp_path)]
     subprocess.run(call, check=True, cwd=ROOT)
     assert sorted(left_over(tmp_path)) == [
+        ".partial-checkpoint.pt",
+        ".partial-checkpoint.pt",
         ".partial-seed-1",
         ".partial-seed-10",
-        "checkpoint.partial",
-        "checkpoint.partial",
     ]
     with claim(RunPaths.of(tmp_path, configs[0])):
-        assert sorted(left_over(tmp_path)) == [".partial-seed-10", "checkpoint.partial"]
+        assert sorted(left_over(tmp_path)) == [".partial-checkpoint.pt", ".partial-seed-10"]
 
 
 @pytest.mark.parametrize("broken", ["run", "checkpoint"])

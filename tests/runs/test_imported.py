@@ -18,7 +18,8 @@ from vggkit.config import ConfigError
 from vggkit.report import figures, tables
 from vggkit.runs import imported
 from vggkit.runs.files import ArtifactError
-from vggkit.runs.imported import find_imported, import_summary, parse_summary, read_imported
+from vggkit.runs.imported import find_imported, import_summary, read_imported
+from vggkit.runs.imported_summary import parse_summary
 from vggkit.runs.select import fullest_runs
 from vggkit.runs.store import ArtifactWarning, find_runs
 

@@ -9,7 +9,7 @@ import pytest
 
 from vggkit.bench import cost, scale
 from vggkit.config import ConfigError, RunConfig
-from vggkit.runs.store import RunPaths, find_runs
+from vggkit.runs.store import ArtifactError, RunPaths, find_runs
 
 ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "results/bench/cpu.json"
@@ -87,12 +87,23 @@ def test_plan_counts_what_is_there_and_adds_up(call: Call) -> None:
         (("mine", "--set", "epochs"), "set: 'epochs' is not allowed; allowed: FIELD=VALUE"),
         (("mine", "--set", "seed=1"), "--seeds gives it"),
         (("mine", "--seeds", "x"), "seeds: 'x' is not allowed"),
-        (("mine", "--bench", "nowhere.json"), "bench: nowhere.json cannot be read"),
+        (("mine", "--bench", "nowhere.json"), "bench: nowhere.json cannot be read (No such file or directory); make"),
+        (("mine", "--results", __file__), "is no folder; allowed: a folder, or one that can be made"),
     ],
 )
 def test_mistake_in_a_plan_is_one_line(call: Call, arguments: tuple[str, ...], message: str) -> None:
-    status, _, errors = call("plan", *arguments, "--results", str(ROOT / "results"))
+    status, _, errors = call("plan", "--results", str(ROOT / "results"), *arguments)
     assert status == 2 and message in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("change", [{"ratios": "x"}, {"reading": [{"runs": 1}]}, {"rows": 1}, {"planning": None}])
+def test_damaged_simulation_is_one_line(change: dict[str, object], tmp_path: Path) -> None:
+    file = tmp_path / "scale.json"
+    file.write_text(json.dumps(scale.read(ROOT / "results/bench/scale.json") | change))
+    with pytest.raises(
+        ArtifactError, match=r"scale\.json cannot be read \([^\n]*\); make it anew: workflow/simulate\.py$"
+    ):
+        scale.read(file)
 
 
 NOTHING, SERVER = scale.Start(0, 0, 0.0), scale.Server()

@@ -26,8 +26,9 @@ def tiny(**settings: Any) -> RunConfig:
     return RunConfig.named("vgg08", suite="trial", **(TINY | settings))
 
 
-def load(pipeline: ModuleType, results: Path, **changed: Any) -> Any:
-    return pipeline.load(copy.deepcopy(STUDY | {"configurations": ["vgg08"], "results": str(results)} | changed))
+def load(pipeline: ModuleType, folder: Path, **changed: Any) -> Any:
+    """The study whose results are to lie in `folder`, with some keys changed."""
+    return pipeline.load(copy.deepcopy(STUDY | {"configurations": ["vgg08"], "results": str(folder)} | changed))
 
 
 def test_grid_gives_every_combination_once_and_equal_networks_once(pipeline: ModuleType, tmp_path: Path) -> None:
@@ -67,8 +68,17 @@ def test_own_settings_and_seeds_of_a_configuration_come_last(pipeline: ModuleTyp
         ({"seeds": "0..3"}, "seeds: '0..3' is not allowed; allowed: integers as 0, 0-4"),
         ({"threads": 0}, "threads: 0 is not allowed; allowed: an integer of at least 1"),
         ({"settings": {"learnin_rate": 1}}, "unknown field 'learnin_rate': did you mean learning_rate?"),
-        ({"settings": {"seed": 1}}, "settings: seed is not allowed"),
-        ({"grid": {"depth": [8, 9]}}, "depth: 9 is not allowed; allowed: 8 \\+ 6 x blocks"),
+        ({"settings": {"seed": 1}}, "^settings.seed: seed is not allowed here; allowed: the study's own seeds"),
+        ({"grid": {"depth": [8, 9]}}, r"^grid\.depth\.1: 9 is not allowed; allowed: 8 \+ 6 x blocks"),
+        ({"grid": {"learning_rate": ["1e-2", "x"]}}, r"^grid\.learning_rate\.1: 'x' is not allowed; allowed: a finite"),
+        (
+            {"configurations": ["vgg38", {"name": "vgg08", "settings": {"epochs": 0}}]},
+            r"^configurations\.1\.settings\.epochs: 0 is not allowed; allowed: an integer from 1",
+        ),
+        (
+            {"configurations": ["vgg38", {"name": "vgg08", "seeds": "3-1"}]},
+            r"^configurations\.1\.seeds: '3-1' is not allowed; allowed: integers as in 0,1,2",
+        ),
         ({"grid": {"depth": 8}}, "grid.depth: 8 is not allowed; allowed: a list of at least one value"),
         ({"settings": {"learning_rate": [1]}}, r"settings.learning_rate: \[1\] is not allowed; allowed: one value"),
         ({"grid": {"precision": ["float32", "bfloat16"]}}, "float32 and bfloat16, which share a folder"),
@@ -81,6 +91,40 @@ def test_mistake_is_one_line_that_names_place_and_allowed_values(
     with pytest.raises(ConfigError, match=message) as error:
         load(pipeline, tmp_path, **changed)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["results", "output"])
+def test_impossible_folder_is_one_line_before_any_work(field: str, pipeline: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place, told in (
+        ("file", "file is no folder; allowed: a folder that can be written, or that can be made"),
+        ("file/below", "file is no folder"),
+        ("a{b}", r"a\{b\}.*' is not allowed; allowed: a path without { and }"),
+        ("x" * 300, "cannot be looked up"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^{field}: .*{told}[^\n]*$"):
+            load(pipeline, tmp_path / "there", **{field: str(tmp_path / place)})
+    with pytest.raises(ConfigError, match=f"^{field}: '~nobody-of-this-name' is not allowed"):
+        load(pipeline, tmp_path / "there", **{field: "~nobody-of-this-name"})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.posix
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root writes everywhere")
+def test_folder_that_may_not_be_written_is_one_line(pipeline: ModuleType, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match=f"^output: {tmp_path} cannot be written"):
+        load(pipeline, tmp_path, output=str(tmp_path / "output"))
+
+
+def test_own_bench_of_a_study_is_read_and_may_begin_with_a_home_folder(
+    pipeline: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(calls.ROOT / "results/bench/cpu.json", tmp_path / "mine.json")
+    assert pipeline.speeds({"bench": "~/mine.json"}, tmp_path).points
+    with pytest.raises(ArtifactError, match=rf"^bench: {tmp_path}/nix\.json cannot be read"):
+        pipeline.speeds({"bench": "~/nix.json"}, calls.ROOT)
 
 
 def test_study_without_a_suite_says_so(pipeline: ModuleType) -> None:

@@ -21,7 +21,7 @@ from vggkit.config import SCHEDULES, RunConfig
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
 from vggkit.report.markup import as_markdown
 from vggkit.report.render import html
-from vggkit.runs.store import ArtifactError
+from vggkit.runs.files import ArtifactError, reason
 from vggkit.study import CONFIGURATIONS, FULL
 
 DEPTHS = (8, 14, 20, 26, 32, 38)
@@ -127,10 +127,11 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for row in content["rows"]:
-            _ = float(row["hours"]), float(row["idle"]), float(row["least"]), int(row["workers"]), str(row["order"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ArtifactError(f"scale: {path} cannot be read ({error}); make it anew: workflow/simulate.py") from error
+        for show in (table_html, method, finding, reading):  # all that a page says of it can be said
+            show(content)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = reason(error) if isinstance(error, OSError | ValueError) else "not as it was written"
+        raise ArtifactError(f"scale: {path} cannot be read ({why}); make it anew: workflow/simulate.py") from error
     return content
 
 

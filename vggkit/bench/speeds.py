@@ -11,7 +11,7 @@ import pandas as pd
 from vggkit.config import PRECISIONS
 from vggkit.report.markup import as_markdown
 from vggkit.report.render import html
-from vggkit.runs.store import ArtifactError
+from vggkit.runs.files import ArtifactError, reason
 from vggkit.study import CONFIGURATIONS, title
 
 FLOOR = ("operations", "bytes", "operations_per_second", "bytes_per_second")
@@ -27,9 +27,9 @@ def read_bench(path: Path) -> dict[str, Any]:
         measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _check_bench(measured)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, OSError | ValueError) else "not as it was written"
+        why = reason(error) if isinstance(error, OSError | ValueError) else "not as it was written"
         raise ArtifactError(
-            f"bench: {path} cannot be read ({reason}); make it anew: vggkit bench --json {path}"
+            f"bench: {path} cannot be read ({why}); make it anew: vggkit bench --json {path}"
         ) from error
     return measured
 

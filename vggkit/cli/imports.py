@@ -8,7 +8,6 @@ import typer
 from vggkit import folders
 from vggkit.cli import terminal
 from vggkit.cli.options import Data, Device, Results, app, existing, field_values, seed_list
-from vggkit.cli.results import cells
 from vggkit.config import ConfigError, RunConfig, check_name
 from vggkit.study import CONFIGURATIONS
 
@@ -98,7 +97,7 @@ def _evaluate(weights: Path, data: str | None, device: str | None) -> None:
     compute = Compute.resolve("float32", device)
     images = load(RunConfig(), data).to(compute.device).test
     measured = evaluate(VGG.from_run(weights).to(compute.device), images, compute)
-    terminal.show_table(("split", "loss", "accuracy"), [("test", *cells(list(measured)))])
+    terminal.show_table(("split", "loss", "accuracy"), [("test", *terminal.cells(list(measured)))])
 
 
 @app.command("imported")
@@ -166,6 +165,6 @@ def show_imported(folder: Path) -> None:
     for run in find_imported(folder):
         accuracy = run.final["validation_accuracy"]
         state = f"{len(run.rows)}{' (diverged)' if run.diverged else ''}"
-        rows.append((f"{run.suite}/{run.name}", run.model, state, *cells([None, accuracy])[1:]))
+        rows.append((f"{run.suite}/{run.name}", run.model, state, *terminal.cells([None, accuracy])[1:]))
     if rows:
         terminal.show_table(("imported run (suite/name)", "model", "epochs", "val acc"), rows)

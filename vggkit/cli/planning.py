@@ -38,6 +38,10 @@ def plan(
     file = folders.expanded("bench", bench) if bench else project / BENCH
 
     from vggkit.bench import cost
+    from vggkit.runs.files import ArtifactError
+
+    if folders.exists("results", root) and not root.is_dir():
+        raise ArtifactError(f"results: {root} is no folder; allowed: a folder, or one that can be made")
 
     def asked(**more: Any) -> dict[str, list[RunConfig]]:
         given = settings | more

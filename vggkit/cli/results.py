@@ -1,6 +1,5 @@
 """Commands on finished runs: what there is, how good it is, and the pages made of it."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +71,7 @@ def evaluate(config: RunConfig, results: Path, data: str | None, device: str | N
     for split, images in (("validation", splits.validation), ("test", splits.test)):
         loss, accuracy = measured_on(model, images, compute)
         recorded = [metric_of(run.summary["final"], f"{split}_{metric}") for metric in ("loss", "accuracy")]
-        rows.append((split, *cells([loss, accuracy, *recorded])))
+        rows.append((split, *terminal.cells([loss, accuracy, *recorded])))
     terminal.show_table(("split", "loss", "accuracy", "recorded loss", "recorded accuracy"), rows)
 
 
@@ -139,13 +138,7 @@ def print_summary(run: "Run", folder: Path) -> None:
     for which, values in (("final", run.summary["final"]), ("best", run.summary["best"])):
         if values:
             metrics = [metric_of(values, name) for name in MEASURED]
-            rows.append((f"{values['epoch']} ({which})", *cells(metrics)))
+            rows.append((f"{values['epoch']} ({which})", *terminal.cells(metrics)))
     terminal.show_table(("epoch", "train loss", "train acc", "val loss", "val acc", "test loss", "test acc"), rows)
     state = "diverged: the loss was not finite" if run.summary["diverged"] else "finished"
     print(terminal.one_line(f"{state}; {run.summary['images_per_second']:,.0f} images/s; see {folder}"))
-
-
-def cells(metrics: list[float | None]) -> list[str]:
-    """Losses and accuracies, in turn; a diverged run has no finite loss."""
-    finite = [value if value is not None and math.isfinite(value) else None for value in metrics]
-    return ["-" if v is None else f"{v:.2%}" if i % 2 else f"{v:.4f}" for i, v in enumerate(finite)]

@@ -274,3 +274,9 @@ class progress_bar:
         progress = Progress(*columns, console=self.console, expand=True)
         progress.start()
         return progress
+
+
+def cells(metrics: list[float | None]) -> list[str]:
+    """Losses and accuracies, in turn; a diverged run has no finite loss."""
+    finite = [value if value is not None and math.isfinite(value) else None for value in metrics]
+    return ["-" if v is None else f"{v:.2%}" if i % 2 else f"{v:.4f}" for i, v in enumerate(finite)]

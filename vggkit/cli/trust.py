@@ -45,7 +45,7 @@ def verify(
     if wrong:
         raise Stop(f"{_count(len(wrong), 'fault')} in {root}", MISTAKE)
     print(f"{found.files} files of {len(found.runs)} runs have their recorded checksums, {found.weights} are weights")
-    print(f"{len(found.others)} other artefacts are whole; Table 1 and {len(found.verdicts)} verdicts are derived")
+    print(f"{len(found.others)} other artefacts are whole; Table 1 is derived anew: {verification.settled(found)}")
     changes = verification.changes(before, found) if before else []
     for line in changes:
         terminal.tell(line)

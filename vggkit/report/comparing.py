@@ -12,10 +12,12 @@ import pandas as pd
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
-from vggkit.report.intervals import Contrast, Effect, Sample, images_alone, joint_intervals, pooled_spread
+from vggkit.report.intervals import NONE, Contrast, Effect, Sample, images_alone, joint_intervals, pooled_spread
 from vggkit.report.measures import finals
-from vggkit.report.render import MISSING
+from vggkit.report.render import MISSING, html, number
 from vggkit.report.tables import METRICS, TEST
+from vggkit.runs.files import place_of
+from vggkit.runs.select import fullest_runs
 from vggkit.runs.store import Run, find_runs
 from vggkit.study import title
 
@@ -24,6 +26,13 @@ Side = dict[str, list[Run]]
 LINES = ("-", "--")
 """Of the first side, and of the second."""
 LONGEST_LABEL = 24
+ALL = "all"
+NOTE = (
+    "Means over the seeds of each side; accuracies are per cent, their differences percentage points. The intervals "
+    "cover all differences of a metric at once with 95 %. One made of “images alone” says nothing of other seeds, and "
+    "a training metric, or a loss of one seed on each side, has none."
+)
+"""How the differences are to be read."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Comparison:
     Attributes:
         names: what each side was called by whoever asked.
         pairs: the configurations laid side by side, the first side's runs and the second's.
-        settings: columns setting, first, second: the settings in which the sides differ, and the values each has.
+        settings: columns runs, setting, first, second: the settings in which pairs differ, the values each side has,
+            and the configurations of these pairs, or `ALL`.
         differences: a row for each pair and metric; columns first, second, metric, the means over seeds `first mean`
             and `second mean`, `difference` (second - first) with `low` and `high`, and `method` of the interval.
             Accuracies are per cent, their differences percentage points; what is not known is missing.
@@ -51,7 +61,7 @@ def compare(results: Path, first: str, second: str) -> Comparison:
     Configurations that both sides have are paired; where each side is of one configuration, these two are.
 
     Raises:
-        ConfigError: a side names no finished run, or both have no configuration in common.
+        ConfigError: a side names no finished run, a run is on both sides, or these have no configuration in common.
         ArtifactError: as `find_runs`.
     """
     sides = [_side(results, name, field) for name, field in ((first, "first"), (second, "second"))]
@@ -62,7 +72,26 @@ def compare(results: Path, first: str, second: str) -> Comparison:
     if not pairs:
         one, other = (", ".join(side) for side in sides)
         raise ConfigError(f"second: {second} has {other}; allowed: what has a configuration of {first}, {one}")
+    for runs, others in pairs:  # which would count as two samples, and are one
+        if both := {place_of(run.config) for run in runs} & {place_of(run.config) for run in others}:
+            raise ConfigError(
+                f"second: {'/'.join(min(both))} is on both sides; allowed: runs that {first} does not name"
+            )
     return Comparison((first, second), pairs, _settings(pairs), _differences(pairs))
+
+
+def of_book(results: Path, first: str | None = None, second: str | None = None) -> Comparison | None:
+    """As `compare`; a side that nobody names is a configuration that the book shows, the first two in its order.
+
+    Where only one configuration has runs, there is nothing to compare, and None is returned.
+
+    Raises:
+        ConfigError, ArtifactError: as `compare`.
+    """
+    shown = [f"{runs[0].config.suite}/{name}" for name, runs in fullest_runs(results).items()]
+    free = iter([place for place in shown if place not in (first, second)])
+    sides = [side or next(free, None) for side in (first, second)]
+    return compare(results, sides[0], sides[1]) if sides[0] and sides[1] else None
 
 
 def _side(results: Path, place: str, field: str) -> Side:
@@ -85,9 +114,15 @@ def _settings(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
 
     rows = []
     for field in fields(RunConfig):
-        told = list(dict.fromkeys((values(one, field.name), values(other, field.name)) for one, other in pairs))
-        rows += [(field.name, one, other) for one, other in told if one != other]
-    return pd.DataFrame(rows, columns=["setting", "first", "second"])
+        told: dict[tuple[str, str], list[str]] = {}
+        for one, other in pairs:
+            told.setdefault((values(one, field.name), values(other, field.name)), []).append(one[0].config.name)
+        rows += [
+            (ALL if len(names) == len(pairs) else ", ".join(names), field.name, *both)
+            for both, names in told.items()
+            if both[0] != both[1]
+        ]
+    return pd.DataFrame(rows, columns=["runs", "setting", "first", "second"])
 
 
 def _differences(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
@@ -100,7 +135,8 @@ def _differences(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
             effect = effects.get(place)
             row: dict[str, str | float] = {"first": _called(one), "second": _called(other), "metric": words}
             row |= {"first mean": ours.mean(), "second mean": theirs.mean()}
-            row |= {"difference": effect.value, "low": effect.low, "high": effect.high} if effect else {}
+            row |= {"difference": effect.value} if effect else {}
+            row |= {"low": effect.low, "high": effect.high} if effect and effect.method != NONE else {}
             rows.append(row | {"method": effect.method if effect else MISSING})
     columns = ["first", "second", "metric", "first mean", "second mean", "difference", "low", "high", "method"]
     return pd.DataFrame(rows).reindex(columns=columns)
@@ -140,26 +176,26 @@ def _called(runs: list[Run]) -> str:
 def as_text(frame: pd.DataFrame) -> pd.DataFrame:
     """Cells as they are shown: numbers with the digits that mean something, the interval in brackets."""
     if "difference" not in frame:
-        return frame
+        return frame.drop(columns="runs") if set(frame["runs"]) <= {ALL} else frame
     shown = frame[["first", "second", "metric"]].copy()
     for column in ("first mean", "second mean"):
-        shown[column] = [_number(value) for value in frame[column]]
+        shown[column] = frame[column].map(number)
     interval = zip(frame["difference"], frame["low"], frame["high"], strict=True)
     shown["second − first"] = [
-        f"{_number(value, '+')} [{_number(low, '+')}, {_number(high, '+')}]" if low != high else _number(value, "+")
+        number(value, "+") + (f" [{number(low, '+')}, {number(high, '+')}]" if math.isfinite(low) else "")
         for value, low, high in interval
     ]
     shown["interval"] = frame["method"]
+    sides = frame[["first", "second"]].drop_duplicates()
+    if len(sides) == 1:  # then the sides are said once, at the top
+        one, other = sides.iloc[0]
+        return shown.drop(columns=["first", "second"]).rename(columns={"first mean": one, "second mean": other})
     return shown
 
 
 def _shortened(name: str) -> str:
     """A name that leaves room for the lines beside it."""
     return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
-
-
-def _number(value: float, sign: str = "") -> str:
-    return f"{value:{sign}.2f}".replace("-", "−") if math.isfinite(value) else MISSING
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -170,6 +206,14 @@ def as_markdown(comparison: Comparison) -> str:
         rows = [list(shown.columns), ["---"] * len(shown.columns), *shown.astype(str).to_numpy().tolist()]
         parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
     return "\n\n".join(parts)
+
+
+def as_html(frame: pd.DataFrame) -> str:
+    """The settings or the differences of a comparison, for a page."""
+    if "difference" not in frame:
+        return html(as_text(frame), "Settings that differ")
+    words = ("first", "second", "metric", "interval")
+    return html(as_text(frame), "Differences after the last epoch", NOTE, text=words)
 
 
 def figure(comparison: Comparison) -> Figure:
@@ -193,5 +237,8 @@ def figure(comparison: Comparison) -> Figure:
         axes[0].set(xlabel="epoch", ylabel="validation accuracy (%)")
         axes[1].set(xlabel="depth in the network (input 0, output 1)", ylabel="mean |gradient|", yscale="log")
         one, other = comparison.names
-        caption = f"{one} (solid) and {other} (dashed), each seed a line; gradients of the last epoch."
+        caption = (
+            f"{one} (solid) and {other} (dashed), each seed a line. First, validation accuracy over the epochs; "
+            "second, mean |gradient| over the depth in the last epoch."
+        )
         return finish(axes, caption, f"Line charts. {caption}")

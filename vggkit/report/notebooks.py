@@ -13,8 +13,8 @@ import papermill
 from vggkit.folders import RESULTS_VARIABLE, exists, expanded, results_folder
 from vggkit.report.book import METADATA, shown_runs
 from vggkit.report.pairing import bring_together
+from vggkit.runs.files import ArtifactError, make_folder, replace_file
 from vggkit.runs.select import representative_runs
-from vggkit.runs.store import ArtifactError, make_folder
 from vggkit.study import FULL, title
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"
@@ -73,9 +73,7 @@ def execute_page(source: Path, page: Path, results: Path, parameters: dict[str, 
             os.environ[RESULTS_VARIABLE] = before
     clean(notebook)
     notebook.metadata[METADATA] = {"runs": shown_runs(results, page.stem)}
-    partial = page.with_suffix(".partial")
-    nbformat.write(notebook, partial)
-    partial.replace(page)
+    replace_file(page, (nbformat.writes(notebook) + "\n").encode())
     return page
 
 

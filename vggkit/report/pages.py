@@ -65,7 +65,7 @@ def comparison(variables: Mapping[str, Any]) -> tuple[dict[str, list[Run]], int]
         ConfigError: a parameter in the notebook's `variables` is unknown or unusable.
         ArtifactError: there is no such run.
     """
-    refuse_unknown(variables, ("seed", "results"))
+    refuse_unknown(variables, ("first", "second", "seed", "results"))
     seed, results = setting("seed", variables.get("seed")) or 0, results_folder(variables.get("results"))
     RunConfig(seed=seed)  # checks it
     every = all_runs(results)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import jupytext
 import nbformat
 
-from vggkit.runs.store import ArtifactError
+from vggkit.runs.files import ArtifactError, replace_file
 
 METADATA = "vggkit"  # in the notebook; its entry "text" is the checksum of the cells when both were last equal
 
@@ -70,6 +70,4 @@ def _write(path: Path, notebook: nbformat.NotebookNode) -> None:
 def _replace(path: Path, content: str) -> None:
     if path.is_file() and path.read_text(encoding="utf-8") == content:
         return
-    partial = path.with_suffix(".partial")
-    partial.write_text(content, encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, content.encode())

@@ -3,7 +3,8 @@
 A run's own summary holds the checksum of each of its other files and of itself, so damage is found from the run alone.
 Whoever changes a number on purpose can compute these checksums again. Therefore results/verification.json, which
 `vggkit verify --record` writes and version control keeps, holds the checksum of every summary and of every other
-artefact, with Table 1 and the verdicts as they were derived then; what differs from it is named.
+artefact, with Table 1 and the verdicts as they were derived then; what differs from it is named. Imported runs stay
+with whoever imported them: they are checked, and the record does not hold them.
 """
 
 import hashlib
@@ -17,7 +18,9 @@ from typing import Any
 
 from vggkit.folders import Given, results_folder
 from vggkit.report import claims, tables
+from vggkit.report.verdicts import OPEN
 from vggkit.runs.files import ArtifactError, cannot_write, check_format, place_of, reason, replace_file
+from vggkit.runs.imported import FOLDER as IMPORTED
 from vggkit.runs.schema import FORMAT
 from vggkit.runs.select import all_runs
 from vggkit.runs.store import SUMMARY, WEIGHTS, load_weights, read_run
@@ -38,7 +41,7 @@ class Verification:
         date: the day, as 2026-01-31.
         commit: of the code that looked, see `runs.provenance.commit`.
         runs: SHA-256 of each finished run's summary, by the run's place.
-        others: SHA-256 of every other artefact, by its place.
+        others: SHA-256 of every other artefact of ours, by its place.
         files: how many files were compared with a recorded SHA-256.
         weights: how many of these hold a network's weights.
         table1: the rows of Table 1, by configuration.
@@ -91,7 +94,8 @@ def examine(
     for file in _other_files(root):
         try:
             check(root, file)
-            others[_place(root, file)] = _sha256(file)
+            if file.relative_to(root).parts[0] != IMPORTED:
+                others[_place(root, file)] = _sha256(file)
         except (ArtifactError, OSError) as error:
             wrong.append(str(error))
     table1, verdicts = ({}, {}) if wrong else _derived(root)
@@ -152,6 +156,12 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=SAME)
     return bool(one == other)
+
+
+def settled(found: Verification) -> str:
+    """How many claims have a verdict, and how many cannot be told from the runs that there are."""
+    told = sum(verdict[0] != OPEN for verdict in found.verdicts.values())
+    return f"{told} of {len(found.verdicts)} claims have a verdict, the others cannot be told yet"
 
 
 def record(verification: Verification, results: Given = None) -> Path:

@@ -124,7 +124,8 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def _partial_file(path: Path) -> Path:
-    return path.with_suffix(".partial")
+    """Where `path` is written before it is renamed: hidden, and another file for each name."""
+    return path.with_name(f".partial-{path.name}")
 
 
 def clear(path: Path) -> None:

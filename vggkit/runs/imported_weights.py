@@ -1,4 +1,4 @@
-"""Weights of the course's framework as those of our network; `imported` tells which framework that is.
+"""Weights of the course's framework as those of our network; `imported_summary` tells which framework that is.
 
 Its files train_model_<epoch> hold {"network": state, "best_val_model_idx": ..., "best_val_model_acc": ...,
 "model_epoch": ...}. The state is that of its ExperimentBuilder, so that each name begins with `model.`, or with

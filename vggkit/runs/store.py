@@ -167,7 +167,9 @@ def _blaming(file: Path) -> Iterator[None]:
     except ArtifactError:
         raise
     except FileNotFoundError as error:
-        raise ArtifactError(f"results: {file} is missing; {remedy}") from error
+        # A run under way has no folder here yet; see `write_run`.
+        lost = ", without which no run is finished: it was lost, or not copied" if file.name == SUMMARY else ""
+        raise ArtifactError(f"results: {file} is missing{lost}; {remedy}") from error
     except (OSError, MemoryError) as error:
         if getattr(error, "errno", None) is None and not isinstance(error, MemoryError):  # pyarrow's, of the content
             raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error
