@@ -1,5 +1,6 @@
 """Verification names what is damaged, what was changed with its checksums, and which derived numbers moved."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shared import Call
+from tests.shared import Call, best_of
 from vggkit.config import RunConfig
 from vggkit.report import verification
 from vggkit.runs.files import ArtifactError, RunPaths
@@ -79,9 +80,9 @@ def test_a_number_changed_with_its_checksums_is_found_in_the_record(results: Pat
     before, _ = verification.examine(results)
     run = read_run(folder(results))
     paths = RunPaths.of(results, run.config)
-    summary = run.summary.copy()
-    for which in ("final", "best"):
-        summary[which] = {**summary[which], "test_accuracy": 0.99}
+    summary = copy.deepcopy(run.summary)
+    for measured in (summary["final"], best_of(summary)):
+        measured["test_accuracy"] = 0.99
     weights = read_weights(paths)
     shutil.rmtree(paths.folder)
     write_run(paths, replace(run, summary=summary), weights)

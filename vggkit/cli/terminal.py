@@ -9,6 +9,7 @@ import codecs
 import contextlib
 import errno
 import io
+import math
 import os
 import signal
 import sys
