@@ -118,14 +118,17 @@ def test_book_shows_its_first_configurations_unless_a_side_is_named(monkeypatch:
     shown: dict[str, list[Run]] = {}
     monkeypatch.setattr(comparing, "fullest_runs", lambda results: shown)
     monkeypatch.setattr(comparing, "compare", lambda results, *sides: sides)
-    nowhere = Path("nowhere")
-    assert comparing.of_book(nowhere) is None
+
+    def sides(*named: str | None) -> Any:
+        return comparing.of_book(Path("nowhere"), *named)
+
+    assert sides() is None
     shown["vgg08"] = runs["vgg08"]
-    assert comparing.of_book(nowhere) is None
+    assert sides() is None
     shown["vgg38"] = runs["vgg38"]
-    assert comparing.of_book(nowhere) == ("short/vgg08", "table1/vgg38")
-    assert comparing.of_book(nowhere, second="short/vgg08") == ("table1/vgg38", "short/vgg08")
-    assert comparing.of_book(nowhere, "mine") == ("mine", "short/vgg08")
+    assert sides() == ("short/vgg08", "table1/vgg38")
+    assert sides(None, "short/vgg08") == ("table1/vgg38", "short/vgg08")
+    assert sides("mine") == ("mine", "short/vgg08")
 
 
 def test_tables_of_the_page_hold_what_the_frames_do(results: Path) -> None:

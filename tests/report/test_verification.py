@@ -80,8 +80,9 @@ def test_a_number_changed_with_its_checksums_is_found_in_the_record(results: Pat
     run = read_run(folder(results))
     paths = RunPaths.of(results, run.config)
     summary = run.summary.copy()
-    for which in ("final", "best"):
-        summary[which] = {**summary[which], "test_accuracy": 0.99}
+    assert summary["best"] is not None
+    summary["final"] = {**summary["final"], "test_accuracy": 0.99}
+    summary["best"] = {**summary["best"], "test_accuracy": 0.99}
     weights = read_weights(paths)
     shutil.rmtree(paths.folder)
     write_run(paths, replace(run, summary=summary), weights)
