@@ -1,11 +1,13 @@
 # The README's two commands without setting anything up:
 #
 #   docker build -t vggkit .
+#   mkdir -m 777 html
 #   docker run --rm -v "$PWD/html:/home/reader/vggkit/book/_build/html" vggkit make book
 #   docker run --rm vggkit papermill notebooks/run.ipynb out.ipynb -p dataset synthetic -p epochs 3
 #
-# The mounted folder has to be one that user 1000 may write. --build-arg TORCH="torch==2.13.0 --index-url URL" chooses
-# torch's build, as in the README; the default one for Linux brings CUDA along.
+# User 1000 writes into the mounted folder; what is not mounted goes with the container.
+# --build-arg TORCH="torch==2.13.0 --index-url URL" chooses torch's build, as in the README; the default one for Linux
+# brings CUDA along.
 # The base image is pinned by its tag. A digest would be stricter, and is to be looked up where there is a registry.
 FROM python:3.12.12-slim-bookworm
 
@@ -15,7 +17,10 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ make \
     && rm -rf /var/lib/apt/lists/*
 
-RUN useradd --create-home --uid 1000 reader
+# The folder that is mounted at, too: docker would make the folders above a mount for root.
+RUN useradd --create-home --uid 1000 reader \
+    && mkdir -p /home/reader/vggkit/book/_build/html \
+    && chown -R reader: /home/reader/vggkit
 USER 1000
 WORKDIR /home/reader/vggkit
 

@@ -106,6 +106,7 @@ def test_the_container_builds_with_the_torch_that_make_installs_and_not_as_root(
     assert found(r"^USER (\w+)", text)[1] == "1000"
     kept = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.M)
     assert all((ROOT / name).exists() for name in kept)
+    assert {"CITATION.cff", "notebooks", "results"} <= set(kept)  # read by the book beside its own files
     for copied in re.findall(r"^COPY --chown=1000 (.+) \S+$", text, re.M):
         assert all(name == "." or name.split("/")[0] in kept for name in copied.split()), copied
 

@@ -117,17 +117,18 @@ def test_book_shows_its_first_configurations_unless_a_side_is_named(monkeypatch:
     runs = {name: [ended(name, 0, 1.0, 0.5, suite=suite)] for name, suite in (("vgg08", "short"), ("vgg38", "table1"))}
     shown: dict[str, list[Run]] = {}
     monkeypatch.setattr(comparing, "fullest_runs", lambda results: shown)
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(comparing, "compare", lambda results, *sides: asked.append(sides))
-    nowhere = Path("nowhere")
-    assert comparing.of_book(nowhere) is None
+    monkeypatch.setattr(comparing, "compare", lambda results, *sides: sides)
+
+    def sides(*named: str | None) -> Any:
+        return comparing.of_book(Path("nowhere"), *named)
+
+    assert sides() is None
     shown["vgg08"] = runs["vgg08"]
-    assert comparing.of_book(nowhere) is None and asked == []
+    assert sides() is None
     shown["vgg38"] = runs["vgg38"]
-    comparing.of_book(nowhere)
-    comparing.of_book(nowhere, second="short/vgg08")
-    comparing.of_book(nowhere, "mine")
-    assert asked == [("short/vgg08", "table1/vgg38"), ("table1/vgg38", "short/vgg08"), ("mine", "short/vgg08")]
+    assert sides() == ("short/vgg08", "table1/vgg38")
+    assert sides(None, "short/vgg08") == ("table1/vgg38", "short/vgg08")
+    assert sides("mine") == ("mine", "short/vgg08")
 
 
 def test_tables_of_the_page_hold_what_the_frames_do(results: Path) -> None:
