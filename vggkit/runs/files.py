@@ -91,7 +91,7 @@ def claim(paths: RunPaths) -> Iterator[None]:
 
 
 def _prove_writable(paths: RunPaths) -> None:
-    trial = _partial_file(paths.checkpoint)
+    trial = partial_file(paths.checkpoint)
     try:
         clear(paths.partial)
         paths.partial.mkdir()
@@ -114,7 +114,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write or replace a file in one step: a killed process leaves the old one or the new one. Raises OSError."""
-    partial = _partial_file(path)
+    partial = partial_file(path)
     try:
         write_file(partial, content)
         partial.replace(path)
@@ -123,7 +123,7 @@ def replace_file(path: Path, content: bytes) -> None:
         raise
 
 
-def _partial_file(path: Path) -> Path:
+def partial_file(path: Path) -> Path:
     """Where `path` is written before it is renamed: hidden, and another file for each name."""
     return path.with_name(f".partial-{path.name}")
 

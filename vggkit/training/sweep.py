@@ -12,7 +12,7 @@ import torch
 
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import Given, expanded
-from vggkit.runs.files import cannot_write, clear
+from vggkit.runs.files import cannot_write, clear, partial_file
 from vggkit.runs.records import SeedEpoch
 from vggkit.runs.store import InUseError, Run, RunPaths, make_folder
 from vggkit.training.runner import Progress, train_together
@@ -123,7 +123,7 @@ def archive(folder: Path, archives: Path) -> Path:
     """
     place = folder.parts[-3:]
     target = archives / f"{'_'.join(place)}.tar.gz"
-    partial = target.with_suffix(".partial")
+    partial = partial_file(target)
     try:
         with tarfile.open(partial, "w:gz") as file:  # anew each time: the run may have been trained anew
             file.add(folder, arcname="/".join(place))
