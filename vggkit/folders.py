@@ -40,8 +40,10 @@ def expanded(field: str, path: str | os.PathLike[str]) -> Path:
     """The path with `~` and `~name` as the home folders that they stand for.
 
     Raises:
-        ConfigError: there is no such home folder; the message names `field`.
+        ConfigError: there is no such home folder, or no file can be called so; the message names `field`.
     """
+    if "\0" in os.fspath(path):
+        raise ConfigError(f"{field}: {os.fspath(path)!r} is not allowed; allowed: a path without null characters")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

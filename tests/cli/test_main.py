@@ -78,6 +78,8 @@ def test_quick_commands_import_nothing_heavy(arguments: list[str], unwanted: set
         (["train", "vgg08", "--device", "a\x1b[31m\nb"], r"device: 'a\x1b[31m\nb' cannot be used"),
         (["list", "--results", "[bold]no[/bold]"], "no folder [bold]no[/bold]"),
         (["list", "--results", "a\x1b[31m\nb"], r"no folder a\x1b[31m b"),
+        (["list", "--results", "a\x00b"], r"results: 'a\x00b' is not allowed"),
+        (["train", "vgg08", "--results", "a\x00b"], r"results: 'a\x00b' is not allowed"),
         (["train", "vgg8"], "unknown configuration 'vgg8'"),
         (["train", "vgg08", "--learning-rate", "nan"], "learning_rate: "),
         (["train", "vgg08", "--seed", "x"], "seed: "),
