@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from vggkit.config import PRECISIONS
-from vggkit.report.markup import as_markdown
+from vggkit.report.markup import Html, as_markdown
 from vggkit.report.render import html
 from vggkit.runs.store import ArtifactError, Run, find_runs
 from vggkit.study import CONFIGURATIONS, title
@@ -65,7 +65,7 @@ def _check_bench(measured: dict[str, Any]) -> None:
         check(number and math.isfinite(value) and value > 0, f"{name} is no finite number above 0")
 
 
-def bench_html(measured: dict[str, Any]) -> str:
+def bench_html(measured: dict[str, Any]) -> Html:
     """Images/s of every way, beside the plain loop and the floor, for a page."""
     rows = [
         {
@@ -128,7 +128,7 @@ def within_noise(fast: Sequence[Run], reference: Run, metric: str, level: float 
     return float(np.mean(np.abs(reference.metrics[metric] - curves.mean(axis=0)) <= reach))
 
 
-def precision_html(results: str | os.PathLike[str]) -> str:
+def precision_html(results: str | os.PathLike[str]) -> Html:
     """`precision_table` for a page."""
     return html(precision_table(results), "bfloat16 beside float32", text=("model", "metric"))
 
