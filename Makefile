@@ -26,7 +26,7 @@ FIND := find book vggkit results \( -name _build -o -name __pycache__ -o -name .
 UNCHANGED := test -e $(BUILT) && $(FIND) -print | LC_ALL=C sort | cmp -s - $(BUILT) && \
 	test -z "$$($(FIND) -cnewer $(BUILT) -print -quit)"
 
-.PHONY: help setup book test lint notebooks
+.PHONY: help setup book pdf test lint notebooks
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
 
@@ -52,6 +52,9 @@ book: $(VENV)/ready ## the book, into book/_build/html
 	$(BIN)/jupyter-book build book/ $$(test -e $(BUILT) || echo --all) -W --keep-going || { rm -f $(BUILT); false; }
 	@if test -e $(BUILT).new; then mv $(BUILT).new $(BUILT); fi
 	@echo "The book is built: open $(PAGE)"
+
+pdf: book ## the whole report as one PDF, into book/_build/pdf; wants Debian's chromium
+	$(BIN)/python -m vggkit.report.paper
 
 test: $(VENV)/ready ## the fast tests
 	$(PYTEST)
@@ -92,8 +95,8 @@ $(TOOLS)/ready: $(PLAY)/package.json $(PLAY)/package-lock.json
 playground: $(TOOLS)/ready ## the playground's bundle; needs Node
 	node $(PLAY)/build.mjs $(TOOLS) book/_static/playground
 
-playground-lint: $(TOOLS)/ready ## biome on the scripts of playground and explorer
-	cd $(PLAY) && node $(TOOLS)/node_modules/@biomejs/biome/bin/biome check . ../_static/explorer
+playground-lint: $(TOOLS)/ready ## biome on the scripts of playground, explorer and figures
+	cd $(PLAY) && node $(TOOLS)/node_modules/@biomejs/biome/bin/biome check . ../_static/explorer ../_static/figures ../_static/interactive
 
 playground-bench: playground
 	node $(PLAY)/bench.mjs $(TOOLS)/build/kernels.wasm
@@ -108,7 +111,7 @@ test-playground: $(VENV)/ready playground ## the playground against PyTorch, in 
 # Every page of the built book in a browser, with axe-core from the playground's tools.
 .PHONY: test-pages
 test-pages: $(VENV)/ready $(TOOLS)/ready ## the book's pages in a browser: menu, search, links, widths, weight, access
-	$(BIN)/python -m pytest -m slow tests/test_pages_in_browser.py tests/test_explorer_in_browser.py
+	$(BIN)/python -m pytest -m slow tests/test_pages_in_browser.py tests/test_explorer_in_browser.py tests/test_figures_in_browser.py
 
 # What the tests find of the faults in tests/faults/faults.toml: make mutation FAULTS="training/step he-gain", or --quick.
 .PHONY: mutation

@@ -26,8 +26,6 @@ seed: int = 0  # which seed the figure of all runs shows; the tables have all
 results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of this project
 
 # %% tags=["remove-cell"]
-from IPython.display import HTML
-
 from vggkit.report import comparing, figures, pages, render, tables
 
 runs, shown_seed = pages.comparison(globals())
@@ -38,7 +36,7 @@ sides = comparing.of_book(place, pages.text("first", first), pages.text("second"
 # ## Table 1
 
 # %% tags=["hide-input"]
-HTML(render.table1_html(tables.table1(runs)))
+render.table1_html(tables.table1(runs))
 
 # %% [markdown]
 # ## Accuracy and gradients
@@ -53,10 +51,10 @@ figures.comparison(runs, shown_seed)
 # configurations are then laid side by side one by one.
 
 # %% tags=["hide-input"]
-HTML(comparing.as_html(sides.settings)) if sides else "Only one configuration has runs yet."
+comparing.as_html(sides.settings) if sides else "Only one configuration has runs yet."
 
 # %% tags=["hide-input"]
 comparing.figure(sides) if sides else None
 
 # %% tags=["hide-input"]
-HTML(comparing.as_html(sides.differences)) if sides else None
+comparing.as_html(sides.differences) if sides else None

@@ -43,7 +43,7 @@ data: str = None  # folder that holds cifar-100-python; else VGGKIT_DATA; else d
 results: str = None  # folder of results; else VGGKIT_RESULTS; else results/ of this project
 
 # %% tags=["remove-cell"]
-from IPython.display import HTML, Markdown
+from IPython.display import Markdown
 
 from vggkit.report import figures, pages, render, tables
 
@@ -55,7 +55,7 @@ Markdown(pages.heading(run))
 # ## Configuration
 
 # %% tags=["hide-input"]
-HTML(pages.settings_table(run))
+pages.settings_table(run)
 
 # %% [markdown]
 # ## Curves
@@ -81,10 +81,16 @@ figures.gradient_heatmap(run, statistic="update_ratio")
 # After the last epoch, beside the report's row where it has one.
 
 # %% tags=["hide-input"]
-HTML(render.run_html(tables.run_table(run)))
+render.run_html(tables.run_table(run))
 
 # %% [markdown]
 # ## Where the data of this page are
 
 # %% tags=["hide-input"]
 Markdown(pages.provenance(run))
+
+# %% [markdown]
+# ## The same run once more
+
+# %% tags=["hide-input"]
+Markdown(pages.again(run))

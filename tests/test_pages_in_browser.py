@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -56,6 +57,22 @@ def test_every_internal_link_leads_somewhere(site: str) -> None:
             if not name or (name in pages and anchor and anchor not in pages[name].ids):
                 lost.append((page, link))
     assert lost == []
+
+
+NOT_PROSE = "script, style, code, pre, annotation, .sig, .spoken"  # the last is for ears
+
+
+@pytest.mark.usefixtures("site")
+def test_numbers_in_prose_have_powers_of_ten() -> None:
+    beautiful = pytest.importorskip("bs4", reason="needs the extra `book`")
+    found = {}
+    for page in PAGES:
+        text = beautiful.BeautifulSoup((HTML / page).read_text(encoding="utf-8"), "html.parser").select_one("article")
+        if text is not None and page != "cause.html":  # whose sentences are made in report/cause.py, by its own rule
+            for other in text.select(NOT_PROSE):
+                other.decompose()
+            found[page] = re.findall(r".{0,30}\d\.\d+e[-+]?\d+", text.get_text(" "))
+    assert found and not any(found.values()), found
 
 
 @pytest.fixture
@@ -127,6 +144,9 @@ def test_search_finds_numbers_and_ranks_the_report_before_the_runs(
     first = f"{site}/index.html" if opened == "served" else (HTML / "index.html").as_uri()
     page = open_page(first)
     assert "results.html" in found_by_search(page, "61.44")
+    for number in ("338,500", "338500"):
+        page.goto(first)
+        assert "exercises.html" in found_by_search(page, number)
     page.goto(first)
     found = found_by_search(page, "gradient")
     runs = [place for place, name in enumerate(found) if "runs/" in name]

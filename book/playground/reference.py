@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vggkit.config import INITIALISATIONS, RunConfig
+from vggkit.report.markup import Html, as_script
 from vggkit.study import CONFIGURATIONS
 
 DEPTHS = (8, 14, 38)
@@ -23,11 +24,10 @@ WEIGHTS = Path("_static/playground/weights")
 COMPARED = ("depth", "batch_norm", "residual", "initialisation", "learning_rate")
 
 
-def page_data(results: Path) -> str:
+def page_data(results: Path) -> Html:
     """The page's presets, the first epoch of finished runs and their weights, as a script element of JSON."""
     data = {"presets": presets(), "measured": measured(results), "weights": copy_weights(results)}
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" id="vggkit-playground-data">{text}</script>'
+    return as_script(data, 'id="vggkit-playground-data"')
 
 
 def presets() -> dict[str, dict[str, Any]]:

@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -217,6 +218,20 @@ def test_notebook_and_its_text_are_equal(name: str) -> None:
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
     assert cells == [(cell.cell_type, cell.source) for cell in text.cells]
     assert not any(cell.get("outputs") for cell in notebook["cells"])
+
+
+def test_the_command_that_trains_a_run_again_asks_for_its_settings() -> None:
+    runs = find_runs(ROOT / "results")
+    assert len(runs) > 5
+    for run in runs:
+        found = re.search(r"vggkit train (\S+) (.*)", pages.again(run))
+        assert found
+        options = shlex.split(found[2])
+        given = {
+            name.removeprefix("--").replace("-", "_"): text for name, text in zip(*[iter(options)] * 2, strict=True)
+        }
+        settings = {name: RunConfig.from_text(name, text) for name, text in given.items()}
+        assert RunConfig.named(found[1], **settings) == replace(run.config, suite="again")
 
 
 def test_executed_pages_show_their_runs_and_no_paths() -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 from vggkit.bench.cost import Speeds, checkpoint_bytes
 from vggkit.config import SCHEDULES, RunConfig
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
-from vggkit.report.markup import as_markdown
+from vggkit.report.markup import Html, as_markdown
 from vggkit.report.render import html
 from vggkit.runs.files import ArtifactError, reason
 from vggkit.study import CONFIGURATIONS, FULL
@@ -135,7 +135,7 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def table_html(found: Mapping[str, Any]) -> str:
+def table_html(found: Mapping[str, Any]) -> Html:
     """Makespan and idle share of each number of workers, in both orders, and the load on the file server."""
     loads = {load["workers"]: load for load in found["load"]}
     rows = [

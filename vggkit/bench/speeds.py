@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vggkit.config import PRECISIONS
-from vggkit.report.markup import as_markdown
+from vggkit.report.markup import Html, as_markdown
 from vggkit.report.render import html
 from vggkit.runs.files import ArtifactError, reason
 from vggkit.study import CONFIGURATIONS, title
@@ -59,7 +59,7 @@ def _check_bench(measured: dict[str, Any]) -> None:
         check(number and math.isfinite(value) and value > 0, f"{name} is no finite number above 0")
 
 
-def bench_html(measured: dict[str, Any]) -> str:
+def bench_html(measured: dict[str, Any]) -> Html:
     """Images/s of every way, beside the plain loop and the floor, for a page."""
     rows = [
         {

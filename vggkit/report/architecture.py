@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
+from vggkit.report.markup import Html
 from vggkit.report.render import html
 
 ROOMS = (
@@ -72,7 +73,7 @@ def upward(found: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
     return [(one, other) for one, other in found if ROOMS.index(one) < ROOMS.index(other)]
 
 
-def rooms_html() -> str:
+def rooms_html() -> Html:
     """A row for each room: its modules, its lines, and the question it answers, for a page."""
     rows = []
     for room in ROOMS:

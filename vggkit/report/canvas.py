@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import matplotlib as mpl
@@ -24,14 +24,19 @@ from matplotlib.offsetbox import AnnotationBbox, DrawingArea
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from vggkit.report.markup import as_script
+
 INK = "#010203"  # stands for the page's own text colour
 NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
-DOTS_PER_INCH, PICTURE_COLOURS = 120, 64  # of the image for pages that know no SVG
+DOTS_PER_INCH, PICTURE_COLOURS = 160, 64  # of the image for pages that know no SVG, twice as wide as a page's text
 PANEL = 4.2  # width of one of two panels, in inches
 LARGEST = 1.35  # how many times as large as drawn a panel is shown where there is room
 STROKE = 22.0  # length of a line's sample beside its name, in points
 NUMBER = '<b class="vggkit-number"></b>'
 """Where the book's builder writes a figure's number; see `frame`."""
+DIGITS = 6  # of a value that a page holds beside its drawing
+VALUES = "vggkit-values"
+"""Class of the script element that holds a figure's values, for the page's script and for downloads."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,12 +44,14 @@ class Figure:
     """An SVG for each panel, with a caption that can be read alone; shown by notebooks and by the book.
 
     Pages that know HTML show the SVG; others, such as LaTeX's, show `png`; text alone is what the figure says.
+    `values` are what is drawn, see `values_of`; in a page they stand beside the drawing.
     """
 
     svg: str
     caption: str
     description: str
     png: bytes = b""
+    values: dict[str, Any] = field(default_factory=dict)
 
     def titled(self, label: str) -> "Figure":
         """The same, its caption preceded by `label`, such as "The report's Figure 1"."""
@@ -58,7 +65,8 @@ class Figure:
         drawing = f'<div role="img" aria-label="{html.escape(self.description)}" {self.svg.removeprefix("<div ")}'
         told = self.caption if 'class="vggkit-number"' in self.caption else f"{NUMBER} {self.caption}"
         caption = f'<figcaption style="font-size:0.9em;color:inherit">{told}</figcaption>'
-        return f'<figure class="vggkit-figure" style="margin:1.5em 0">{drawing}{caption}</figure>'
+        values = as_script(self.values, f'class="{VALUES}"') if self.values else ""
+        return f'<figure class="vggkit-figure" style="margin:1.5em 0">{drawing}{caption}{values}</figure>'
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """All forms at once, so that IPython makes none of its own."""
@@ -75,11 +83,60 @@ def drawing(*widths: float, height: float = 3.2) -> Iterator[list[Axes]]:
         yield [Canvas(figsize=(width, height), layout="constrained").subplots() for width in widths]
 
 
-def finish(axes: Sequence[Axes], caption: str, description: str) -> Figure:
-    """The figure of all `axes`, drawn."""
+def finish(axes: Sequence[Axes], caption: str, description: str, rows: Sequence[Sequence[str]] | None = None) -> Figure:
+    """The figure of all `axes`, drawn; `rows` are the names of the rows of each one's image, where it has one."""
     panels = "".join(_panel(ax) for ax in axes)
     svg = f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.5rem">{panels}</div>'
-    return Figure(svg, caption, description, _image(axes))
+    return Figure(svg, caption, description, _image(axes), values_of(axes, rows))
+
+
+def values_of(axes: Sequence[Axes], rows: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
+    """What is drawn in each of `axes`, whose layout is made: lines that have a name, and images; empty without.
+
+    "panels" has for each its title, its two axes (label, scale, limits, and between which places of the drawing, in
+    its points from the top left) and its lines. A line's "x" and "y" are places in "series", which holds each list of
+    numbers once; None is no number. An image's rows, named by `rows`, are lines too: "image" tells what its values
+    are, and its y axis counts them from 1.
+    """
+    series: dict[tuple[float | None, ...], int] = {}
+
+    def place(numbers: Any) -> int:
+        found = np.ma.getdata(numbers).astype(float)
+        kept = tuple(float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in found)
+        whole = (int(value) if value is not None and value == int(value) else value for value in kept)
+        return series.setdefault(tuple(whole), len(series))
+
+    panels = []
+    for number, ax in enumerate(axes):
+        width, height = 72 * canvas_of(ax).get_size_inches()
+        box = ax.get_position()
+        sides = {"x": (box.x0 * width, box.x1 * width), "y": ((1 - box.y0) * height, (1 - box.y1) * height)}
+        panel: dict[str, Any] = {"title": ax.get_title()}
+        for name, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
+            panel[name] = {
+                "label": axis.get_label_text(),
+                "scale": axis.get_scale(),
+                "limits": [float(end) for end in axis.get_view_interval()],
+                "from": [round(float(side), 1) for side in sides[name]],
+            }
+        if ax.images and rows:
+            image: Any = ax.images[0]  # which has a colour bar
+            values = np.ma.getdata(image.get_array())
+            along = place(np.arange(1, values.shape[1] + 1))
+            panel["image"] = image.colorbar.ax.get_ylabel()
+            panel["lines"] = [
+                {"name": name, "x": along, "y": place(row)} for name, row in zip(rows[number], values, strict=True)
+            ]
+        else:
+            panel["lines"] = [
+                {"name": str(line.get_label()), "x": place(line.get_xdata()), "y": place(line.get_ydata())}
+                for line in ax.get_lines()
+                if not str(line.get_label()).startswith("_")
+            ]
+        panels.append(panel)
+    if not any(panel["lines"] for panel in panels):
+        return {}
+    return {"panels": panels, "series": [list(numbers) for numbers in series]}
 
 
 def _image(axes: Sequence[Axes]) -> bytes:
@@ -108,7 +165,7 @@ def _panel(ax: Axes) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    # Coordinates to a hundredth of a point; numbers between tags are tick labels and stay.
+    # Coordinates to a tenth of a point; numbers between tags are tick labels and stay.
     svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
     width = canvas.get_figwidth()
     style = f"flex:{width:.1f} 1 18rem;min-width:0;max-width:{96 * LARGEST * width:.0f}px;height:auto"
@@ -124,7 +181,7 @@ def canvas_of(ax: Axes) -> Canvas:
 
 
 def _rounded(attribute: str) -> str:
-    return re.sub(r"-?\d+\.\d{3,}(?!e)", lambda number: f"{float(number[0]):.2f}", attribute)
+    return re.sub(r"-?\d+\.\d{3,}(?!e)", lambda number: f"{float(number[0]):.1f}", attribute)
 
 
 def finite(values: Any) -> Any:
@@ -148,6 +205,7 @@ def direct_labels(ax: Axes, lines: Sequence[tuple[str, Line2D]]) -> None:
     scale = ax.yaxis.get_transform()
     ends: list[tuple[float, float, str, Line2D]] = []
     for name, line in lines:
+        line.set_label(name)
         along, values = (np.asarray(data, dtype=float) for data in line.get_data())
         with np.errstate(invalid="ignore", divide="ignore"):
             shown = np.flatnonzero(np.isfinite(scale.transform(values)))

@@ -15,7 +15,7 @@ from scipy import stats
 
 from vggkit.report import measures, prose
 from vggkit.report.intervals import LEVEL, SMOOTHED, WINDOWS, lowest_epochs, pooled_spread
-from vggkit.report.markup import as_html
+from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
 from vggkit.report.render import html as as_table
 from vggkit.report.render import lines
@@ -361,7 +361,7 @@ def _who(found: Judgement) -> str:
     return f"Reduced runs (`{found.suite}`, {found.epochs} epochs), which decide nothing,"
 
 
-def table_html(runs: Runs) -> str:
+def table_html(runs: Runs) -> Html:
     """`table` for a page."""
     frame = table(runs)
     cells = pd.DataFrame(

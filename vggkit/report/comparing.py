@@ -13,6 +13,7 @@ from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import NONE, Contrast, Effect, Sample, images_alone, joint_intervals, pooled_spread
+from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.render import MISSING, html, number
 from vggkit.report.tables import METRICS, TEST
@@ -208,7 +209,7 @@ def as_markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-def as_html(frame: pd.DataFrame) -> str:
+def as_html(frame: pd.DataFrame) -> Html:
     """The settings or the differences of a comparison, for a page."""
     if "difference" not in frame:
         return html(as_text(frame), "Settings that differ")

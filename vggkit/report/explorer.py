@@ -5,7 +5,6 @@ common logarithm in whole steps of `STEP`, and written as the difference to what
 character where that is small, as it nearly always is, so that the server's compression has little left to store.
 """
 
-import json
 import math
 import os
 import string
@@ -18,6 +17,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from vggkit.report.canvas import NO_COLOUR
+from vggkit.report.markup import Html, as_script
 from vggkit.report.prose import run_settings
 from vggkit.runs.select import all_runs, is_full
 from vggkit.runs.store import Run
@@ -40,14 +40,13 @@ SHADES = 17  # of the colour map, between which the page interpolates
 Values = npt.NDArray[np.float64]
 
 
-def page_data(results: str | os.PathLike[str], seed: int = 0) -> str:
+def page_data(results: str | os.PathLike[str], seed: int = 0) -> Html:
     """All that the explorer shows, as a script element of JSON; see `data`.
 
     Raises:
         ArtifactError: a run is damaged.
     """
-    text = json.dumps(data(results, seed), separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" id="vggkit-explorer-data">{text}</script>'
+    return as_script(data(results, seed), 'id="vggkit-explorer-data"')
 
 
 def data(results: str | os.PathLike[str], seed: int = 0) -> dict[str, Any]:

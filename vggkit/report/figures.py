@@ -119,7 +119,8 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
         for ax, scale in zip(axes, ("linear", "log"), strict=True):
             for epoch, values in table.iterrows():
                 shown = values.where(values > 0)  # zero has no logarithm
-                ax.plot(layers, shown if scale == "log" else values, color=EPOCHS(norm(epoch)), linewidth=1)
+                drawn = shown if scale == "log" else values
+                ax.plot(layers, drawn, color=EPOCHS(norm(epoch)), linewidth=1, label=f"epoch {epoch}")
             ax.set(xlabel="layer, from input to output", ylabel=STATISTICS[statistic].label, yscale=scale)
         if statistic == "mean_abs":
             low, high = axes[-1].get_ylim()
@@ -168,7 +169,7 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
         norm = LogNorm(low, high)
         for ax, (kind, rows) in zip(axes, parts.items(), strict=True):
             extent = (0.5, rows.shape[1] + 0.5, rows.shape[0] + 0.5, 0.5)
-            values = finite(rows).where(rows > 0).to_numpy()
+            values = np.ma.masked_where(~(finite(rows) > 0).to_numpy(), rows.to_numpy())
             image = ax.imshow(values, aspect="auto", interpolation="nearest", cmap=colours, norm=norm, extent=extent)
             ax.set(xlabel="epoch", ylabel="from input to output", title=kind)
             ax.title.set_fontsize(11)
@@ -181,7 +182,8 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
             f"Averaged over the batches of each epoch, it goes {span}{beside}.{note} {_origin([run])}"
         )
         description = f"Heat map{'s' * (len(parts) > 1)} of {label}, tensors by epochs, of {name}, {span}; {last}."
-        return finish(axes, caption, re.sub(r"<[^>]*>", "", description))
+        tensors = [[str(names[layer]) for layer in rows.index] for rows in parts.values()]
+        return finish(axes, caption, re.sub(r"<[^>]*>", "", description), tensors)
 
 
 def _by_epoch(gradients: pd.DataFrame, statistic: str) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from sphinx.search.en import SearchEnglish
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
-from vggkit.report.canvas import NUMBER
+from vggkit.report.canvas import NUMBER, VALUES
 from vggkit.report.markup import as_html
 
 UNUSED = ("**/*.map", "scripts/fontawesome.js*", "webpack-macros.html", "sbt-webpack-macros.html", "locales/**/*.po")
@@ -31,7 +31,11 @@ REPLACED = {
     ' aria-label="Toggle hidden content"': "",  # it would hide what the bar itself says
 }
 FIGURE = re.compile(f"{NUMBER.removesuffix('</b>')}([^<]*)</b>")
-OWN = ("playground/", "explorer/")  # what one page alone loads, by itself; jupyter-book would have every page load it
+OWN = (
+    "playground/",
+    "explorer/",
+    "interactive/",
+)  # what one page alone loads, by itself; jupyter-book would have every page load it
 DESCRIPTION = 160  # characters, of which search engines show about as many
 
 logger = logging.getLogger(__name__)
@@ -56,10 +60,24 @@ def _find_scorer(app: Sphinx, config: Any) -> None:
 
 
 class SearchWithNumbers(SearchEnglish):
-    """English, with numbers such as 61.44 or 59,716 as one word each, where Sphinx takes them apart and skips them."""
+    """English, with numbers such as 61.44, 59,716 or 59716 as one word each; the last two are the same word.
+
+    Sphinx takes numbers apart, and its script leaves out of a query each word that matches digits alone: there, a
+    whole number is a text whose own `match` finds nothing.
+    """
 
     _word_re = re.compile(r"\d+(?:[.,]\d+)+|\w+")
-    js_splitter_code = r"var splitQuery = query => query.match(/\d+(?:[.,]\d+)+|[\p{L}\p{N}_]+/gu) || [];"
+    js_splitter_code = r"""
+        const wholeNumber = (word) => {
+          const digits = word.replace(/^\d{1,3}(,\d{3})+$/, (found) => found.replaceAll(",", ""));
+          return /^\d+$/.test(digits) ? Object.assign(new String(digits), { match: () => null }) : digits;
+        };
+        var splitQuery = (query) => (query.match(/\d+(?:[.,]\d+)+|[\p{L}\p{N}_]+/gu) || []).map(wholeNumber);
+    """
+
+    def split(self, input: str) -> list[str]:
+        words = super().split(input)
+        return [word.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+", word) else word for word in words]
 
 
 def mathml(latex: str, block: bool, where: nodes.Node | None = None) -> str:
@@ -89,10 +107,11 @@ def _block(writer: Any, node: nodes.math_block) -> None:
 
 def _page(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """The page's description, and its scripts and styles without those of another page."""
+    unused = OWN if VALUES in context.get("body", "") else (*OWN, "figures/")
     for kind in ("css_files", "script_files"):
         files = context.get(kind, [])
         context[kind] = [
-            file for file in files if not any(folder in str(getattr(file, "filename", file)) for folder in OWN)
+            file for file in files if not any(folder in str(getattr(file, "filename", file)) for folder in unused)
         ]
     if tree := context.get("generate_toctree_html"):
         context["generate_toctree_html"] = lambda *given, **options: str(tree(*given, **options)).replace(

@@ -11,12 +11,12 @@ import pandas as pd
 
 from vggkit import folders
 from vggkit.config import ConfigError, RunConfig, check_name
-from vggkit.report.markup import as_html, as_markdown
+from vggkit.report.markup import Html, as_html, as_markdown
 from vggkit.report.prose import run_settings
 from vggkit.report.render import html, number
 from vggkit.runs.select import all_runs, is_full, representative_runs
 from vggkit.runs.store import ArtifactError, Run, RunPaths, check_same, read_run, segments
-from vggkit.study import SUITES, title
+from vggkit.study import CONFIGURATIONS, SUITES, title
 from vggkit.training.runner import train
 
 SETTINGS = tuple(field.name for field in fields(RunConfig))
@@ -157,7 +157,7 @@ def heading(run: Run) -> str:
     return f"**{name}**, suite `{run.config.suite}`: {run_settings(run)} ({kind}).{state}"
 
 
-def settings_table(run: Run) -> str:
+def settings_table(run: Run) -> Html:
     """The settings in which the run differs from the defaults, as HTML, and in a line below those that it shares."""
     rows = [
         {"setting": f.name, "this run": str(getattr(run.config, f.name)), "default": str(f.default)}
@@ -168,7 +168,7 @@ def settings_table(run: Run) -> str:
     return html(pd.DataFrame(own), "Settings", f"As by default: {shared}. The API reference says what each is.")
 
 
-def runs_index(results: Path) -> str:
+def runs_index(results: Path) -> Html:
     """The runs that have a page beside this one, as HTML: what each is, and how it ended."""
     rows = []
     for name, run in representative_runs(results).items():
@@ -188,7 +188,7 @@ def runs_index(results: Path) -> str:
     return html(frame, "Runs", "Validation accuracy after the last epoch, seed 0.", classes=classes, markup=True)
 
 
-def settings_reference() -> str:
+def settings_reference() -> Html:
     """Every setting of a run with its default and meaning, as HTML."""
     rows = []
     for field in fields(RunConfig):
@@ -198,10 +198,27 @@ def settings_reference() -> str:
     return html(pd.DataFrame(rows), "Settings")
 
 
+def again(run: Run) -> str:
+    """The command that trains the run once more, beside it, and how long that took here, as Markdown."""
+    own = run.config
+    name = max((name for name in CONFIGURATIONS if own.name.startswith(name)), key=len, default="vgg38")
+    there = RunConfig.named(name)
+    given = {f.name: getattr(own, f.name) for f in fields(RunConfig) if getattr(own, f.name) != getattr(there, f.name)}
+    options = " ".join(f"--{field.replace('_', '-')} {value}" for field, value in (given | {"suite": "again"}).items())
+    minutes = max(1, round(run.summary["wall_seconds"] / 60))
+    machine, threads = run.summary["device"] or "an unknown machine", run.summary["threads"]
+    return (
+        f"```bash\nvggkit train {name} {options}\n```\n\n"
+        f"It takes about {minutes:,} minute{'s' * (minutes > 1)} on the machine that trained this run "
+        f"({as_markdown(machine)}, {threads} thread{'s' * (threads != 1)}); `vggkit plan` tells what it takes on yours."
+    )
+
+
 def provenance(run: Run) -> str:
     """Where the run's files lie, which code and machines made them, and from which data."""
     summary, folder = run.summary, RunPaths.of("results", run.config).folder
     files = "\n".join(f"- `{folder / name}` (SHA-256 `{digest[:12]}…`)" for name, digest in summary["files"].items())
+    files += f"\n- `{folder / 'summary.json'}`, which holds these checksums"
     versions = ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     parts = segments(run)
     made = f"Trained at {_maker(parts[0])}, {versions}"

@@ -18,6 +18,7 @@ from scipy import optimize, stats
 from vggkit.config import RunConfig
 from vggkit.report import render
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
+from vggkit.report.markup import Html
 from vggkit.study import title
 
 LEVEL = 0.95
@@ -119,7 +120,7 @@ def _detectable(reach: float, freedom: int) -> float:
     return float(optimize.brentq(excess, 0, 10 * reach + 10))
 
 
-def html(states: Sequence[dict[str, Any]]) -> str:
+def html(states: Sequence[dict[str, Any]]) -> Html:
     """A row for each state: the difference, its interval, what would have been found, and the verdict, for a page."""
     shown = pd.DataFrame(
         [

@@ -9,6 +9,7 @@ import pandas as pd
 
 from vggkit.config import DATASETS, NUM_CLASSES, NUM_STAGES, RunConfig
 from vggkit.report import measures
+from vggkit.report.render import power
 from vggkit.report.verdicts import LEARNS, VANISHED
 from vggkit.runs.select import Runs, fullest, is_full
 from vggkit.runs.store import Run
@@ -77,7 +78,7 @@ def how_made(runs: Runs) -> str:
     places = Counter(f"{run.summary['device']}, {run.config.precision}" for run in chosen)
     listed = "; ".join(f"{count} on {place}" for place, count in sorted(places.items()))
     rates = {run.config.learning_rate: run.metrics["learning_rate"].iloc[-1] for run in chosen if is_full(run)}
-    last = " and ".join(f"{end:.3g} for {start:g}" for start, end in sorted(rates.items()))
+    last = " and ".join(f"{power(end, 3)} for {start:g}" for start, end in sorted(rates.items()))
     return f"The runs in this book: {listed}." + (
         f" Learning rate of the last epoch of the full runs: {last}." * bool(last)
     )

@@ -4,12 +4,12 @@ Numbers come in as numbers; text is made of them here and is not read again.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from vggkit.report.markup import as_html
+from vggkit.report.markup import Html, as_html, as_script, without_tags
 from vggkit.report.tables import DIFFERENCE, METRICS, OURS
 from vggkit.study import REPORT
 
@@ -19,15 +19,15 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NO_RUN = "no run yet"
 REDUCED_MARK = "†"
 NOTE = f"{REDUCED_MARK} not a full run of Table 1: no measure of the report's value"
+FILES = "vggkit-files"
+"""Class of the script element that holds a table in other formats, which the book's builder offers as files."""
 LATEX = str.maketrans(
-    {
-        "%": r"\%",
-        "±": r"$\pm$",
-        "–": "--",
-        "†": r"$\dagger$",
-        "−": "$-$",
-        "&": r"\&",
-        "_": r"\_",
+    {sign: f"\\{sign}" for sign in "%&_#${}"}
+    | {"±": r"$\pm$", "×": r"$\times$", "–": "--", "†": r"$\dagger$", "−": "$-$", "<": "$<$", ">": "$>$"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+    | {
+        sign: rf"\textsuperscript{{{'-' if sign == '⁻' else plain}}}"
+        for plain, sign in zip("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True)
     }
 )
 
@@ -130,7 +130,7 @@ def stacked(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def table1_html(frame: pd.DataFrame) -> str:
+def table1_html(frame: pd.DataFrame) -> Html:
     """`tables.table1` as a table that can be read on a narrow screen: ours, in bold, under the report's value."""
     cells = stacked(frame)
     printed = [" (*)" if "printed" in REPORT["rows"].get(name, {}) else "" for name in frame["name"]]
@@ -153,10 +153,12 @@ def table1_html(frame: pd.DataFrame) -> str:
         "percentage points of validation accuracy. Under "
         f"each model its number of parameters. {as_html(NOTE)}."
     )
-    return html(shown, "Table 1", caption, classes=classes, markup=True, kind="table1")
+    formats = {"csv": "csv", "latex": "tex", "markdown": "md"}
+    files = {ending: table1_as(frame, format) for format, ending in formats.items()}
+    return html(shown, "Table 1", caption, classes=classes, markup=True, kind="table1", files=files)
 
 
-def run_html(frame: pd.DataFrame) -> str:
+def run_html(frame: pd.DataFrame) -> Html:
     """`tables.run_table` for a page."""
     shown = frame.assign(**{column: frame[column].map(number) for column in ("report", "this run")})
     return html(shown, "This run beside the report", text=("metric",))
@@ -171,8 +173,11 @@ def html(
     classes: pd.DataFrame | None = None,
     markup: bool = False,
     kind: str = "",
-) -> str:
+    files: Mapping[str, str] | None = None,
+) -> Html:
     """A table of text as HTML, in a box that scrolls where the screen is narrow; the caption stands below the box.
+
+    With it, not shown, goes what the book offers as files, and what stands for the table in LaTeX and as text.
 
     Args:
         frame: of text.
@@ -182,7 +187,11 @@ def html(
         classes: of each cell, for the book's style sheet; by default as `text` says.
         markup: whether the cells are HTML already.
         kind: a class of the whole table, for the style sheet.
+        files: the table in other formats, by the ending of the file's name; by default as "csv", made of the text.
     """
+    plain = frame.map(without_tags) if markup else frame
+    plain.columns = [" ".join(str(name).split()) for name in plain]
+    files = files or {"csv": plain.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
     if classes is None:
         words = frame.columns if text is None else text
         classes = pd.DataFrame({name: ["text" * (name in words)] * len(frame) for name in frame}, index=frame.index)
@@ -194,7 +203,9 @@ def html(
     made = made[made.index("<table") :]  # after an empty style sheet
     note = f"<p class='vggkit-note'>{caption}</p>" if caption else ""
     box = f"class='vggkit-table pst-scrollable-table-container {kind}' tabindex='0' role='region' aria-label='{label}'"
-    return f"<div {box}>{made}</div>{note}"
+    offered = as_script({"label": label, "files": files}, f'class="{FILES}"')
+    in_latex = files.get("tex") or latex(plain)
+    return Html(f"<div {box}>{made}</div>{note}{offered}", files.get("md") or markdown(plain), in_latex)
 
 
 def lines(cell: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ since they would lead nowhere. The project names no repository of its own: a for
 import os
 import re
 from typing import Any
+from urllib.parse import quote
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -44,6 +45,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", _link)
     app.connect("source-read", _tell_how_to_launch)
     app.connect("html-page-context", _launch_notebooks_alone, priority=900)  # after the theme has made its buttons
+    app.connect("html-page-context", _lead_to_notebook, priority=920)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -80,3 +82,23 @@ def _launch_notebooks_alone(app: Sphinx, page: str, template: str, context: dict
     """Take the launch buttons from pages of text with executed cells: Colab opens nothing but notebooks."""
     if context.get("page_source_suffix") != ".ipynb" and "header_buttons" in context:
         context["header_buttons"] = [b for b in context["header_buttons"] if b.get("label") != "launch-buttons"]
+
+
+def _lead_to_notebook(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Below a notebook's page, links to where it can be read, run and had: the buttons' aims, in words."""
+    if app.config.vggkit_repository and context.get("page_source_suffix") == ".ipynb":
+        links = " · ".join(f'<a href="{href}">{name}</a>' for name, href in notebook_links(app, page).items())
+        context["body"] = f'{context.get("body", "")}<p class="vggkit-downloads">This notebook: {links}</p>'
+
+
+def notebook_links(app: Sphinx, page: str) -> dict[str, str]:
+    """The addresses of a page's notebook: in the repository, on Binder and Colab, and of its source in the book."""
+    url, branch = parse(app.config.vggkit_repository)
+    place = url.removeprefix("https://github.com/")
+    path = f"book/{page}.ipynb"
+    return {
+        "in the repository": f"{url}/blob/{branch}/{path}",
+        "on Binder": f"{LAUNCH['binderhub_url']}/v2/gh/{place}/{quote(branch, safe='')}?urlpath=lab/tree/{path}",
+        "on Colab": f"{LAUNCH['colab_url']}/github/{place}/blob/{branch}/{path}",
+        "download": f"{'../' * page.count('/')}_sources/{page}.ipynb",
+    }

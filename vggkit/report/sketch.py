@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from vggkit.config import NEGATIVE_SLOPE, NUM_STAGES, RunConfig
 from vggkit.data import SIZE
+from vggkit.report.markup import Html, without_tags
 from vggkit.runs.schema import parameter_shapes
 
 WIDTH = 330  # of a panel, in pixels: a phone's page is as wide
@@ -93,7 +94,7 @@ def describe() -> str:
     )
 
 
-def drawn() -> str:
+def drawn() -> Html:
     """VGG08, VGG38 and both kinds of block as HTML that stands by itself, with switches for BN and RC."""
     label = html.escape(describe())
     switches = (
@@ -107,10 +108,11 @@ def drawn() -> str:
         "<b>b</b>: with biases. Green: BN, which the entry has in every variant. Violet: the shortcut of RC. The "
         f"switches change VGG38; VGG08 stands as the report has it. LeakyReLU has the slope {slope} below zero."
     )
-    return (
+    return Html(
         f'{STYLE}<figure class="vggkit-figure vggkit-sketch" style="margin:1.5em 0">{switches}'
         f'<div class="panels" role="img" aria-label="{label}">{_towers()}{_insides()}</div>'
-        f'<figcaption style="font-size:0.9em;color:inherit;text-align:left">{caption}</figcaption></figure>'
+        f'<figcaption style="font-size:0.9em;color:inherit;text-align:left">{caption}</figcaption></figure>',
+        f"[Figure: {describe().rstrip('.')}. {without_tags(caption)}]",
     )
 
 

@@ -22,6 +22,7 @@ from vggkit.report.intervals import (
     smoothed,
 )
 from vggkit.report.measures import CHANCE
+from vggkit.report.render import power
 from vggkit.runs.store import Run
 from vggkit.study import title
 
@@ -200,11 +201,9 @@ def _magnitude(ratio: float) -> float | None:
 
 
 def _times(effect: Effect) -> str:
-    def power(number: float) -> str:
-        return f"{10**number:.2g}"
-
-    interval = f" [{power(effect.low)}, {power(effect.high)}]" if effect.method != NONE else ""
-    return f"{power(effect.value)}{interval} times the last layer's"
+    value, low, high = (power(10**number) for number in (effect.value, effect.low, effect.high))
+    interval = f" [{low}, {high}]" if effect.method != NONE else ""
+    return f"{value}{interval} times the last layer's"
 
 
 def count_seeds(*groups: Sequence[object]) -> str:

@@ -1,0 +1,182 @@
+"""The book's Sphinx extension that offers figures, tables and the files of runs for download.
+
+What is offered is made of the finished page: an SVG of a figure's panels, the picture that stands for the figure where
+there is no HTML, the values that the page holds beside the drawing. So whatever a page shows has its files, and
+they lie beside the pages, where plain links lead to them, from a server and from a folder alike.
+"""
+
+import contextlib
+import csv
+import io
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+from vggkit.folders import results_folder
+from vggkit.report.canvas import NUMBER, VALUES
+from vggkit.report.markup import as_html
+from vggkit.report.render import FILES
+from vggkit.report.repository import parse
+
+FOLDER = "downloads"  # beside the pages
+PAPER = "#1b1f24"  # what stands in a downloaded drawing for the page's own text colour
+GAP = 12  # between the panels of a downloaded drawing, in points
+SCRIPT = r'<script type="application/json" class="{}">(.*?)</script>'
+FIGURE = re.compile(r'<figure class="vggkit-figure".*?</figure>', re.S)
+NAMED = re.compile(r'<b class="vggkit-number">(Figure \d+)')
+PANEL = re.compile(r"<svg\b[^>]*>.*?</svg>", re.S)
+TABLE = re.compile(SCRIPT.format(FILES), re.S)
+ARTEFACT = re.compile(r'<code[^>]*>(?:<span class="pre">)?(results/[\w./-]+)(?:</span>)?</code>')
+FORMATS = {"svg": "SVG", "png": "PNG", "csv": "CSV", "tex": "LaTeX", "md": "Markdown"}
+LARGEST = 300_000  # bytes of a run's file that is copied for the download
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx, which finds the extension in the book's _config.yml."""
+    app.connect("env-check-consistency", _find_pictures)
+    app.connect("html-page-context", _offer, priority=910)  # after `frame` has numbered the figures
+    app.connect("build-finished", _strip)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _find_pictures(app: Sphinx, env: BuildEnvironment) -> None:
+    """The picture of each figure of each page, which MyST-NB wrote when the page was read."""
+    env.vggkit_pictures = {}  # type: ignore[attr-defined]
+    for name in env.all_docs:
+        outputs = env.get_doctree(name).findall(nodes.container)
+        found = [
+            [image["uri"] for image in output.findall(nodes.image)]
+            for output in outputs
+            if output.get("nb_element") == "mime_bundle"
+            and any(NUMBER.removesuffix("</b>") in shown.astext() for shown in output.findall(nodes.raw))
+        ]
+        env.vggkit_pictures[name] = [next(iter(pictures), None) for pictures in found]  # type: ignore[attr-defined]
+
+
+def _offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    if doctree is None:
+        return
+    up = "../" * page.count("/")
+    pictures = iter(getattr(app.env, "vggkit_pictures", {}).get(page, []))
+    counts = itertools.count(1)
+
+    def write(name: str, files: Mapping[str, str | bytes | Path]) -> str:
+        """Write the files, and give the line that leads to them."""
+        links = []
+        for ending, content in files.items():
+            place = f"{FOLDER}/{name}.{ending}"
+            path = Path(app.outdir, place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                shutil.copyfile(content, path)
+            else:
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+            links.append(f'<a download href="{up}{place}">{FORMATS[ending]}</a>')
+        return " · ".join(links)
+
+    def figure(found: re.Match[str]) -> str:
+        shown = found[0]
+        named = NAMED.search(shown)
+        if not named:
+            return shown
+        name = named[1]
+        files: dict[str, str | bytes | Path] = {"svg": standalone(shown)}
+        picture = next(pictures, None)
+        if picture and (path := Path(app.srcdir, picture)).is_file():
+            files["png"] = path
+        if values := re.search(SCRIPT.format(VALUES), shown, re.S):
+            files["csv"] = values_csv(json.loads(values[1]))
+        links = write(name.lower().replace(" ", "-"), files)
+        line = f'<span class="vggkit-downloads">{name} as {links}</span>'
+        return shown.replace("</figcaption>", f"{line}</figcaption>", 1)
+
+    def table(found: re.Match[str]) -> str:
+        told = json.loads(found[1])
+        name = f"{page}-table-{next(counts)}" if told["label"] != "Table 1" or page != "results" else "table-1"
+        return f'<p class="vggkit-downloads">{as_html(told["label"])} as {write(name, told["files"])}</p>'
+
+    def artefact(found: re.Match[str]) -> str:
+        address = _address(app, found[1], up)
+        return f'<a href="{address}">{found[0]}</a>' if address else found[0]
+
+    body = TABLE.sub(table, FIGURE.sub(figure, context.get("body", "")))
+    context["body"] = ARTEFACT.sub(artefact, body) if page.startswith("runs/") else body
+
+
+def _address(app: Sphinx, place: str, up: str) -> str | None:
+    """Where a file of results/ is to be had: in the book, as the playground's weights are, else in the repository."""
+    with contextlib.chdir(app.srcdir):  # where the chapters find their results
+        path = results_folder().resolve() / Path(place).relative_to("results")
+    weights = f"_static/playground/weights/{'-'.join(path.parts[-4:-1])}{path.suffix}"
+    if path.is_file() and Path(app.srcdir, weights).is_file():
+        return f"{up}{weights}"
+    if path.is_file() and path.stat().st_size <= LARGEST:
+        target = Path(app.outdir, FOLDER, place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        return f"{up}{FOLDER}/{place}"
+    if path.exists() and app.config.vggkit_repository:
+        url, branch = parse(app.config.vggkit_repository)
+        return f"{url}/{'tree' if path.is_dir() else 'blob'}/{branch}/{place}"
+    return None
+
+
+def standalone(shown: str) -> str:
+    """The panels of a figure's HTML side by side as one SVG that needs no page."""
+    panels = []
+    across, height = 0.0, 0.0
+    for panel in PANEL.findall(shown):
+        box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', panel)
+        assert box is not None  # matplotlib writes one
+        wide, high = float(box[1]), float(box[2])
+        size = f'x="{across:g}" width="{wide:g}" height="{high:g}"'
+        panels.append(re.sub(r'style="[^"]*"', size, panel, count=1))
+        across, height = across + wide + GAP, max(height, high)
+    width = across - GAP
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="{PAPER}" '
+        f'fill="{PAPER}" viewBox="0 0 {width:g} {height:g}" width="{width:g}pt" height="{height:g}pt">'
+        f"{''.join(panels)}</svg>\n"
+    )
+
+
+def values_csv(values: Mapping[str, Any]) -> str:
+    """`canvas.values_of` as CSV: a column for each line, a row for each position on an axis.
+
+    What several panels draw alike stands there once; where panels have titles, these stand in the columns' names.
+    """
+    columns: dict[str, dict[tuple[str, float], float | None]] = {}
+    titled = len({panel["title"] for panel in values["panels"]}) > 1
+    for panel in values["panels"]:
+        axis, quantity = panel["x"]["label"], panel.get("image") or panel["y"]["label"]
+        for line in panel["lines"]:
+            name = ": ".join([panel["title"]] * titled + [quantity, line["name"]])
+            positions, drawn = (values["series"][line[side]] for side in ("x", "y"))
+            columns.setdefault(name, {(axis, at): value for at, value in zip(positions, drawn, strict=True)})
+    rows = dict.fromkeys(place for column in columns.values() for place in column)
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(["axis", "position", *columns])
+    for place in rows:
+        found = (column.get(place) for column in columns.values())
+        out.writerow([*place, *("" if value is None else value for value in found)])
+    return text.getvalue()
+
+
+def _strip(app: Sphinx, exception: Exception | None) -> None:
+    """Leave the outputs of a notebook that can be downloaded to its page, which shows them: they are most of it."""
+    if exception is None and app.builder.format == "html":
+        for path in Path(app.outdir, "_sources").rglob("*.ipynb"):
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            for cell in notebook["cells"]:
+                if cell["cell_type"] == "code":
+                    cell.update(outputs=[], execution_count=None)
+            path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
