@@ -41,6 +41,9 @@ def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
         ("batch_norm", 1, "true or false"),
         ("minimum_learning_rate", 0.1, "at most learning_rate"),
         ("train_images_per_class", 476, "1 to 475"),
+        ("initialisation", "LSUV", "default, he, lsuv"),
+        ("skip_init", True, "false without residual, and with batch_norm"),
+        ("decoupled_weight_decay", True, "false where weight_decay is 0"),
     ],
 )
 def test_impossible_value_is_one_line_naming_field_and_allowed_values(field: str, value: Any, allowed: str) -> None:

@@ -45,7 +45,7 @@ def trainer(config: RunConfig, splits: Splits) -> Trainer:
     return Trainer(config, splits, Compute(CPU, config.precision))
 
 
-@pytest.mark.parametrize("initialisation", ["default", "he"])
+@pytest.mark.parametrize("initialisation", ["default", "he", "lsuv"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_initial_weights_are_those_that_pytorch_draws_from_the_seed(
     seed: int, initialisation: str, tiny: RunConfig, synthetic: Splits
@@ -54,6 +54,19 @@ def test_initial_weights_are_those_that_pytorch_draws_from_the_seed(
     expected = VGG(8, False, False, 0.0, initialisation).state_dict()
     found = trainer(replace(tiny, seed=seed, initialisation=initialisation), synthetic).model.state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_weights_are_scaled_by_the_first_batch_before_the_first_step_and_not_again(
+    tiny: RunConfig, synthetic: Splits
+) -> None:
+    attempt = trainer(replace(tiny, initialisation="lsuv", seed=5), synthetic)
+    drawn = attempt.model.classifier.weight.detach().clone()
+    attempt.begin_epoch(2)
+    assert torch.equal(attempt.model.classifier.weight, drawn)
+    attempt.begin_epoch(1)
+    images, _ = data.train_batch(synthetic.train, EpochPlan.draw(200, 5, 1).take(torch.arange(50)))
+    with torch.no_grad():
+        assert attempt.model(images).var().item() == pytest.approx(1, abs=1e-4)
 
 
 def test_he_initialisation_leaves_no_biases_in_convolutions_and_the_linear_layer_as_it_was() -> None:
@@ -141,6 +154,26 @@ def test_first_step_is_adams_with_the_penalty_in_the_gradient(
         gradient = parameter.grad.double() + weight_decay * before[name].double()
         expected = before[name].double() - 1e-3 * gradient / (gradient.abs() + 1e-8)
         torch.testing.assert_close(parameter.double(), expected, rtol=1e-4, atol=2e-6)
+
+
+def test_decoupled_decay_is_that_of_adamw_in_a_plain_loop(tiny: RunConfig, synthetic: Splits) -> None:
+    # Adam magnifies rounding: by up to a learning rate for each step where a gradient is next to nothing. The decay
+    # is so large that it is most of what a step does.
+    settings: dict[str, Any] = {"learning_rate": 1e-5, "weight_decay": 1e3, "batch_size": 10}
+    attempt = trainer(replace(tiny, **settings, decoupled_weight_decay=True, minimum_learning_rate=0.0), synthetic)
+    model = VGG(8, False, False).double()
+    model.load_state_dict(attempt.model.state_dict())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=1e3)
+    attempt.begin_epoch(1)
+    plan = EpochPlan.draw(200, tiny.seed, 1)
+    for places in torch.arange(30).split(10):
+        attempt.step()
+        images, labels = data.train_batch(synthetic.train, plan.take(places))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images.double().contiguous()), labels).backward()
+        optimizer.step()
+    for (name, expected), found in zip(model.named_parameters(), attempt.model.parameters(), strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=3e-5, msg=name)
 
 
 def test_training_accuracy_is_the_share_of_images_that_the_network_got_right(
@@ -295,12 +328,12 @@ def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
         "suite": "other", "depth": 14, "batch_norm": False, "residual": False, "initialisation": "he",
         "dropout": 0.5, "dataset": "synthetic", "train_images_per_class": 7, "split_seed": 1, "batch_size": 99,
         "epochs": 99, "learning_rate": 2e-3, "minimum_learning_rate": 1e-5, "schedule": "constant",
-        "weight_decay": 1e-4, "seed": 1,
+        "weight_decay": 1e-4, "decoupled_weight_decay": True, "skip_init": True, "seed": 1,
     }  # fmt: skip
     if field == "precision":
         assert RunConfig(precision="bfloat16").name == RunConfig().name
         return
-    config = RunConfig(batch_size=50)
+    config = RunConfig(batch_size=50, weight_decay=1e-3, batch_norm=field == "batch_norm")
     change = {field: other[field]}
     changed = replace(config, **change)
     assert RunPaths.of("results", changed).folder != RunPaths.of("results", config).folder
@@ -315,6 +348,10 @@ def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
         ("local", {}),
         ("short", {"epochs": 15}),
         ("schedule", {"schedule": "cosine-per-batch"}),
+        ("cure", {"epochs": 15}),
+        ("depth", {"epochs": 15}),
+        ("further", {"epochs": 15}),
+        ("beside", {}),
         ("preview", {"epochs": 10, "train_images_per_class": 158}),
         ("preview-float32", {"epochs": 10, "train_images_per_class": 158}),
     ],
