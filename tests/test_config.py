@@ -42,6 +42,9 @@ def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
         ("batch_norm", 1, "true or false"),
         ("minimum_learning_rate", 0.1, "at most learning_rate"),
         ("train_images_per_class", 476, "1 to 475"),
+        ("initialisation", "LSUV", "default, he, lsuv"),
+        ("skip_init", True, "false without residual, and with batch_norm"),
+        ("decoupled_weight_decay", True, "false where weight_decay is 0"),
     ],
 )
 def test_impossible_value_is_one_line_naming_field_and_allowed_values(field: str, value: Any, allowed: str) -> None:
@@ -130,12 +133,12 @@ def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
         "suite": "other", "depth": 14, "batch_norm": False, "residual": False, "initialisation": "he",
         "dropout": 0.5, "dataset": "synthetic", "train_images_per_class": 7, "split_seed": 1, "batch_size": 99,
         "epochs": 99, "learning_rate": 2e-3, "minimum_learning_rate": 1e-5, "schedule": "constant",
-        "weight_decay": 1e-4, "seed": 1,
+        "weight_decay": 1e-4, "decoupled_weight_decay": True, "skip_init": True, "seed": 1,
     }  # fmt: skip
     if field == "precision":
         assert RunConfig(precision="bfloat16").name == RunConfig().name
         return
-    config = RunConfig(batch_size=50)
+    config = RunConfig(batch_size=50, weight_decay=1e-3, batch_norm=field == "batch_norm")
     change = {field: other[field]}
     changed = replace(config, **change)
     assert RunPaths.of("results", changed).folder != RunPaths.of("results", config).folder

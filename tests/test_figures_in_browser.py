@@ -76,7 +76,7 @@ def test_pointer_and_finger_tell_the_values_of_all_lines(
     (page.touchscreen.tap if width < 500 else page.mouse.move)(*place)
     epoch, values = told(figure)
     assert 1 < epoch < len(pair["vgg08"].metrics)
-    found = {}
+    found: dict[tuple[str, str], float] = {}
     for run in pair.values():
         row = run.metrics.set_index("epoch").loc[epoch]
         found |= {(run.config.name, split): row[f"{split}_loss"] for split in ("train", "validation")}

@@ -53,8 +53,8 @@ def test_report_is_whole_on_paper(pdf: Path) -> None:
         for caption in text.select("figcaption"):
             number = caption.select_one(".vggkit-number")
             if number:
-                name = plain(number.get_text())
-                last = plain(caption.select_one("small, i").get_text()) if caption.select_one("small, i") else ""
+                name, small = plain(number.get_text()), caption.select_one("small, i")
+                last = plain(small.get_text()) if small else ""
                 assert any(name in found and last in found for found in texts), name
     drawn = [page for page, text in zip(pages, texts, strict=True) if re.search(r"Figure\d+[.(]", text)]
     assert drawn

@@ -42,7 +42,9 @@ NEGATIVE_SLOPE = 0.01  # of LeakyReLU
 DATASETS = {"cifar100": DatasetSize(475, 25, 100), "synthetic": DatasetSize(50, 5, 10)}
 SCHEDULES = ("cosine", "constant", "cosine-per-batch")
 PRECISIONS = ("float32", "tf32", "bfloat16")
-INITIALISATIONS = ("default", "he")
+DRAWN = ("default", "he")
+"""Initialisations that a seed alone decides."""
+INITIALISATIONS = (*DRAWN, "lsuv")  # the last one looks at the first batch as well
 
 
 def _setting(default: Any, meaning: str, choices: Iterable[str] = ()) -> Any:
@@ -65,7 +67,10 @@ class RunConfig:
     depth: int = _setting(38, "layers with weights: 8 + 6 x blocks per stage (8, 14, 20, ...)")
     batch_norm: bool = _setting(True, "batch normalisation in processing and reduction blocks")
     residual: bool = _setting(True, "identity shortcut around each processing block")
-    initialisation: str = _setting("default", "PyTorch's default, or He et al. (2015)", INITIALISATIONS)
+    initialisation: str = _setting(
+        "default", "PyTorch's default, He et al. (2015), or LSUV (Mishkin and Matas 2016)", INITIALISATIONS
+    )
+    skip_init: bool = _setting(False, "a learned factor, 0 at first, before each shortcut is added (SkipInit)")
     dropout: float = _setting(0.0, "probability of dropping a feature before the linear layer")
     dataset: str = _setting("cifar100", "images to train on", DATASETS)
     train_images_per_class: int | None = _setting(None, "training images of each class; None: all")
@@ -76,6 +81,7 @@ class RunConfig:
     minimum_learning_rate: float = _setting(2e-5, "where cosine annealing ends")
     schedule: str = _setting("cosine", "learning rate over time", SCHEDULES)
     weight_decay: float = _setting(0.0, "L2 penalty added to the gradient by Adam")
+    decoupled_weight_decay: bool = _setting(False, "weights decay by themselves, not by the gradient (AdamW)")
     precision: str = _setting("float32", "arithmetic of the network", PRECISIONS)
     seed: int = _setting(0, "draws initial weights, batch order, augmentation, dropout")
 
@@ -95,6 +101,7 @@ class RunConfig:
         check(plain.isascii() and plain.isalnum() and len(self.suite) <= LONGEST_SUITE, "suite",
               f"letters, digits, '-' and '_', at most {LONGEST_SUITE}")  # fmt: skip
         check_depth(self.depth)
+        check_skip_init(self.skip_init, self.batch_norm, self.residual)
         check(0 <= self.dropout < 1, "dropout", "a number from 0 up to, but not including, 1")
         size, images = DATASETS[self.dataset].train, self.train_images
         check(NUM_CLASSES <= images <= size * NUM_CLASSES, "train_images_per_class",
@@ -107,6 +114,8 @@ class RunConfig:
             check(self.minimum_learning_rate <= self.learning_rate, "minimum_learning_rate",
                   f"at most learning_rate ({self.learning_rate:g}) with schedule {self.schedule}")  # fmt: skip
         check(self.weight_decay >= 0, "weight_decay", "a finite number of at least 0")
+        check(not self.decoupled_weight_decay or self.weight_decay > 0, "decoupled_weight_decay",
+              "false where weight_decay is 0")  # fmt: skip
         for name in ("seed", "split_seed"):
             check(0 <= getattr(self, name) < 2**31, name, "an integer from 0 to 2147483647")
 
@@ -149,7 +158,7 @@ class RunConfig:
         """
         weights, norm = 9 * NUM_FILTERS**2, 2 * NUM_FILTERS  # of a convolution of 3x3 between filters, of a BN
         entry = 9 * 3 * NUM_FILTERS + norm
-        processing = 2 * weights + 2 * norm * self.batch_norm
+        processing = 2 * weights + 2 * norm * self.batch_norm + self.skip_init
         reduction = 2 * (weights + NUM_FILTERS) + 2 * norm * self.batch_norm
         linear = (NUM_FILTERS + 1) * NUM_CLASSES
         return entry + NUM_STAGES * (self.blocks_per_stage * processing + reduction) + linear
@@ -207,7 +216,10 @@ class RunConfig:
         return _typed(name, text, wanted)
 
 
-_ABBREVIATIONS = {"learning_rate": "lr", "weight_decay": "wd", "dataset": "", "schedule": "", "initialisation": "init-"}
+_ABBREVIATIONS = {
+    "learning_rate": "lr", "weight_decay": "wd", "dataset": "", "schedule": "", "initialisation": "init-",
+    "skip_init": "skipinit", "decoupled_weight_decay": "decoupled",
+}  # fmt: skip
 _TYPES = get_type_hints(RunConfig)
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}
 
@@ -219,6 +231,12 @@ def check_depth(depth: int) -> None:
         nearest = "8" if depth < 8 else f"{below} and {below + 6}"
         allowed = f"8 + 6 x blocks per stage (8, 14, 20, ..., 38, ...); nearest: {nearest}"
         raise ConfigError(f"depth: {depth} is not allowed; allowed: {allowed}")
+
+
+def check_skip_init(skip_init: bool, batch_norm: bool, residual: bool) -> None:
+    """Raise ConfigError unless there is a shortcut for SkipInit, and no BN, which it stands in for."""
+    allowed = "false without residual, and with batch_norm, which it takes the place of"
+    _require(not skip_init or (residual and not batch_norm), "skip_init", skip_init, allowed)
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:
@@ -257,6 +275,8 @@ def _typed(name: str, value: Any, wanted: Any) -> Any:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, bool):  # the setting's name says it
+        return "" if value else "-off"
     if isinstance(value, float) and value:  # 0.01 -> 1e-2, as Table 1 writes it, with every digit
         return f"{Decimal(repr(value)).normalize():e}".replace("e+", "e")
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,11 +45,20 @@ class Suite:
         settings: fields of `RunConfig` that all its runs share.
         shown: whether the book shows its runs; the first suite of `SUITES` that has a run of a
             configuration stands for it.
+        asked: the runs that a sweep of it trains, the most wanted first; where there are none, all of `CONFIGURATIONS`.
     """
 
     purpose: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     shown: bool = False
+    asked: "Sequence[Asked]" = ()
+
+
+class Asked(NamedTuple):
+    """A configuration with settings that it does not have by itself."""
+
+    configuration: str
+    settings: Mapping[str, Any] = {}
 
 
 def _network(depth: int, batch_norm: bool = False, residual: bool = False, **settings: Any) -> dict[str, Any]:
@@ -81,15 +90,49 @@ CONFIGURATIONS: dict[str, Configuration] = {
 }
 
 _PREVIEW = {"epochs": 10, "train_images_per_class": 158}
+_SHORT = {"epochs": 15}
+BEST = "vgg38_bn_rc_lr1e-2"
+"""The configuration that the report's further experiments begin with."""
+DEPTHS = (8, 14, 20, 26, 32, 38)
+"""Of the networks whose accuracy is told against their depth."""
+CURES = (
+    Asked("vgg38", {"initialisation": "he"}),
+    Asked("vgg38", {"initialisation": "lsuv"}),
+    Asked("vgg38_rc", {"skip_init": True}),
+)
+"""VGG38 without BN, begun in another way."""
+BY_DEPTH = (
+    *(Asked("vgg38", {"depth": depth}) for depth in DEPTHS[1:-1]),
+    *(Asked("vgg38", {"depth": depth, "initialisation": "he"}) for depth in DEPTHS[:-1]),
+    Asked("vgg38_bn", {"depth": 8}),
+    *(Asked(name, {"depth": depth}) for depth in DEPTHS[1:-1] for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
+)
+"""Of VGG08 and VGG38 as they are, suite `short` has the runs, of VGG38 after He initialisation suite `cure`."""
+REGULARISED = (
+    *(Asked(BEST, {"weight_decay": decay}) for decay in (1e-4, 1e-5, 1e-6)),
+    *(Asked(BEST, {"weight_decay": decay, "decoupled_weight_decay": True}) for decay in (1e-4, 1e-5, 1e-6)),
+    *(Asked(BEST, {"dropout": dropout}) for dropout in (0.1, 0.3, 0.5)),
+)
+RATES = (
+    Asked("vgg38_rc", {"learning_rate": 1e-2}),
+    *(Asked(name, {"learning_rate": 1e-1}) for name in ("vgg08", "vgg38", "vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
+)
 
 # The fullest first: where several have runs of a configuration, the first one shown stands for it.
 SUITES: dict[str, Suite] = {
     FULL: Suite(purpose="the report's setting: all images, 100 epochs", shown=True),
-    "short": Suite(purpose="all images, 15 epochs", settings={"epochs": 15}, shown=True),
+    "short": Suite(purpose="all images, 15 epochs", settings=_SHORT, shown=True),
     "preview": Suite(purpose="a third of the images, 10 epochs", settings=_PREVIEW, shown=True),
     "schedule": Suite(
         purpose="the report's setting with the rate stepped after every batch",
         settings={"schedule": "cosine-per-batch"},
+    ),
+    "cure": Suite(purpose="short, VGG38 without BN after other initialisations", settings=_SHORT, asked=CURES),
+    "depth": Suite(purpose="short, networks between VGG08 and VGG38", settings=_SHORT, asked=BY_DEPTH),
+    "further": Suite(purpose="short, the report's further experiments", settings=_SHORT, asked=(*RATES, *REGULARISED)),
+    "beside": Suite(
+        purpose="the report's setting, what is not in Table 1",
+        asked=(*CURES[:2], Asked("vgg08", {"batch_norm": True}), REGULARISED[0], REGULARISED[-1]),
     ),
     "preview-float32": Suite(
         purpose="preview in float32, beside it in bfloat16", settings=_PREVIEW | {"precision": "float32"}
@@ -163,6 +206,11 @@ def shown_suites() -> list[str]:
 def common_settings(suite: str) -> Mapping[str, Any]:
     """The settings that all runs of a suite share. A name that is none of `SUITES` is a suite with the defaults."""
     return SUITES[suite].settings if suite in SUITES else {}
+
+
+def asked(suite: str) -> Sequence[Asked]:
+    """What a sweep of the suite trains, unless it is told what."""
+    return (SUITES[suite].asked if suite in SUITES else ()) or [Asked(name) for name in CONFIGURATIONS]
 
 
 def title(name: str) -> str:

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from vggkit.config import INITIALISATIONS, RunConfig
+from vggkit.config import DRAWN, RunConfig
 from vggkit.report.markup import Html, as_script
 from vggkit.study import CONFIGURATIONS
 
@@ -46,7 +46,11 @@ def measured(results: Path) -> list[dict[str, Any]]:
     chosen: dict[tuple[Any, ...], Any] = {}
     for run in find_runs(results):
         key = tuple(settings(run.config).values())
-        if run.config.dataset == "cifar100" and (key not in chosen or _rank(run) < _rank(chosen[key])):
+        if (
+            run.config.dataset == "cifar100"
+            and _on_page(run.config)
+            and (key not in chosen or _rank(run) < _rank(chosen[key]))
+        ):
             chosen[key] = run
     return [
         settings(run.config)
@@ -54,6 +58,12 @@ def measured(results: Path) -> list[dict[str, Any]]:
         | {name: _first_epoch(run.gradients, column) for name, column in _COLUMNS.items()}
         for run in chosen.values()
     ]
+
+
+def _on_page(config: RunConfig) -> bool:
+    """Whether the page can build the network, and trains it alike: other settings than its own are the defaults."""
+    alike = ("skip_init", "dropout", "weight_decay")
+    return config.initialisation in DRAWN and all(getattr(config, name) == getattr(RunConfig(), name) for name in alike)
 
 
 _COLUMNS = {"gradient": "mean_abs", "update": "update_ratio"}
@@ -78,7 +88,7 @@ def copy_weights(results: Path, target: Path = WEIGHTS) -> list[dict[str, Any]]:
     for run in find_runs(results):
         config = run.config
         source = results / config.suite / config.name / f"seed-{config.seed}" / "weights.safetensors"
-        if not source.exists():
+        if not source.exists() or not _on_page(config):
             continue
         copy = target / f"{config.suite}-{config.name}-seed-{config.seed}.safetensors"
         target.mkdir(parents=True, exist_ok=True)
@@ -96,7 +106,7 @@ def write_reference(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     cases = []
-    for name, depth, initialisation in itertools.product(CONFIGURATIONS, DEPTHS, INITIALISATIONS):
+    for name, depth, initialisation in itertools.product(CONFIGURATIONS, DEPTHS, DRAWN):
         config = dataclasses.replace(RunConfig.named(name), depth=depth, initialisation=initialisation)
         case = f"{name}-{depth}-{initialisation}"
         cases.append(settings(config) | {"case": case} | _write_case(config, folder / f"{case}.safetensors"))
@@ -195,7 +205,7 @@ def _write_streams(folder: Path) -> None:
     plan = data.EpochPlan.draw(len(splits.train), config.seed, 1)
     images, labels = data.train_batch(splits.train, plan.take(torch.arange(20)))
     tensors["batch/images"], tensors["batch/labels"] = images.contiguous(), labels
-    for initialisation in INITIALISATIONS:
+    for initialisation in DRAWN:
         torch.manual_seed(7)
         model = VGG.from_config(RunConfig(depth=14, initialisation=initialisation))
         tensors |= {f"{initialisation}/{name}": p.detach() for name, p in model.named_parameters()}

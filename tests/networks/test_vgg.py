@@ -33,6 +33,9 @@ def test_parameters_that_a_configuration_tells_are_those_of_its_network(depth: i
     config = RunConfig(depth=depth, batch_norm=batch_norm)
     with torch.device("meta"):
         assert config.parameters == count_parameters(VGG.from_config(config))
+        if not batch_norm:
+            config = RunConfig(depth=depth, batch_norm=False, skip_init=True)
+            assert config.parameters == count_parameters(VGG.from_config(config))
 
 
 @pytest.mark.parametrize(("depth", "convolutions"), [(8, 7), (14, 13), (38, 37)])
@@ -141,7 +144,7 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.equal(model(images), model(images))
 
 
-@pytest.mark.parametrize("settings", [{"depth": 9}, {"dropout": 1.0}, {"initialisation": "zero"}])
+@pytest.mark.parametrize("settings", [{"depth": 9}, {"dropout": 1.0}, {"initialisation": "zero"}, {"skip_init": True}])
 def test_impossible_networks_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         VGG(**settings)

@@ -17,7 +17,7 @@ from tests.shared import CPU, FEW_IMAGES, ROOT, best_of, part_of_summary, stop_i
 from vggkit import data
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import DataError, Images, load
-from vggkit.networks import fused
+from vggkit.networks import fused, lsuv
 from vggkit.networks.vgg import VGG
 from vggkit.report import pages
 from vggkit.runs import provenance, store
@@ -178,6 +178,24 @@ def test_stopped_and_resumed_fused_run_equals_an_uninterrupted_one(tiny: RunConf
     resumed = train(config, results=tmp_path / "stopped")
     assert same(resumed, train(config, results=tmp_path / "whole", fuse=True))
     assert resumed.summary["fused"] is True
+
+
+def test_stopped_run_of_every_newer_setting_equals_an_uninterrupted_one(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"initialisation": "lsuv", "skip_init": True, "decoupled_weight_decay": True}
+    settings |= {"depth": 14, "residual": True, "weight_decay": 0.1, "epochs": 2, "train_images_per_class": 1}
+    config = replace(tiny, **settings)
+    monkeypatch.setattr(runner, "evaluate", lambda *given: (1.0, 0.5))  # it takes most of the time, and changes nothing
+    whole = train(config, results=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, results=tmp_path / "stopped", progress=stop_in(2))
+    monkeypatch.setattr(lsuv, "scale", None)  # would fail if it were called again
+    stopped = train(config, results=tmp_path / "stopped")
+    assert same(stopped, whole)
+    assert (
+        VGG.from_run(RunPaths.of(tmp_path / "whole", config).folder).get_parameter("stages.stage1.block1.factor") != 0
+    )
 
 
 def test_interrupted_run_goes_on_and_a_finished_one_is_loaded(tiny: RunConfig, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def trainer(config: RunConfig, splits: Splits) -> Trainer:
     return Trainer(config, splits, Compute(CPU, config.precision))
 
 
-@pytest.mark.parametrize("initialisation", ["default", "he"])
+@pytest.mark.parametrize("initialisation", ["default", "he", "lsuv"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_initial_weights_are_those_that_pytorch_draws_from_the_seed(
     seed: int, initialisation: str, tiny: RunConfig, synthetic: Splits
@@ -32,6 +33,19 @@ def test_initial_weights_are_those_that_pytorch_draws_from_the_seed(
     expected = VGG(8, False, False, 0.0, initialisation).state_dict()
     found = trainer(replace(tiny, seed=seed, initialisation=initialisation), synthetic).model.state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_weights_are_scaled_by_the_first_batch_before_the_first_step_and_not_again(
+    tiny: RunConfig, synthetic: Splits
+) -> None:
+    attempt = trainer(replace(tiny, initialisation="lsuv", seed=5), synthetic)
+    drawn = attempt.model.classifier.weight.detach().clone()
+    attempt.begin_epoch(2)
+    assert torch.equal(attempt.model.classifier.weight, drawn)
+    attempt.begin_epoch(1)
+    images, _ = train_batch(synthetic.train, EpochPlan.draw(200, 5, 1).take(torch.arange(50)))
+    with torch.no_grad():
+        assert attempt.model(images).var().item() == pytest.approx(1, abs=1e-4)
 
 
 def test_initial_weights_differ_between_seeds(tiny: RunConfig, synthetic: Splits) -> None:
@@ -71,6 +85,26 @@ def test_first_step_is_adams_with_the_penalty_in_the_gradient(
         gradient = parameter.grad.double() + weight_decay * before[name].double()
         expected = before[name].double() - 1e-3 * gradient / (gradient.abs() + 1e-8)
         torch.testing.assert_close(parameter.double(), expected, rtol=1e-4, atol=2e-6)
+
+
+def test_decoupled_decay_is_that_of_adamw_in_a_plain_loop(tiny: RunConfig, synthetic: Splits) -> None:
+    # Adam magnifies rounding: by up to a learning rate for each step where a gradient is next to nothing. The decay
+    # is so large that it is most of what a step does.
+    settings: dict[str, Any] = {"learning_rate": 1e-5, "weight_decay": 1e3, "batch_size": 10}
+    attempt = trainer(replace(tiny, **settings, decoupled_weight_decay=True, minimum_learning_rate=0.0), synthetic)
+    model = VGG(8, False, False).double()
+    model.load_state_dict(attempt.model.state_dict())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=1e3)
+    attempt.begin_epoch(1)
+    plan = EpochPlan.draw(200, tiny.seed, 1)
+    for places in torch.arange(30).split(10):
+        attempt.step()
+        images, labels = train_batch(synthetic.train, plan.take(places))
+        optimizer.zero_grad()
+        F.cross_entropy(model(images.double().contiguous()), labels).backward()
+        optimizer.step()
+    for (name, expected), found in zip(model.named_parameters(), attempt.model.parameters(), strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=3e-5, msg=name)
 
 
 def test_training_accuracy_is_the_share_of_images_that_the_network_got_right(

@@ -11,7 +11,7 @@ from vggkit.cli.options import Data, Device, Results, Stop, app, field_values, r
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.folders import results_folder
-from vggkit.study import CONFIGURATIONS, FULL
+from vggkit.study import FULL, asked
 
 if TYPE_CHECKING:
     from vggkit.runs.records import SeedEpoch
@@ -34,7 +34,9 @@ def train(config: RunConfig, results: Path, data: str | None, device: str | None
 
 @app.command()
 def sweep(
-    names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default all of Table 1.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Configurations; by default those of the suite, else all of Table 1.")
+    ] = None,
     suite: Annotated[str, typer.Option(help="Suite of the runs.")] = FULL,
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-4.")] = "0",
     set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of every run; repeatable.")] = None,
@@ -55,7 +57,7 @@ def sweep(
     from vggkit.training.sweep import TimeUp, order
     from vggkit.training.sweep import sweep as train_all
 
-    groups = order(names or list(CONFIGURATIONS), numbers, together, **settings)
+    groups = order(names or asked(suite), numbers, together, **settings)
 
     def tell(config: RunConfig) -> "Progress":
         def after_epochs(epoch: int, images: int, metrics: "SeedEpoch | None") -> None:

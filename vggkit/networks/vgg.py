@@ -27,8 +27,9 @@ from vggkit.config import (
     ConfigError,
     RunConfig,
     check_depth,
+    check_skip_init,
 )
-from vggkit.networks import fused
+from vggkit.networks import fused, lsuv
 from vggkit.runs.store import load_weights
 
 
@@ -72,19 +73,25 @@ class EntryBlock(Block):
 
 
 class ProcessingBlock(Block):
-    """act([x +] f(x)), f = conv, [BN], act, conv, [BN]; He et al. (2016), Figure 2."""
+    """act([x +] f(x)), f = conv, [BN], act, conv, [BN]; He et al. (2016), Figure 2.
 
-    def __init__(self, batch_norm: bool, residual: bool) -> None:
+    With SkipInit f is multiplied by a learned number that begins as 0; De and Smith (2020).
+    """
+
+    def __init__(self, batch_norm: bool, residual: bool, skip_init: bool = False) -> None:
         super().__init__()
         self.residual = residual
         self.conv1 = conv3x3(NUM_FILTERS, bias=False)
         self.bn1 = norm2d(batch_norm)
         self.conv2 = conv3x3(NUM_FILTERS, bias=False)
         self.bn2 = norm2d(batch_norm)
+        self.factor = nn.Parameter(torch.zeros(())) if skip_init else None
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.norm_act(self.conv1(x), self.bn1)
-        return self.norm_act(self.conv2(out), self.bn2, shortcut=x if self.residual else None)
+        out = self.conv2(out)
+        out = out if self.factor is None else self.factor * out
+        return self.norm_act(out, self.bn2, shortcut=x if self.residual else None)
 
 
 class ReductionBlock(Block):
@@ -113,10 +120,13 @@ class VGG(nn.Module):
         dropout: probability of zeroing a feature before the linear layer, in [0, 1).
         initialisation: "default" is PyTorch's (uniform, variance 1 / (3 fan_in)); "he" draws
             convolutions from a normal distribution of variance 2 / ((1 + slope^2) fan_in), their
-            biases zero (He et al. 2015, eq. 15).
+            biases zero (He et al. 2015, eq. 15); "lsuv" draws orthogonal matrices, biases zero, which
+            `lsuv.scale` then scales by a batch of images (Mishkin & Matas 2016).
+        skip_init: what each processing block adds to its shortcut is multiplied by a number of its own, which
+            begins as 0 and is learned (De & Smith 2020); with `residual` and without `batch_norm`.
 
     Raises:
-        ConfigError: no network of this depth, dropout or initialisation.
+        ConfigError: no network of this depth, dropout, initialisation or SkipInit.
     """
 
     def __init__(
@@ -126,9 +136,11 @@ class VGG(nn.Module):
         residual: bool = True,
         dropout: float = 0.0,
         initialisation: str = "default",
+        skip_init: bool = False,
     ) -> None:
         super().__init__()
         check_depth(depth)
+        check_skip_init(skip_init, batch_norm, residual)
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout: {dropout!r} is not allowed; allowed: 0 up to, but not including, 1")
         if initialisation not in INITIALISATIONS:
@@ -138,18 +150,19 @@ class VGG(nn.Module):
         self.stages = nn.Sequential()
         for stage in range(1, NUM_STAGES + 1):
             blocks: OrderedDict[str, nn.Module] = OrderedDict(
-                (f"block{i}", ProcessingBlock(batch_norm, residual)) for i in range(1, (depth - 8) // 6 + 1)
+                (f"block{i}", ProcessingBlock(batch_norm, residual, skip_init)) for i in range(1, (depth - 8) // 6 + 1)
             )
             blocks["reduction"] = ReductionBlock(batch_norm)
             self.stages.add_module(f"stage{stage}", nn.Sequential(blocks))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(NUM_FILTERS, NUM_CLASSES)
-        if initialisation == "he":
-            self.apply(_initialise_he)
+        if initialisation != "default":
+            self.apply(_initialise_he if initialisation == "he" else lsuv.draw)
 
     @classmethod
     def from_config(cls, config: RunConfig) -> "VGG":
-        return cls(config.depth, config.batch_norm, config.residual, config.dropout, config.initialisation)
+        drawn = config.dropout, config.initialisation
+        return cls(config.depth, config.batch_norm, config.residual, *drawn, config.skip_init)
 
     @classmethod
     def from_run(cls, place: str | os.PathLike[str]) -> "VGG":

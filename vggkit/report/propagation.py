@@ -48,6 +48,24 @@ def _draw(ax: Axes, found: Mapping[str, pd.DataFrame]) -> None:
     direct_labels(ax, named)
 
 
+def _by_layer(
+    ax: Axes, measured: Untrained, value: str, label: str, initialisation: str = "default", **look: Any
+) -> None:
+    """A panel: a value over the layers of the deep networks."""
+    ax.set(xlabel=LAYER, ylabel=label, **look)
+    _draw(ax, {name: measured.by_layer(name, value, initialisation).loc[:DEEP] for name in VARIANTS})
+
+
+def _by_depth(ax: Axes, measured: Untrained, value: str, label: str, *theories: pd.Series) -> None:
+    """A panel: a value against the depth, with the plain network after He initialisation, and with theory."""
+    ax.set(xlabel="depth (layers)", ylabel=label, yscale="log")
+    _draw(ax, {name: measured.by_depth(name, value) for name in VARIANTS})
+    he = measured.by_depth("plain", value, "he")
+    ax.plot(he.index, he["mean"], **{**_style("plain", 1), "linestyle": "-.", "markerfacecolor": "none"})
+    for values in theories:
+        _theory(ax, values)
+
+
 def _theory(ax: Axes, values: pd.Series) -> None:
     ax.plot(values.index, values, color="#808080", linestyle="--", linewidth=1.2, zorder=3)
 
@@ -85,9 +103,9 @@ def forward(measured: Untrained) -> Figure:
     kinds = ("default", "he")
     with drawing(PANEL, PANEL, height=4.0) as axes:
         for ax, initialisation in zip(axes, kinds, strict=True):
-            ax.set(xlabel=LAYER, ylabel="share that differs between images", yscale="log", ylim=(1e-16, 3))
+            label = "share that differs between images"
+            _by_layer(ax, measured, "share", label, initialisation, yscale="log", ylim=(1e-16, 3))
             ax.set_title(NAMED[initialisation], fontsize=10)
-            _draw(ax, {name: measured.by_layer(name, "share", initialisation).loc[:DEEP] for name in VARIANTS})
             _theory(ax, expected_share(measured, initialisation))
             _precision(ax, ("float32", STEP32))
         last = measured.at("plain", "share", DEEP)
@@ -110,12 +128,8 @@ def forward(measured: Untrained) -> Figure:
 def backward(measured: Untrained) -> Figure:
     """The error's gradient by the input of each layer, and the mean |gradient| of its weights."""
     with drawing(PANEL, PANEL, height=4.0) as axes:
-        for ax, value, label in (
-            (axes[0], "error", "norm of the error gradient"),
-            (axes[1], "weight_gradient", "mean |gradient| of the weights"),
-        ):
-            ax.set(xlabel=LAYER, ylabel=label, yscale="log")
-            _draw(ax, {name: measured.by_layer(name, value).loc[:DEEP] for name in VARIANTS})
+        _by_layer(axes[0], measured, "error", "norm of the error gradient", yscale="log")
+        _by_layer(axes[1], measured, "weight_gradient", "mean |gradient| of the weights", yscale="log")
         _theory(axes[0], expected_error(measured))
         first, last = (measured.at("plain", "weight_gradient", layer)["mean"] for layer in (1, DEEP))
         finding = (
@@ -133,22 +147,13 @@ def backward(measured: Untrained) -> Figure:
 def depth(measured: Untrained) -> Figure:
     """What of the signal arrives at the end, and what of the error at the beginning, against the depth."""
     with drawing(PANEL, PANEL, height=4.0) as axes:
-        for ax, value, label in (
-            (axes[0], "share", "share that differs at the linear layer"),
-            (axes[1], "growth", "error at layer 2 / at the linear layer"),
-        ):
-            ax.set(xlabel="depth (layers)", ylabel=label, yscale="log")
-            _draw(ax, {name: measured.by_depth(name, value) for name in VARIANTS})
-            he = measured.by_depth("plain", value, "he")
-            ax.plot(he.index, he["mean"], **{**_style("plain", 1), "linestyle": "-.", "markerfacecolor": "none"})
         depths = measured.by_depth("plain", "share").index
-        _theory(axes[0], pd.Series({at: expected_share(measured, depth=at).iloc[-1] for at in depths}))
-        _theory(axes[1], pd.Series({at: theory.backward(at, "default")[0] for at in depths}))
-        start = measured.by_depth("BN", "growth")["mean"].iloc[0]
-        _theory(
-            axes[1],
-            pd.Series({at: start * expected_factor(measured, "BN", "growth") ** (at - depths[0]) for at in depths}),
-        )
+        start, factor = measured.by_depth("BN", "growth")["mean"].iloc[0], expected_factor(measured, "BN", "growth")
+        share = pd.Series({at: expected_share(measured, depth=at).iloc[-1] for at in depths})
+        growth = pd.Series({at: theory.backward(at, "default")[0] for at in depths})
+        growth_bn = pd.Series({at: start * factor ** (at - depths[0]) for at in depths})
+        _by_depth(axes[0], measured, "share", "share that differs at the linear layer", share)
+        _by_depth(axes[1], measured, "growth", "error at layer 2 / at the linear layer", growth, growth_bn)
         axes[0].set_ylim(1e-17, 3)
         axes[1].set_ylim(bottom=1e-50)
         _precision(axes[0], ("float32", STEP32), ("float64", STEP64))
@@ -174,12 +179,8 @@ def depth(measured: Untrained) -> Figure:
 def float32(measured: Untrained) -> Figure:
     """What of the features' differences and of the weights' gradients is the same in float32."""
     with drawing(PANEL, PANEL, height=4.0) as axes:
-        for ax, value, label in (
-            (axes[0], "float32_features", "cosine: differences between images"),
-            (axes[1], "float32_gradient", "cosine: gradient of the weights"),
-        ):
-            ax.set(xlabel=LAYER, ylabel=label, ylim=(-0.1, 1.1))
-            _draw(ax, {name: measured.by_layer(name, value).loc[:DEEP] for name in VARIANTS})
+        _by_layer(axes[0], measured, "float32_features", "cosine: differences between images", ylim=(-0.1, 1.1))
+        _by_layer(axes[1], measured, "float32_gradient", "cosine: gradient of the weights", ylim=(-0.1, 1.1))
         found = measured.by_layer("plain", "float32_features")["mean"].loc[:DEEP]
         lost = int(found.index[found < 0.5].min()) if (found < 0.5).any() else None
         least = measured.by_layer("plain", "float32_gradient")["mean"].min()

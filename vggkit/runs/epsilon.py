@@ -7,16 +7,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from vggkit.config import INITIALISATIONS, check_depth
-from vggkit.folders import Given, exists, results_folder
-from vggkit.runs import schema
-from vggkit.runs.files import ArtifactError, cannot_write, reason, replace_file
+from vggkit.runs.by_seed import BySeed, checked_header, header_of
 
 FOLDER = "epsilon"
-FORMAT = 1
+COUNTS = ("steps", "batch")
 
 
 class Arm(NamedTuple):
@@ -66,69 +63,22 @@ class Travel:
     arms: Mapping[Arm, Movement]
 
 
-def place(results: Given, seed: int) -> Path:
-    """The file of the measurement with this seed."""
-    return results_folder(results) / FOLDER / f"seed-{seed}.json"
-
-
-def write(travel: Travel, results: Given = None) -> Path:
-    """Write the measurement, in one step, in place of an earlier one; of its numbers six digits.
-
-    Raises:
-        ArtifactError: it cannot be written.
-    """
-    content = {"format": FORMAT} | {name: getattr(travel, name) for name in HEADER if name != "format"}
-    content["arms"] = [
+def _pack(travel: Travel) -> bytes:
+    """The file's content; of its numbers six digits."""
+    arms = [
         arm._asdict() | {name: [float(f"{value:.6g}") for value in values] for name, values in asdict(found).items()}
         for arm, found in travel.arms.items()
     ]
-    file = place(results, travel.seed)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, (json.dumps(content, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise cannot_write(file, error) from error
-    return file
+    return (json.dumps(header_of(travel, *COUNTS) | {"arms": arms}, allow_nan=False) + "\n").encode()
 
 
-HEADER = {
-    "format": schema.COUNT,
-    "seed": schema.Rule("an integer of at least 0", lambda value: isinstance(value, int) and value >= 0),
-    "steps": schema.COUNT,
-    "batch": schema.COUNT,
-    "data_sha256": schema.SHA256,
-    "machine": schema.RECORD,
-}
-
-
-def read(results: Given = None, seed: int = 0) -> Travel:
-    """The measurement with this seed.
-
-    Raises:
-        ArtifactError: there is none, or it is damaged; one line that says how to make it.
-    """
-    file = place(results, seed)
-    remedy = f"measure it: vggkit propagation --seeds {seed}"
-    if not exists("results", file):
-        raise ArtifactError(f"results: there is no {file}; {remedy}")
-    try:
-        content = json.loads(file.read_bytes())
-        schema.check_record("it", content, HEADER)
-        if content["format"] > FORMAT:
-            newer = f"of format {content['format']}, this vggkit knows {FORMAT}; use the version that wrote it"
-            raise ArtifactError(f"results: {file} is {newer}")
-        if content["seed"] != seed:
-            raise ValueError(f"it is of seed {content['seed']}")
-        arms = dict(_arm(found, content["steps"]) for found in content["arms"])
-        if not arms:
-            raise ValueError("it knows no network")
-    except ArtifactError:
-        raise
-    except (OSError, MemoryError) as error:
-        raise ArtifactError(f"results: {file} cannot be read ({reason(error)}); mend it and call again") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error
-    return Travel(**{name: content[name] for name in HEADER if name != "format"}, arms=arms)
+def _unpack(content: bytes) -> Travel:
+    found = json.loads(content)
+    header = checked_header("it", found, *COUNTS)
+    arms = dict(_arm(arm, header["steps"]) for arm in found["arms"])
+    if not arms:
+        raise ValueError("it knows no network")
+    return Travel(**header, arms=arms)
 
 
 def _arm(found: Mapping[str, Any], steps: int) -> tuple[Arm, Movement]:
@@ -144,16 +94,12 @@ def _arm(found: Mapping[str, Any], steps: int) -> tuple[Arm, Movement]:
     return arm, Movement(**values)
 
 
-def read_all(results: Given = None) -> list[Travel]:
-    """The measurements of all seeds that are there, at least one, in the order of their seeds.
-
-    Raises:
-        ArtifactError: there is none, one is damaged, or they are of different images or steps.
-    """
-    folder = place(results, 0).parent
-    names = [file.stem.removeprefix("seed-") for file in folder.glob("seed-*.json")]
-    seeds = sorted(int(name) for name in names if name.isdecimal())
-    found = [read(results, seed) for seed in seeds or [0]]
-    if len({(one.steps, one.batch, one.data_sha256) for one in found}) > 1:
-        raise ArtifactError(f"results: {folder} holds measurements of different steps or images; remove some")
-    return found
+FILES = BySeed[Travel](
+    FOLDER,
+    "json",
+    "vggkit propagation --seeds",
+    pack=_pack,
+    unpack=_unpack,
+    settings=lambda travel: (travel.steps, travel.batch, travel.data_sha256),
+)
+place, write, read, read_all = FILES.place, FILES.write, FILES.read, FILES.read_all

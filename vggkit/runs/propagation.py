@@ -8,22 +8,15 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from vggkit.config import INITIALISATIONS, check_depth
-from vggkit.folders import Given, exists, results_folder
-from vggkit.runs import schema
-from vggkit.runs.files import ArtifactError, cannot_write, reason, replace_file
-
-if TYPE_CHECKING:
-    import pyarrow
+from vggkit.runs.by_seed import BySeed, checked_header, header_of
 
 FOLDER = "propagation"
-FORMAT = 1
 DIGITS = 14  # bits that are kept of a number: four decimal digits
 
 STATISTICS: dict[str, str] = {
@@ -82,27 +75,17 @@ def table(layers: Mapping[Network, Sequence[Mapping[str, float]]]) -> pd.DataFra
     return pd.DataFrame(rows).astype({"depth": "int16", "layer": "int16", "initialisation": "category"})
 
 
-def place(results: Given, seed: int) -> Path:
-    """The file of the measurement with this seed."""
-    return results_folder(results) / FOLDER / f"seed-{seed}.parquet"
-
-
-def write(measured: Measurement, results: Given = None) -> Path:
-    """Write the measurement, in one step, in place of an earlier one; of its numbers four digits.
-
-    Raises:
-        ArtifactError: it cannot be written.
-    """
+def _pack(measured: Measurement) -> bytes:
+    """The file's content; of its numbers four digits."""
     import pyarrow as pa
     from pyarrow import parquet
 
     layers = measured.layers.copy()
     for name in STATISTICS:
         layers[name] = _shortened(layers[name].to_numpy())
-    header = {name: getattr(measured, name) for name in ("seed", "images", "data_sha256", "machine")}
     content = pa.Table.from_pandas(layers, preserve_index=False)
     content = content.replace_schema_metadata(
-        {**(content.schema.metadata or {}), FOLDER: json.dumps({"format": FORMAT, **header}, allow_nan=False)}
+        {**(content.schema.metadata or {}), FOLDER: json.dumps(header_of(measured, "images"), allow_nan=False)}
     )
     names = [name for name in layers if name not in STATISTICS]
     # A number's bytes apart, the zeros of those that are shortened together: half the size.
@@ -115,13 +98,7 @@ def write(measured: Measurement, results: Given = None) -> Path:
         use_dictionary=names,
         use_byte_stream_split=[*STATISTICS],
     )
-    file = place(results, measured.seed)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, buffer.getvalue())
-    except OSError as error:
-        raise cannot_write(file, error) from error
-    return file
+    return buffer.getvalue()
 
 
 def _shortened(values: np.ndarray) -> np.ndarray:
@@ -131,70 +108,20 @@ def _shortened(values: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def read(results: Given = None, seed: int = 0) -> Measurement:
-    """The measurement with this seed.
+def _unpack(content: bytes) -> Measurement:
+    """The measurement in a file's content. Raises ValueError unless it is whole and each number possible."""
+    from pyarrow import parquet
 
-    Raises:
-        ArtifactError: there is none, or it is damaged; one line that says how to make it.
-    """
-    file = place(results, seed)
-    remedy = f"measure it: vggkit propagation --seeds {seed}"
-    if not exists("results", file):
-        raise ArtifactError(f"results: there is no {file}; {remedy}")
-    from pyarrow import ArrowException, parquet
-
-    try:
-        content = parquet.read_table(io.BytesIO(file.read_bytes()))
-        measured = _checked(content, file)
-        if measured.seed != seed:
-            raise ValueError(f"it is of seed {measured.seed}")
-    except ArtifactError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ArrowException) as error:
-        raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error
-    except (OSError, MemoryError) as error:
-        raise ArtifactError(f"results: {file} cannot be read ({reason(error)}); mend it and call again") from error
-    return measured
-
-
-def read_all(results: Given = None) -> list[Measurement]:
-    """The measurements of all seeds that are there, at least one, in the order of their seeds.
-
-    Raises:
-        ArtifactError: there is none, one is damaged, or they are of different images.
-    """
-    folder = place(results, 0).parent
-    names = [file.stem.removeprefix("seed-") for file in folder.glob("seed-*.parquet")]
-    measured = [read(results, seed) for seed in sorted(int(name) for name in names if name.isdecimal()) or [0]]
-    if len({(one.images, one.data_sha256) for one in measured}) > 1:
-        raise ArtifactError(f"results: {folder} holds measurements on different images; remove some")
-    return measured
-
-
-HEADER = {
-    "format": schema.COUNT,
-    "seed": schema.Rule("an integer of at least 0", lambda value: isinstance(value, int) and value >= 0),
-    "images": schema.COUNT,
-    "data_sha256": schema.SHA256,
-    "machine": schema.RECORD,
-}
-
-
-def _checked(content: "pyarrow.Table", file: Path) -> Measurement:
-    """The measurement in a file's table. Raises ValueError unless it is whole and each number possible."""
-    header = json.loads((content.schema.metadata or {}).get(FOLDER.encode(), b"null"))
-    schema.check_record("the header", header, HEADER)
-    if header["format"] > FORMAT:
-        raise ArtifactError(
-            f"results: {file} is of format {header['format']}, this vggkit knows {FORMAT}; use a newer one"
-        )
-    layers = content.to_pandas()
+    table = parquet.read_table(io.BytesIO(content))
+    header = json.loads((table.schema.metadata or {}).get(FOLDER.encode(), b"null"))
+    header = checked_header("the header", header, "images")
+    layers = table.to_pandas()
     names = [*Network._fields, "layer", *STATISTICS]
     if list(layers.columns) != names or not len(layers):
         raise ValueError(f"its columns must be {', '.join(names)}, with rows")
     for network, rows in layers.groupby([*Network._fields], observed=True, sort=False):
         check_network(Network(*network), rows)
-    return Measurement(header["seed"], header["images"], header["data_sha256"], header["machine"], layers)
+    return Measurement(**header, layers=layers)
 
 
 def check_network(network: Network, rows: pd.DataFrame) -> None:
@@ -214,3 +141,14 @@ def check_network(network: Network, rows: pd.DataFrame) -> None:
 def networks(measured: Iterable[Measurement]) -> pd.DataFrame:
     """The layers of all seeds in one table, with a column `seed`."""
     return pd.concat([one.layers.assign(seed=one.seed) for one in measured], ignore_index=True)
+
+
+FILES = BySeed[Measurement](
+    FOLDER,
+    "parquet",
+    "vggkit propagation --seeds",
+    pack=_pack,
+    unpack=_unpack,
+    settings=lambda measured: (measured.images, measured.data_sha256),
+)
+place, write, read, read_all = FILES.place, FILES.write, FILES.read, FILES.read_all

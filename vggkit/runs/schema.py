@@ -19,7 +19,7 @@ from vggkit.study import STATISTICS
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 2
+FORMAT = 3
 """Version of what runs and checkpoints hold; 1 where it is not recorded. A higher one is of a newer vggkit."""
 FIRST_STATISTICS = ("mean_abs", "l2_norm", "update_ratio")
 """What checkpoints hold of the gradients that do not tell it."""
@@ -259,6 +259,8 @@ def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
                 shapes[f"{prefix}conv{place}.weight"] = kernel
                 if block == "reduction":
                     shapes[f"{prefix}conv{place}.bias"] = filters
+                if config.skip_init and block != "reduction":
+                    shapes[f"{prefix}factor"] = ()
                 if config.batch_norm:
                     shapes |= {f"{prefix}bn{place}.{part}": filters for part in ("weight", "bias")}
     return shapes | {"classifier.weight": (NUM_CLASSES, NUM_FILTERS), "classifier.bias": (NUM_CLASSES,)}

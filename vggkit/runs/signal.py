@@ -7,12 +7,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from vggkit.config import OneLineError
-from vggkit.folders import Given, exists, results_folder
-from vggkit.runs.files import ArtifactError, cannot_write, reason, replace_file
+from vggkit.runs.by_seed import BySeed
 from vggkit.study import CONFIGURATIONS
 
 FOLDER = "signal"
@@ -50,53 +47,14 @@ class Signal:
     machine: Mapping[str, Any]
 
 
-def place(results: Given, seed: int) -> Path:
-    """The file of the measurement with this seed."""
-    return results_folder(results) / FOLDER / f"seed-{seed}.json"
-
-
-def write(signal: Signal, results: Given = None) -> Path:
-    """Write the measurement, in one step, in place of an earlier one.
-
-    Raises:
-        ArtifactError: it cannot be written.
-    """
-    file = place(results, signal.seed)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, (json.dumps(asdict(signal), indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise cannot_write(file, error) from error
-    return file
-
-
-def read(results: Given = None, seed: int = 0) -> Signal:
-    """The measurement with this seed.
-
-    Raises:
-        ArtifactError: there is none, or it is damaged; one line that says how to make it.
-    """
-    file = place(results, seed)
-    remedy = f"measure it, which takes seconds: vggkit signal --seed {seed}"
-    if not exists("results", file):
-        raise ArtifactError(f"results: there is no {file}; {remedy}")
-    try:
-        content = json.loads(file.read_bytes())
-        networks = {str(name): _propagation(values) for name, values in content["networks"].items()}
-        signal = Signal(int(content["seed"]), int(content["images"]), networks, dict(content["machine"]))
-        if missing := {"vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc"} - set(networks):
-            raise ValueError(f"it knows no {', '.join(sorted(missing))}")
-        if unknown := set(networks) - set(CONFIGURATIONS):
-            raise ValueError(f"it knows {', '.join(sorted(unknown))}, which the study does not")
-        if signal.seed != seed:
-            raise ValueError(f"it is of seed {signal.seed}")
-    except OneLineError:
-        raise
-    except (OSError, MemoryError) as error:
-        raise ArtifactError(f"results: {file} cannot be read ({reason(error)}); mend it and call again") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error
-    return signal
+def _unpack(content: bytes) -> Signal:
+    found = json.loads(content)
+    networks = {str(name): _propagation(values) for name, values in found["networks"].items()}
+    if missing := {"vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc"} - set(networks):
+        raise ValueError(f"it knows no {', '.join(sorted(missing))}")
+    if unknown := set(networks) - set(CONFIGURATIONS):
+        raise ValueError(f"it knows {', '.join(sorted(unknown))}, which the study does not")
+    return Signal(int(found["seed"]), int(found["images"]), networks, dict(found["machine"]))
 
 
 def _propagation(values: Any) -> Propagation:
@@ -109,3 +67,14 @@ def _propagation(values: Any) -> Propagation:
     if not all(math.isfinite(number) and number >= 0 for number in numbers):
         raise ValueError("its numbers must be finite and at least 0")
     return found
+
+
+FILES = BySeed[Signal](
+    FOLDER,
+    "json",
+    "vggkit signal --seed",
+    pack=lambda signal: (json.dumps(asdict(signal), indent=1, allow_nan=False) + "\n").encode(),
+    unpack=_unpack,
+    settings=lambda signal: signal.images,
+)
+place, write, read = FILES.place, FILES.write, FILES.read

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vggkit.config import INITIALISATIONS, ConfigError, RunConfig
+from vggkit.config import DRAWN, ConfigError, RunConfig
 from vggkit.data import evaluation_batches, load
 from vggkit.folders import Given
 from vggkit.networks.vgg import VGG
@@ -37,7 +37,7 @@ def networks(seed: int) -> list[Network]:
         for depth in DEPTHS
         for batch_norm, residual in VARIANTS
         if depth > min(DEPTHS) or not residual
-        for initialisation in INITIALISATIONS
+        for initialisation in DRAWN
         if (depth <= DEEP or seed < DEEP_SEEDS) and (initialisation == "default" or seed < HE_SEEDS)
     ]
 

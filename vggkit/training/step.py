@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vggkit.config import RunConfig
 from vggkit.data import EpochPlan, Splits, train_batch
+from vggkit.networks import lsuv
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
 from vggkit.runs.records import TrainedEpoch
@@ -42,7 +43,12 @@ class Trainer:
         # A graph replays the learning rate's address, not its value: there it is a tensor.
         rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True, capturable=on_gpu
+            self.model.parameters(),
+            lr=rate,
+            weight_decay=config.weight_decay,
+            decoupled_weight_decay=config.decoupled_weight_decay,
+            fused=True,
+            capturable=on_gpu,
         )
         self.scheduler = make_scheduler(self.optimizer, config)
         self.gradient_log = GradientLog(self.model)
@@ -54,9 +60,15 @@ class Trainer:
         self.full_batches = len(data.train) // config.batch_size
 
     def begin_epoch(self, epoch: int) -> float:
-        """Draw epoch number `epoch` (from 1); its learning rate at the start."""
+        """Draw epoch number `epoch` (from 1); its learning rate at the start.
+
+        Before the first one, weights that look at images are scaled by the first batch; a run that goes on has them.
+        """
         torch.manual_seed(self.config.seed * 1_000_003 + epoch)  # dropout, the same after a resume
         self.plan.copy_(EpochPlan.draw(len(self.data.train), self.config.seed, epoch))
+        if epoch == 1 and self.config.initialisation == "lsuv":
+            first = self.plan.take(torch.arange(self.config.batch_size, device=self.device))
+            lsuv.scale(self.model.train(), train_batch(self.data.train, first)[0])
         for total in (self.batch, self.loss_sum, self.correct):
             total.zero_()
         self.model.train()

@@ -15,6 +15,7 @@ from vggkit.folders import Given, expanded
 from vggkit.runs.files import cannot_write, clear, partial_file
 from vggkit.runs.records import SeedEpoch
 from vggkit.runs.store import InUseError, Run, RunPaths, make_folder
+from vggkit.study import Asked
 from vggkit.training.runner import Progress, train_together
 
 
@@ -22,8 +23,10 @@ class TimeUp(Exception):
     """The time given to a sweep is over; every finished epoch is kept."""
 
 
-def order(names: Sequence[str], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:
+def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:
     """Groups of runs to train together: the first `together` seeds of every configuration, then the next.
+
+    A configuration may come with settings of its own, to which `settings` are added.
 
     >>> [[run.seed for run in group] for group in order(["vgg08", "vgg38"], [0, 1, 2], 2)]
     [[0, 1], [0, 1], [2], [2]]
@@ -33,13 +36,20 @@ def order(names: Sequence[str], seeds: Sequence[int], together: int, **settings:
     """
     if together < 1:
         raise ConfigError(f"together: {together!r} is not allowed; allowed: an integer of at least 1")
-    for field, values in (("names", names), ("seeds", seeds)):
-        if not values or len(set(values)) != len(values):
-            raise ConfigError(f"{field}: {list(values)!r} is not allowed; allowed: at least one, each once")
+    wanted = [Asked(name) if isinstance(name, str) else name for name in names]
+    for one in wanted:
+        if clash := sorted(set(one.settings) & set(settings)):
+            own = ", ".join(f"{name} {value}" for name, value in one.settings.items())
+            raise ConfigError(f"{clash[0]}: not allowed for all runs; {one.configuration} is asked for with {own}")
+    lists: tuple[tuple[str, list[Any]], ...] = (("names", wanted), ("seeds", list(seeds)))
+    for field, values in lists:
+        if not values or any(values.count(value) > 1 for value in values):
+            shown = list(names if field == "names" else seeds)
+            raise ConfigError(f"{field}: {shown!r} is not allowed; allowed: at least one, each once")
     return [
-        [RunConfig.named(name, **settings, seed=seed) for seed in group]
+        [RunConfig.named(one.configuration, **settings, **one.settings, seed=seed) for seed in group]
         for group in (seeds[start : start + together] for start in range(0, len(seeds), together))
-        for name in names
+        for one in wanted
     ]
 
 

@@ -1,0 +1,128 @@
+"""The further experiments, the third cure and the depth: what is said of runs, and of those that are not there."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.shared import part_of_summary
+from vggkit.config import RunConfig
+from vggkit.report import forensics, further
+from vggkit.report.untrained import Untrained
+from vggkit.runs import propagation as artefact
+from vggkit.runs.store import Run
+from vggkit.study import REPORT, SUITES, Asked, asked
+from vggkit.training.sweep import order
+
+ROOT = Path(__file__).parents[2]
+
+
+def made(name: str, test: float, seed: int = 0, losses: tuple[float, ...] = (3, 2, 4), **settings: Any) -> Run:
+    """A run of these accuracies, of which nothing else is known."""
+    final = {"test_accuracy": test, "train_accuracy": test + 0.1, "validation_accuracy": test, "train_loss": 2.0}
+    metrics = pd.DataFrame({"epoch": range(1, len(losses) + 1), "validation_loss": losses})
+    config = RunConfig.named(name, suite="short", seed=seed, **settings)
+    return Run(config, metrics, pd.DataFrame(), part_of_summary(final=final, diverged=False))
+
+
+def listed(*runs: Run) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.config.name, []).append(run)
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured() -> Untrained:
+    return Untrained(artefact.read_all(ROOT / "results"))
+
+
+def test_without_runs_everything_says_so(measured: Untrained) -> None:
+    assert further.cure_told({}).endswith("there is no run yet.")
+    for page in (further.table_html({}), further.turns_html({}), further.cures_html({}, {})):
+        assert "no run yet" in page and "nan" not in page
+    table = further.by_depth({})
+    assert table.isna().all(axis=None) and table.shape == (6, 5)
+    figure = further.depth_figure(table, measured)
+    assert "there is no run yet" in figure.caption and "30 of 30 points have no run" in figure.caption
+
+
+def test_runs_are_beside_their_baseline_with_the_interval_of_the_images() -> None:
+    base = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1)]
+    runs = [made("vgg38_rc", 0.45, learning_rate=1e-2)]
+    # 45 % against 41 %, both of 10,000 images: a standard error of 0.7 points.
+    assert further.outcome(runs, base).startswith("45.00 % (1 seed), +4.00 [+2.6")
+    assert further.outcome(base) == "41.00 ± 1.41 % (2 seeds)"
+    assert further.outcome([made("vgg38", 0.01)], base) == "1.00 % (1 seed): guessing"
+    assert further.turn(base) == "epoch 2, 2 of 15; gap 10.00"
+    page = further.table_html(listed(*base, *runs))
+    assert "+4.00" in page and "vggkit train vgg38_rc --suite further --learning-rate 1e-2" in page
+
+
+@pytest.mark.parametrize("suite", ["cure", "depth", "further", "beside"])
+def test_command_trains_what_the_suite_is_asked_for(suite: str) -> None:
+    groups = order(asked(suite), [0], 1, suite=suite)
+    assert len({group[0].name for group in groups}) == len(SUITES[suite].asked)
+    for one, (config,) in zip(SUITES[suite].asked, groups, strict=True):
+        words = further.command(one, suite).split()[2:]
+        named = {
+            name.removeprefix("--").replace("-", "_"): value
+            for name, value in zip(words[1::2], words[2::2], strict=True)
+        }
+        settings = {name: RunConfig.from_text(name, value) for name, value in named.items()}
+        assert RunConfig.named(words[0], **settings) == config
+        assert config.epochs == (100 if suite == "beside" else 15)
+
+
+def test_every_point_against_the_depth_has_a_suite_that_trains_it() -> None:
+    trained = {
+        config.name for suite in ("short", "cure", "depth") for (config,) in order(asked(suite), [0], 1, suite=suite)
+    }
+    everything = further.by_depth({name: [_Named(name)] for name in trained})  # type: ignore[list-item]
+    assert everything.notna().all(axis=None)
+
+
+class _Named:
+    """A run of which only the accuracy is asked."""
+
+    def __init__(self, name: str) -> None:
+        self.summary = {"diverged": False, "final": {"test_accuracy": 0.5}}
+
+
+def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untrained) -> None:
+    runs = [made("vgg38", test, depth=depth) for depth, test in ((8, 0.4), (14, 0.3), (20, 0.2), (26, 0.01))]
+    table = further.by_depth(listed(*runs))
+    assert further.stops(table) == ([8, 14, 20], [26])
+    told = further.depth_told(table, measured)
+    assert "of 8, 14, 20 layers learn. Those of 26 guess. Of 32, 38 layers there is no run yet." in told
+    frame = measured.frame.query("variant == 'plain' and initialisation == 'default' and depth == 20 and layer == 1")
+    assert frame["weight_gradient"].max() < 1e-8
+    assert further.predicted(measured)["gradient"] == 20
+
+
+def test_one_cure_is_enough_to_say_so() -> None:
+    he = made("vgg38", 0.3, initialisation="he")
+    assert further.cure_told(listed(he)).startswith("Neither BN nor RC is needed")
+    assert "not enough" in further.cure_told(listed(made("vgg38", 0.01, initialisation="lsuv")))
+
+
+def test_rows_of_the_report_are_judged_where_there_are_runs() -> None:
+    found = forensics.read(ROOT / "results")
+    rows = forensics.judge(found)
+    assert {row.name for row in rows} == set(REPORT["rows"]) - {"vgg38"}
+    known = {row.name: row for row in rows if row.hypothesis.suite == "table1" and row.runs}
+    losses = [run.summary["final"]["train_loss"] for run in found["table1"]["vgg08"]]
+    assert known["vgg08"].ours[0] == pytest.approx(sum(losses) / len(losses))  # type: ignore[arg-type]
+    assert known["vgg08"].fit and 0 < known["vgg08"].fit.chance < 1
+    page, told = forensics.table_html(rows), forensics.told(found, rows)
+    assert "no run" in page and "nan" not in page
+    assert "What cannot be known" in told
+    assert forensics.told({}, forensics.judge({})).startswith("No configuration that learns has two full runs")
+
+
+def test_settings_that_the_suite_gives_are_not_given_twice() -> None:
+    from vggkit.config import ConfigError
+
+    with pytest.raises(ConfigError, match=r"^depth: not allowed for all runs; vgg38 is asked for with depth 14$"):
+        order([Asked("vgg38", {"depth": 14})], [0], 1, depth=20)

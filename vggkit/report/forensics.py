@@ -1,0 +1,169 @@
+"""How the report's Table 1 was made: the likelihood of its rows under what we can run, and what cannot be known."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from vggkit.config import DATASETS, NUM_CLASSES
+from vggkit.folders import Given
+from vggkit.report.likelihood import Fit, Scatter, fit, scatter, times
+from vggkit.report.measures import finals
+from vggkit.report.render import html, number
+from vggkit.report.verdicts import learns
+from vggkit.runs.store import Run, find_runs
+from vggkit.study import CONFIGURATIONS, FULL, REPORT, title
+
+VALUES = ("train_loss", "validation_accuracy")
+"""What is compared of a row. The other two say nearly the same again: each follows from one of these."""
+VALIDATION_IMAGES = DATASETS["cifar100"].validation * NUM_CLASSES
+
+
+class Hypothesis(NamedTuple):
+    """One way in which the report's runs may have been made, and the suite of ours that was made so."""
+
+    words: str
+    suite: str | None
+
+
+HYPOTHESES = (
+    Hypothesis("rate stepped once per epoch", FULL),
+    Hypothesis("rate stepped after every batch", "schedule"),
+    Hypothesis("shortcuts around the reduction blocks too", None),
+)
+
+
+class Row(NamedTuple):
+    """A row of the report under a hypothesis; nothing of it where there is no run."""
+
+    name: str
+    hypothesis: Hypothesis
+    runs: int
+    ours: tuple[float, ...]
+    fit: Fit | None
+
+
+def read(results: Given = None) -> dict[str, dict[str, list[Run]]]:
+    """By suite of `HYPOTHESES` and configuration: the runs that did not diverge.
+
+    Raises:
+        ArtifactError: a run is damaged.
+    """
+    found: dict[str, dict[str, list[Run]]] = {}
+    for suite in (hypothesis.suite for hypothesis in HYPOTHESES if hypothesis.suite):
+        for run in find_runs(results, suite):
+            if run.config.name in REPORT["rows"] and not run.summary["diverged"]:
+                found.setdefault(suite, {}).setdefault(run.config.name, []).append(run)
+    return found
+
+
+def values(runs: Sequence[Run]) -> np.ndarray:
+    """`VALUES` after the last epoch, a row for each run; accuracies in per cent."""
+    return np.column_stack([finals(runs, metric).to_numpy() for metric in VALUES])
+
+
+def spread(runs: dict[str, dict[str, list[Run]]]) -> Scatter | None:
+    """Of the seeds, pooled over all configurations that learn; None where none has a run."""
+    kinds = [values(group) for suite in runs.values() for group in suite.values() if all(map(learns, group))]
+    return scatter(kinds) if kinds else None
+
+
+def draw_variance(accuracy: float) -> float:
+    """Variance of a validation accuracy in per cent by the report's draw of the images and ours, which no seed repeats.
+
+    >>> round(draw_variance(50.0) ** 0.5, 2)
+    1.41
+    """
+    return 2 * accuracy * (100 - accuracy) / VALIDATION_IMAGES
+
+
+def judge(runs: dict[str, dict[str, list[Run]]]) -> list[Row]:
+    """Every row of the report under every hypothesis. A network that guesses tells nothing, and is left out."""
+    noise, rows = spread(runs), []
+    for name, told in REPORT["rows"].items():
+        if told["validation_accuracy"] <= 100 / NUM_CLASSES:
+            continue
+        report = [told[metric] for metric in VALUES]
+        images = draw_variance(told["validation_accuracy"])
+        for hypothesis in HYPOTHESES[: None if "_rc" in name else 2]:  # without RC there is no shortcut to place
+            group = runs.get(hypothesis.suite or "", {}).get(name, [])
+            if not group or noise is None:
+                rows.append(Row(name, hypothesis, 0, (), None))
+                continue
+            ours = values(group)
+            found = fit(report, ours, noise, (0.0, images))
+            rows.append(Row(name, hypothesis, len(group), tuple(ours.mean(axis=0)), found))
+    return rows
+
+
+def table_html(rows: Sequence[Row]) -> str:
+    """`judge` for a page."""
+    best = {name: max((r.fit.log_likelihood for r in rows if r.name == name and r.fit), default=math.nan)
+            for name in CONFIGURATIONS}  # fmt: skip
+    cells = []
+    for row in rows:
+        told, known = REPORT["rows"][row.name], row.runs > 0
+        ours = [number(value) for value in row.ours] if known else ["no run"] * len(VALUES)
+        cells.append(
+            {
+                "row": title(row.name),
+                "made by": {"template": "template", "own run": "the report"}[told["origin"]],
+                "hypothesis": row.hypothesis.words,
+                "seeds": str(row.runs) if known else "no run",
+                "train loss, report": number(told[VALUES[0]]),
+                "train loss, ours": ours[0],
+                "val acc %, report": number(told[VALUES[1]]),
+                "val acc %, ours": ours[1],
+                "chance": _chance(row) if known else "no run",
+                "times less likely": f"{times(best[row.name], row.fit.log_likelihood):.2g}" if row.fit else "–",
+            }
+        )
+    caption = (
+        "Each row of the report's table that is above guessing, under each way to make it. Chance: probability that "
+        "one more run of ours lies at least as far from the mean of ours as the report's, in training loss and "
+        "validation accuracy together; a small one speaks against the hypothesis. Times less likely than "
+        "the best of the hypotheses that have runs. “No run”: nothing is known of it."
+    )
+    return html(pd.DataFrame(cells), "Likelihood of the report's rows", caption,
+                text=("row", "made by", "hypothesis"))  # fmt: skip
+
+
+def _chance(row: Row) -> str:
+    return "too few seeds" if row.fit is None else f"{row.fit.chance:.2g}"
+
+
+def told(runs: dict[str, dict[str, list[Run]]], rows: Sequence[Row]) -> str:
+    """What can be known and what cannot, as Markdown."""
+    noise = spread(runs)
+    if noise is None or not noise.freedom:
+        return "No configuration that learns has two full runs: how much a seed changes is not known, and nothing else."
+    several = [
+        f"{title(name)} ({len(group)})"
+        for suite in runs.values()
+        for name, group in suite.items()
+        if len(group) > 1 and all(map(learns, group))
+    ]
+    deviation = np.sqrt(np.diag(noise.squares) / noise.freedom)
+    small = [row for row in rows if row.fit and row.fit.chance < 0.05]
+    drawn = max(draw_variance(REPORT["rows"][row.name]["validation_accuracy"]) for row in rows) ** 0.5
+    text = (
+        f"A seed moves the training loss by {deviation[0]:.3f} and the validation accuracy by {deviation[1]:.2f} "
+        f"points (standard deviations, {noise.freedom} degrees of freedom, from {', '.join(several)}); that the report "
+        f"drew other validation images moves the accuracy by up to {drawn:.2f} points more. "
+    )
+    text += (
+        "Less likely than 5 % are: "
+        + "; ".join(f"{title(row.name)}, {row.hypothesis.words} ({row.fit.chance:.2g})" for row in small if row.fit)
+        + ". "
+        if small
+        else "No row is less likely than 5 % under a hypothesis that has runs. "
+    )
+    missing = sorted({row.hypothesis.words for row in rows} - {row.hypothesis.words for row in rows if row.runs})
+    text += f"Without any run: {'; '.join(missing)}. " if missing else ""
+    return text + (
+        "What cannot be known from the table: which images the report validated on, with which seed a row was made and "
+        "whether it is one run of several, and, of the rows taken from its template, whether they share a setting "
+        "with those that it ran itself. A hypothesis that nobody wrote down here is judged by none of these numbers."
+    )
