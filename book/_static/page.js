@@ -12,6 +12,14 @@
   });
   // Sphinx shows of each page found some words, which it reads from the page; a browser reads no other file from a file.
   if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+  // The theme's script hides the contents beside a note in the margin, and fails on a page that has none.
+  document.addEventListener("DOMContentLoaded", () => {
+    if (document.querySelector("div.bd-sidebar-secondary")) return;
+    const none = document.createElement("div");
+    none.className = "bd-sidebar-secondary";
+    none.style.display = "none";
+    document.body.append(none);
+  });
   document.addEventListener("click", (event) => {
     const link = event.target.closest("dialog[open] a[href^='#']");
     if (link) link.closest("dialog").close();
