@@ -38,9 +38,8 @@ def test_a_layer_is_alive_from_the_first_epoch_above_epsilon(run: Run) -> None:
     )
     assert alive.alive_from(made).tolist() == [0, 3, 2, 1, 1, 1, 1, 1]
     told = alive.heatmaps(Trained(made, None, None)).caption
-    assert (
-        "layers 4 to 8 are alive from the first epoch on, layers 2 to 3 from epochs 2 to 3 on, layers 1 in none" in told
-    )
+    assert "alive from the first epoch on: layers 4 to 8, from a later one, 2 to 3: layers 2 to 3" in told
+    assert "alive in no epoch: layer 1;" in told
 
 
 def test_displacement_is_that_of_weights_drawn_and_read_without_the_library(run: Run, trained: Path) -> None:
@@ -59,7 +58,7 @@ def test_without_weights_the_length_of_the_way_stands_in(run: Run) -> None:
     one = Trained(made, None, None)
     assert alive.displacement(one).tolist() == pytest.approx([0, 12e-4, *[2.4] * 6], rel=1e-6)  # 4 steps an epoch
     assert alive.still(one) == [1, 2]
-    assert alive._moves(one).startswith("layers 1 to 2 do not move: in 3 epochs layer 1 by 0 of its norm")
+    assert alive._moves(one) == "not moved: layers 1 to 2, in 3 epochs layer 1 by 0 of its norm"
 
 
 def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> None:
@@ -73,7 +72,7 @@ def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> N
     table = alive.table_html(list(found.values()))
     assert table.count("<tr>") == 8
     assert "never" in table and "nan" not in table
-    assert "In VGG38, layers" in alive.sentences(list(found.values()))
+    assert "VGG38: alive from" in alive.sentences(list(found.values()))
     assert "there is no full run yet" in alive.sentences([found["vgg38"]])
 
 

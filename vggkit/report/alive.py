@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
@@ -126,7 +127,7 @@ def heatmaps(trained: Trained) -> Figure:
             f"and {least} have the darkest. Grey: exactly zero. "
             f'<small class="vggkit-origin">[{run.config.suite}: {run_settings(run)}]</small>'
         )
-        return finish(axes, caption, f"Two heat maps, layers by epochs. In {name} {finding}.")
+        return finish(axes, caption, f"Two heat maps, layers by epochs. {name}: {finding}.")
 
 
 def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:
@@ -148,9 +149,9 @@ def _lives(run: Run) -> str:
     if len(at_once) == count:
         return "every layer is alive from the first epoch on"
     later = first[first > 1]
-    told = [f"layers {_spans(at_once)} are alive from the first epoch on"] if len(at_once) else []
-    told += [f"layers {_spans(later.index)} from epochs {later.min()} to {later.max()} on"] if len(later) else []
-    told += [f"layers {_spans(dead)} in none"] if len(dead) else []
+    told = [f"alive from the first epoch on: {_layers(at_once)}"] if len(at_once) else []
+    told += [f"from a later one, {spans(sorted(set(later)))}: {_layers(later.index)}"] if len(later) else []
+    told += [f"alive in no epoch: {_layers(dead)}"] if len(dead) else []
     return ", ".join(told)
 
 
@@ -161,13 +162,13 @@ def _moves(trained: Trained) -> str:
         return "every layer moves"
     found = displacement(trained)
     return (
-        f"layers {_spans(places)} do not move: in {len(trained.run.metrics)} epochs layer {places[0]} by "
+        f"not moved: {_layers(places)}, in {len(trained.run.metrics)} epochs layer {places[0]} by "
         f"{power(found[places[0]])} of its norm"
     )
 
 
-def _spans(places: Sequence[int] | pd.Index) -> str:
-    return spans([int(place) for place in places])
+def _layers(places: Sequence[int] | pd.Index) -> str:
+    return f"layer{'s' * (len(places) > 1)} {spans([int(place) for place in places])}"
 
 
 def table_html(found: Sequence[Trained]) -> str:
@@ -247,14 +248,15 @@ def signal(found: Sequence[Trained]) -> Figure:
         caption = (
             f"{finding}. After {known[0].run.config.epochs} epochs, and dashed before the first step: of each layer's "
             f"input and of the logits. {IMAGES} synthetic images, which stand in for those of CIFAR-100, in training "
-            "mode and float64. Training does not log it; runs that left no weights are not shown."
+            f"mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is rounding. "
+            "Training does not log it; runs that left no weights are not shown."
         )
         return finish((ax,), caption, f"Line chart over the layers. {finding}.")
 
 
 def sentences(found: Sequence[Trained]) -> str:
     """What the runs say together, as Markdown."""
-    told = [f"In {as_html(title(t.run.config.name))}, {_lives(t.run)}; {_moves(t)}." for t in found]
+    told = [f"{as_html(title(t.run.config.name))}: {_lives(t.run)}; {_moves(t)}." for t in found]
     missing = [title(name) for name in CONFIGURATIONS if name not in {t.run.config.name for t in found}]
     told += [f"Of {', '.join(missing)} there is no full run yet."] if missing else []
     return " ".join(told)
