@@ -161,8 +161,9 @@ class VGG(nn.Module):
 
     @classmethod
     def from_config(cls, config: RunConfig) -> "VGG":
-        drawn = config.dropout, config.initialisation
-        return cls(config.depth, config.batch_norm, config.residual, *drawn, config.skip_init)
+        return cls(
+            config.depth, config.batch_norm, config.residual, config.dropout, config.initialisation, config.skip_init
+        )
 
     @classmethod
     def from_run(cls, place: str | os.PathLike[str]) -> "VGG":
