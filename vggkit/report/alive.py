@@ -21,7 +21,7 @@ from vggkit.folders import Given, results_folder
 from vggkit.networks.vgg import VGG
 from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite
 from vggkit.report.figures import COLOURS
-from vggkit.report.markup import as_html
+from vggkit.report.markup import Html, as_html
 from vggkit.report.prose import run_settings, spans
 from vggkit.report.render import html, power
 from vggkit.runs.files import ArtifactError, RunPaths
@@ -171,7 +171,7 @@ def _layers(places: Sequence[int] | pd.Index) -> str:
     return f"layer{'s' * (len(places) > 1)} {spans([int(place) for place in places])}"
 
 
-def table_html(found: Sequence[Trained]) -> str:
+def table_html(found: Sequence[Trained]) -> Html:
     """When each network comes alive and what of it moves; a row for each configuration of Table 1."""
     runs = {trained.run.config.name: trained for trained in found}
     rows = [_row(name, runs.get(name)) for name in CONFIGURATIONS]

@@ -7,7 +7,7 @@ from vggkit.config import NUM_CLASSES
 from vggkit.networks import theory
 from vggkit.report.intervals import LEVEL
 from vggkit.report.propagation import TINY, USUAL, e, ranged, seeds
-from vggkit.report.render import html
+from vggkit.report.render import html, power
 from vggkit.report.untrained import DEEP, STEP32, VARIANTS, Moved, Untrained, interval
 from vggkit.runs.epsilon import Arm
 
@@ -117,11 +117,11 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         "epsilon": (
             f"At the first layer the gradient is {e(gradient[1])}, {e(gradient[1] / USUAL)} of Adam's epsilon. In "
             f"{moved.steps} steps its weights move by {e(distance[usual][1])} of their norm with the epsilon of "
-            f"{USUAL:.0e}, and by {e(distance[tiny][1])} with {TINY:.0e}; those of the last convolution move by "
-            f"{e(distance[usual][DEEP - 1])} and {e(distance[tiny][DEEP - 1])}."
+            f"{power(USUAL, 1)}, and by {e(distance[tiny][1])} with {power(TINY, 1)}; those of the last convolution "
+            f"move by {e(distance[usual][DEEP - 1])} and {e(distance[tiny][DEEP - 1])}."
         ),
         "returns": (
-            f"With {TINY:.0e} the share that differs between images goes from {e(before[DEEP // 2])} to "
+            f"With {power(TINY, 1)} the share that differs between images goes from {e(before[DEEP // 2])} to "
             f"{e(after[DEEP // 2])} in the middle of the network, and from {e(before[DEEP])} to {e(after[DEEP])} "
             "before the linear layer. In VGG08 with the usual epsilon as many steps raise that of the logits from "
             f"{e(control['before'])} to {e(control['after'])}. The loss of plain VGG38 over the last {LAST} steps is "

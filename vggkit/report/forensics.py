@@ -10,6 +10,7 @@ import pandas as pd
 from vggkit.config import DATASETS, NUM_CLASSES
 from vggkit.folders import Given
 from vggkit.report.likelihood import Fit, Scatter, fit, scatter, times
+from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.render import html, number
 from vggkit.report.verdicts import learns
@@ -98,7 +99,7 @@ def judge(runs: dict[str, dict[str, list[Run]]]) -> list[Row]:
     return rows
 
 
-def table_html(rows: Sequence[Row]) -> str:
+def table_html(rows: Sequence[Row]) -> Html:
     """`judge` for a page."""
     best = {name: max((r.fit.log_likelihood for r in rows if r.name == name and r.fit), default=math.nan)
             for name in CONFIGURATIONS}  # fmt: skip

@@ -16,7 +16,7 @@ from vggkit.folders import Given
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import LEVEL, newcombe_interval
-from vggkit.report.markup import as_html
+from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE, finals, turning_epoch
 from vggkit.report.render import NO_RUN, html, number
 from vggkit.report.untrained import Untrained
@@ -136,7 +136,7 @@ QUESTIONS = (
 )  # fmt: skip
 
 
-def table_html(found: Found) -> str:
+def table_html(found: Found) -> Html:
     """What was found for each of `QUESTIONS`, a row for each of its runs."""
     rows = []
     for question in QUESTIONS:
@@ -161,7 +161,7 @@ def table_html(found: Found) -> str:
     return html(pd.DataFrame(rows), "Further experiments", caption, markup=True)
 
 
-def turns_html(found: Found) -> str:
+def turns_html(found: Found) -> Html:
     """Which regulariser moves the turn of the validation loss, by runs as long as Table 1's."""
     rows = [_turning(BEST, found.get(BEST, ()), f"vggkit train {BEST} --suite {FULL}")]
     for asked in REGULARISED:
@@ -183,7 +183,7 @@ def _turning(name: str, runs: Sequence[Run], how: str) -> dict[str, str]:
     return cells | {"command": f"<code>{as_html(how)}</code>"}
 
 
-def cures_html(short: Found, full: Found) -> str:
+def cures_html(short: Found, full: Found) -> Html:
     """VGG38 without BN after other initialisations, beside BN and RC."""
     rows = []
     beside = [(Asked("vgg38"), SHORT), *((asked, "cure") for asked in CURES)]

@@ -11,6 +11,7 @@ from vggkit.networks import theory
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.intervals import LEVEL
+from vggkit.report.render import power
 from vggkit.report.untrained import (
     DEEP,
     STEP32,
@@ -78,8 +79,8 @@ def _precision(ax: Axes, *steps: tuple[str, float]) -> None:
 
 
 def e(value: float) -> str:
-    """A number in words: of a power of ten where it is small or large."""
-    return f"{value:.2g}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.1e}"
+    """A number in a sentence: with a power of ten where it is small or large."""
+    return f"{value:.2g}" if 0.01 <= abs(value) < 1000 else power(value)
 
 
 def seeds(count: int) -> str:
@@ -200,7 +201,7 @@ def float32(measured: Untrained) -> Figure:
 
 def epsilon(moved: Moved) -> Figure:
     """How far the weights move with one epsilon and another, and what becomes of the signal."""
-    arms = {f"ε = {value:.0e}": Arm(DEEP, "default", value) for value in (USUAL, TINY)}
+    arms = {f"ε = {power(value, 1)}": Arm(DEEP, "default", value) for value in (USUAL, TINY)}
     colours = dict(zip(arms, (COLOURS[0], COLOURS[1]), strict=True))
     with drawing(PANEL, PANEL, height=4.0) as axes:
         for ax, value, label in (
@@ -218,11 +219,11 @@ def epsilon(moved: Moved) -> Figure:
                     ax.plot(found.index, each, color=colours[name], linewidth=0.6, alpha=0.6)
                 named.append((name, line))
             direct_labels(ax, named)
-        _theory(axes[1], moved.by_layer(arms[f"ε = {USUAL:.0e}"], "share_before").loc[:DEEP]["mean"])
+        _theory(axes[1], moved.by_layer(arms[f"ε = {power(USUAL, 1)}"], "share_before").loc[:DEEP]["mean"])
         usual, tiny = (moved.by_layer(arm, "moved") for arm in arms.values())
         finding = (
-            f"With an epsilon of {USUAL:.0e} the first layer moves by {e(usual.loc[1, 'mean'])} of its size and the "
-            f"linear layer by {e(usual.loc[DEEP, 'mean'])}; with {TINY:.0e} the first moves by "
+            f"With an epsilon of {power(USUAL, 1)} the first layer moves by {e(usual.loc[1, 'mean'])} of its size and "
+            f"the linear layer by {e(usual.loc[DEEP, 'mean'])}; with {power(TINY, 1)} the first moves by "
             f"{e(tiny.loc[1, 'mean'])}, and no layer by less than {e(tiny['mean'].min())}"
         )
         caption = (
