@@ -2,18 +2,18 @@
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.shared import ROOT, Call
 from vggkit.bench import cost, scale
 from vggkit.config import ConfigError, RunConfig
 from vggkit.runs.store import ArtifactError, RunPaths, find_runs
+from vggkit.study import asked
+from vggkit.training.sweep import order
 
-ROOT = Path(__file__).parents[2]
 BENCH = ROOT / "results/bench/cpu.json"
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,13 @@ def test_plan_counts_what_is_there_and_adds_up(call: Call) -> None:
     assert vgg08["left"] == pytest.approx(vgg08["hours"] * (4 - vgg08["states"]["finished"]) / 4)
     status, output, _ = call("plan", "table1", "vgg08", *results)
     assert status == 0 and "In bfloat16" in output and "hours of one machine" in output
+
+
+def test_plan_of_a_suite_has_the_runs_that_a_sweep_of_it_trains(call: Call, tmp_path: Path) -> None:
+    status, output, _ = call("plan", "depth", "--seeds", "0,1", "--json", "--results", str(tmp_path))
+    groups = order(asked("depth"), [0, 1], 2, suite="depth")
+    assert status == 0
+    assert list(json.loads(output)["configurations"]) == [group[0].name for group in groups]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from vggkit.cli import terminal
 from vggkit.cli.options import Json, Results, app, field_values, seed_list
 from vggkit.config import RunConfig
 from vggkit.folders import results_folder
-from vggkit.study import CONFIGURATIONS
+from vggkit.study import asked
 
 BENCH = "results/bench/cpu.json"
 """The speeds that come with the project."""
@@ -21,7 +21,7 @@ BENCH = "results/bench/cpu.json"
 @app.command()
 def plan(
     suite: Annotated[str, typer.Argument(help="Suite of the runs, as in vggkit sweep --suite.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default all of Table 1.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default those of the suite.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-4.")] = "0",
     set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of every run; repeatable.")] = None,
     bench: Annotated[
@@ -39,17 +39,19 @@ def plan(
 
     from vggkit.bench import cost
     from vggkit.runs.files import ArtifactError
+    from vggkit.training.sweep import order
 
     if folders.exists("results", root) and not root.is_dir():
         raise ArtifactError(f"results: {root} is no folder; allowed: a folder, or one that can be made")
 
-    def asked(**more: Any) -> dict[str, list[RunConfig]]:
-        given = settings | more
-        return {n: [RunConfig.named(n, **given, seed=seed) for seed in numbers] for n in names or CONFIGURATIONS}
+    def runs(**more: Any) -> dict[str, list[RunConfig]]:
+        """By name, what a sweep would train, all seeds of a configuration together."""
+        groups = order(names or asked(suite), numbers, len(numbers), **settings, **more)
+        return {group[0].name: group for group in groups}
 
-    groups, note = asked(), ""
+    groups, note = runs(), ""
     if "precision" not in settings and (found := cost.precision_found(root, itertools.chain(*groups.values()))):
-        groups, note = asked(precision=found), f"In {found}, as the finished runs of the suite are. "
+        groups, note = runs(precision=found), f"In {found}, as the finished runs of the suite are. "
     speeds = cost.Speeds.read(file, project / "results")
     rows = {name: cost.cost(configs, speeds, root) for name, configs in groups.items()}
     whole = functools.reduce(operator.add, rows.values())
