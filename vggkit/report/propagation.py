@@ -80,7 +80,7 @@ def _precision(ax: Axes, *steps: tuple[str, float]) -> None:
 
 def e(value: float) -> str:
     """A number in a sentence: with a power of ten where it is small or large."""
-    return f"{value:.2g}" if 0.01 <= abs(value) < 1000 else power(value)
+    return f"{value:.0f}" if 99.5 <= abs(value) < 1000 else power(value)
 
 
 def seeds(count: int) -> str:
