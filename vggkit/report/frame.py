@@ -24,14 +24,10 @@ from vggkit.report.canvas import NUMBER, VALUES
 from vggkit.report.markup import as_html
 
 UNUSED = (
-    "**/*.map",
-    "scripts/fontawesome.js*",
-    "vendor/**/*.ttf",
-    "webpack-macros.html",
-    "sbt-webpack-macros.html",
+    "**/*.map", "scripts/fontawesome.js*", "vendor/**/*.ttf", "webpack-macros.html", "sbt-webpack-macros.html",
     "locales/**/*.po",
-)
-"""Files of the theme that no page asks for, below _static. Beside each .ttf lies a .woff2, which browsers take first."""
+)  # fmt: skip
+"""Files of the theme that no page asks for, below _static. Browsers take the .woff2 that lies beside each .ttf."""
 
 REPLACED = {
     ' role="doc-biblioentry"': ' role="listitem"',  # deprecated: what a list of references holds are its items
