@@ -62,10 +62,9 @@ def exists(field: str, path: Path) -> bool:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError as error:
-        raise ConfigError(
-            f"{field}: {path} cannot be looked up ({error.strerror}); allowed: a path that can"
-        ) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{field}: {str(path)!r} cannot be looked up ({why}); allowed: a path that can") from error
     return True
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shared import Call
+from tests.shared import Call, refused
 from vggkit.config import RunConfig
 from vggkit.report import verification
 from vggkit.runs.files import ArtifactError, RunPaths
@@ -187,5 +187,8 @@ def test_command_records_and_tells_what_changed(results: Path, call: Call) -> No
 
 
 def test_command_refuses_an_unknown_run(results: Path, call: Call) -> None:
-    status, _, error = call("verify", "--retrain", "nix", "--results", str(results))
-    assert status == 2 and error.startswith("vggkit: retrain: no finished run 'nix'") and error.count("\n") == 1
+    for place in ("nix", f"../{results.name}/preview/vgg08/seed-0", str(folder(results)), "x" * 400):
+        error = refused(call, "verify", "--retrain", place, "--results", str(results))
+        assert error.startswith(f"vggkit: retrain: no finished run '{place.strip('/')}'")
+    kept = folder(results).relative_to(results).as_posix()
+    assert "device: 'gpu'" in refused(call, "verify", "--retrain", kept, "--device", "gpu", "--results", str(results))

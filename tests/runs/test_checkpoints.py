@@ -9,6 +9,7 @@ import torch
 
 from tests.shared import CPU, Trap
 from vggkit.config import RunConfig
+from vggkit.runs import checkpoints
 from vggkit.runs.store import (
     ArtifactError,
     RunPaths,
@@ -67,3 +68,20 @@ def test_checkpoint_cannot_run_code(tiny: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is damaged"):
         read_checkpoint(paths, tiny, CPU)
     assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["ours", "without our checksum"])
+def test_one_changed_bit_of_a_number_is_refused(sealed: bool, tiny: RunConfig, tmp_path: Path) -> None:
+    paths, weight = RunPaths.of(tmp_path, tiny), torch.linspace(0, 1, 5000)
+    with claim(paths):
+        write_checkpoint(paths, {"config": tiny.to_dict(), "weight": weight})
+    content = bytearray(paths.checkpoint.read_bytes())
+    if not sealed:  # as older versions left it
+        del content[content.rindex(checkpoints.SEAL) :]
+    place = content.index(weight.numpy().tobytes()) + 9_999
+    paths.checkpoint.write_bytes(content)
+    assert read_checkpoint(paths, tiny, CPU) is not None
+    content[place] ^= 1
+    paths.checkpoint.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"is damaged \(.*checksum.* differs\)"):
+        read_checkpoint(paths, tiny, CPU)

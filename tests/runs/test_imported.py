@@ -103,6 +103,8 @@ def test_epoch_trained_again_after_a_resume_is_the_later_one() -> None:
         parse_summary(written(HEADER, *lines), epochs=5)
     with pytest.raises(ValueError, match="epoch 7 has no second row; the file ends with epoch 7"):
         parse_summary(written(HEADER, *lines), repeated=[7])
+    with pytest.raises(ValueError, match="repeated: 0 is no epoch"):
+        parse_summary(written(HEADER, *lines), repeated=[0])
 
 
 @pytest.mark.parametrize(("column", "first"), [("curr_epoch", 0), ("curr_epoch", 1), ("epoch", 1), ("epoch", 0)])

@@ -95,7 +95,7 @@ def test_plan_of_a_suite_has_the_runs_that_a_sweep_of_it_trains(call: Call, tmp_
         (("mine", "--set", "seed=1"), "--seeds gives it"),
         (("mine", "--seeds", "x"), "seeds: 'x' is not allowed"),
         (("mine", "--bench", "nowhere.json"), "bench: nowhere.json cannot be read (No such file or directory); make"),
-        (("mine", "--results", __file__), "is no folder; allowed: a folder, or one that can be made"),
+        (("mine", "--results", __file__), "test_cost.py; name one that exists by --results"),
     ],
 )
 def test_mistake_in_a_plan_is_one_line(call: Call, arguments: tuple[str, ...], message: str) -> None:

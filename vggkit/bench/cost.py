@@ -78,7 +78,7 @@ class Speeds:
                 shallow, deep = sorted(named.items())
                 points[precision] = (shallow, deep)
         if not points:
-            raise ArtifactError(f"bench: {bench} lacks one of two networks; make it anew: vggkit bench --json {bench}")
+            raise ArtifactError(f"bench: {bench} lacks one of two networks; make one: vggkit bench --json FILE")
         finished = _finished(results)
         idle = cls(measured["machine"], points, _networks(finished))
         ratios = tuple(

@@ -28,9 +28,7 @@ def read_bench(path: Path) -> dict[str, Any]:
         _check_bench(measured)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         why = reason(error) if isinstance(error, OSError | ValueError) else "not as it was written"
-        raise ArtifactError(
-            f"bench: {path} cannot be read ({why}); make it anew: vggkit bench --json {path}"
-        ) from error
+        raise ArtifactError(f"bench: {path} cannot be read ({why}); make one: vggkit bench --json FILE") from error
     return measured
 
 

@@ -9,9 +9,8 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Json, Results, app, field_values, seed_list
+from vggkit.cli.options import Json, Results, app, existing, field_values, seed_list
 from vggkit.config import RunConfig
-from vggkit.folders import results_folder
 from vggkit.study import asked
 
 BENCH = "results/bench/cpu.json"
@@ -33,16 +32,12 @@ def plan(
 ) -> None:
     """Tell what a sweep would take before it is started: runs, hours on this machine by the bench, disk."""
     settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "the first argument"})
-    numbers, root = seed_list(seeds), results_folder(results)
+    numbers, root = seed_list(seeds), existing(results)
     project = folders.project_folder()
     file = folders.expanded("bench", bench) if bench else project / BENCH
 
     from vggkit.bench import cost
-    from vggkit.runs.files import ArtifactError
     from vggkit.training.sweep import order
-
-    if folders.exists("results", root) and not root.is_dir():
-        raise ArtifactError(f"results: {root} is no folder; allowed: a folder, or one that can be made")
 
     def runs(**more: Any) -> dict[str, list[RunConfig]]:
         """By name, what a sweep would train, all seeds of a configuration together."""

@@ -1,5 +1,6 @@
 """Commands for whoever doubts a number: are the files what they were, can a run be made again, how do two differ?"""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,9 +37,17 @@ def verify(
         if not record:  # which writes it anew
             raise
         before = None
-    for place in retrain or []:
-        if not (root / place / "summary.json").is_file():
+    retrain = [place.strip("/") for place in retrain or []]
+    for place in retrain:
+        named = re.fullmatch(r"[\w-]{1,64}/[\w.-]{1,200}/seed-\d{1,10}", place)
+        if not named or not (root / place / "summary.json").is_file():
             raise ArtifactError(f"retrain: no finished run {place!r} in {root}; allowed: SUITE/NAME/seed-N of one")
+    if retrain:  # what is wrong with device or images is told before all that takes long
+        from vggkit.data import load
+        from vggkit.training.compute import choose_device
+
+        choose_device(device)
+        load(read_run(root / retrain[0]).config, data)
     found, wrong = verification.examine(root, commit=provenance.commit(), check=_read)
     for line in wrong:
         terminal.tell(line)
@@ -49,8 +58,7 @@ def verify(
     changes = verification.changes(before, found) if before else []
     for line in changes:
         terminal.tell(line)
-    for place in retrain or []:
-        place = place.strip("/")
+    for place in retrain:
         found.repetitions.append(_trained_again(place, read_run(root / place), data, device))
     different = [one["run"] for one in found.repetitions if not one["agrees"]]
     if different:

@@ -222,7 +222,7 @@ def signal(found: Sequence[Trained]) -> Figure:
     if not known:
         raise ArtifactError("results: no full run left its weights; train one in another results folder")
     ends: dict[str, tuple[float, float]] = {}
-    with drawing(1.2 * PANEL, height=4.0) as (ax,):
+    with drawing(1.1 * PANEL, height=4.0) as (ax,):
         named = []
         ax.set(xlabel="layer, from input to output", ylabel="share that differs between images", yscale="log")
         for trained in known:

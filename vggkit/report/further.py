@@ -304,7 +304,7 @@ def _listed(depths: Sequence[int]) -> str:
 def depth_figure(table: pd.DataFrame, measured: Untrained) -> Figure:
     """Test accuracy after the short runs against the depth; dotted where theory has the plain network's losses."""
     missing = int(table.isna().to_numpy().sum())
-    with drawing(1.2 * PANEL, height=4.0) as (ax,):
+    with drawing(1.1 * PANEL, height=4.0) as (ax,):
         ax.set(xlabel="depth (layers)", ylabel="test accuracy (%)", xticks=list(DEPTHS))
         ax.set_xlim(DEPTHS[0] - 1, DEPTHS[-1] + 1)
         ax.axhline(100 * CHANCE, color="#808080", linestyle=":", linewidth=1)

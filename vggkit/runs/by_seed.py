@@ -106,13 +106,13 @@ class BySeed(Generic[M]):
         return measured
 
 
-SEED = schema.Rule("an integer of at least 0", lambda value: isinstance(value, int) and value >= 0)
+SEED = schema.Rule("an integer of at least 0", lambda value: type(value) is int and value >= 0)
 
 
 def _header(counts: Sequence[str]) -> dict[str, schema.Rule]:
     """What a file says of the measurement in it."""
     rules = {"format": schema.COUNT, "seed": SEED} | dict.fromkeys(counts, schema.COUNT)
-    return rules | {"data_sha256": schema.SHA256, "machine": schema.RECORD}
+    return rules | {"data_sha256": schema.SHA256, "machine": schema.MACHINE}
 
 
 def header_of(measured: Measured, *counts: str) -> dict[str, Any]:

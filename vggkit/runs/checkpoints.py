@@ -2,10 +2,13 @@
 
 It is a dictionary of `format`, `statistics` (what is logged of the gradients), `config`, `fused`, the history of the
 run (`metrics`, `gradients`, `best`, `segments`), and the states of `model`, `optimizer` and `scheduler`;
-`training.runner.Attempt.record` makes it.
+`training.runner.Attempt.record` makes it. Its checksum ends the file: torch reads numbers that were altered on the disk
+without a word.
 """
 
+import hashlib
 import io
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 from vggkit.config import ConfigError, RunConfig
@@ -26,6 +29,9 @@ from vggkit.study import STATISTICS
 if TYPE_CHECKING:
     import torch
 
+SEAL = b"sha256:"
+"""Before the checksum, in hexadecimal digits, of what stands before it."""
+
 
 def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
     """Replace the checkpoint in one step: a killed process leaves the old one or the new one.
@@ -36,11 +42,35 @@ def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
     import torch
 
     try:
-        content = io.BytesIO()
-        torch.save(state, content)  # into memory: torch's own writer does not say that a disk is full
-        replace_file(paths.checkpoint, content.getvalue())
+        saved = io.BytesIO()
+        torch.save(state, saved)  # into memory: torch's own writer does not say that a disk is full
+        content = saved.getvalue()
+        replace_file(paths.checkpoint, content + SEAL + hashlib.sha256(content).hexdigest().encode())
     except (OSError, MemoryError, RuntimeError) as error:
         raise cannot_write(paths.checkpoint, error, field="checkpoint") from error
+
+
+def unpack(content: bytes, device: "torch.device | str" = "cpu") -> Any:
+    """What is in a checkpoint's file, or in another that `torch.save` wrote, without running any code in it.
+
+    A file without our checksum, as older versions and other programs leave it, is read if the archive's own sums hold.
+
+    Raises:
+        ValueError: a checksum differs.
+        Exception: it is no such file; torch.load documents no exceptions: zip, pickle and runtime errors all occur.
+    """
+    import torch
+
+    saved, sealed, digest = content.rpartition(SEAL)
+    if sealed:
+        if hashlib.sha256(saved).hexdigest().encode() != digest:
+            raise ValueError("its checksum differs")
+        content = saved
+    elif zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("a checksum in it differs")
+    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
 
 
 def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") -> dict[str, Any] | None:
@@ -49,14 +79,12 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
     Raises:
         ArtifactError: it is damaged, cannot be read, is of another version or configuration, or logs other statistics.
     """
-    import torch
-
     file = paths.checkpoint
     if not exists("checkpoint", file):
         return None
     remedy = f"restore it from a backup, or move it aside to {aside(file)} and start anew"
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(file.read_bytes()), map_location=device, weights_only=True)
+        state: dict[str, Any] = unpack(file.read_bytes(), device)
         found = RunConfig.from_dict(state["config"])
     except (OSError, MemoryError) as error:
         raise ArtifactError(f"checkpoint: {file} cannot be read ({reason(error)}); mend it and call again") from error
@@ -65,7 +93,7 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
             f"checkpoint: {file} is of another version ({error}); go on with that version, or move it aside to "
             f"{aside(file)} and start anew"
         ) from error
-    except Exception as error:  # torch.load documents no exceptions: zip, pickle and runtime errors all occur
+    except Exception as error:
         raise ArtifactError(f"checkpoint: {file} is damaged ({reason(error)}); {remedy}") from error
     check_format(state, file, "checkpoint")
     check_same(found, config, file)

@@ -154,6 +154,8 @@ def _by_own_epoch(lines: Iterable[_Line]) -> tuple[list[_Line], list[int]]:
 
 def _by_order(lines: Iterable[_Line], repeated: Sequence[int]) -> tuple[list[_Line], list[int]]:
     """The lines as epochs in their order, where an epoch of `repeated` has the next line once more."""
+    if min(repeated, default=1) < 1:
+        raise ValueError(f"repeated: {min(repeated)} is no epoch; allowed: those of the file, counted from 1")
     pending = set(repeated)
     found: list[_Line] = []
     for line in lines:

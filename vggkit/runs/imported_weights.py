@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggkit.config import RunConfig
 from vggkit.folders import Given
+from vggkit.runs.checkpoints import unpack as unpack_saved
 from vggkit.runs.files import ArtifactError, cannot_write, make_folder, reason, replace_file
 from vggkit.runs.imported import place_of, read_source, told_config
 from vggkit.runs.weights import pack, state_shapes
@@ -128,7 +129,7 @@ def read_state(path: str | Path, content: bytes) -> dict[str, "torch.Tensor"]:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(_Unread, name) for name in NUMPY]):
             warnings.simplefilter("ignore")
-            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            found = unpack_saved(content)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds code ({_shown(named[1])}), which is not run" if named else "is damaged"

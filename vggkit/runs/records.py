@@ -71,7 +71,7 @@ class Machine(TypedDict):
 
 
 class Segment(TypedDict):
-    """Epochs that one process trained. Of those trained before this was recorded, the last five are not known."""
+    """Epochs that one process trained. What is None was not recorded when they were trained."""
 
     first_epoch: int
     last_epoch: int

@@ -63,6 +63,19 @@ FILE_NAME = Rule("a file's name without a folder", _matches(r"[A-Za-z0-9_][A-Za-
 RECORD = Rule("names with values", lambda value: isinstance(value, dict))
 LIST = Rule("a list of at least one", lambda value: isinstance(value, list) and len(value) > 0)
 
+
+def _is_machine(value: Any) -> bool:
+    rules = {"device": TEXT, "threads": COUNT, "commit": TEXT.or_none(), "versions": RECORD}
+    if not isinstance(value, dict) or set(value) != set(rules):
+        return False
+    parts = value["versions"].items() if isinstance(value["versions"], dict) else [("", "")]
+    return all(rule.holds(value[name]) for name, rule in rules.items()) and all(
+        TEXT.holds(name) and TEXT.holds(version) for name, version in parts
+    )
+
+
+MACHINE = Rule("device, threads, versions and commit, as a run records them", _is_machine)
+
 SUMMARY = {
     "diverged": FLAG,
     "final": RECORD,
@@ -169,9 +182,14 @@ def diverged(metrics: "pd.DataFrame") -> bool:
     return has_diverged(last["train_loss"], last["validation_loss"])
 
 
-def check_gradients(gradients: "pd.DataFrame", config: RunConfig, epochs: int) -> None:
-    """Raise ValueError unless there is a row for each epoch, average and weight tensor of the network, in order."""
+def check_gradients(gradients: "pd.DataFrame", config: RunConfig, metrics: "pd.DataFrame") -> None:
+    """Raise ValueError unless there is a row for each epoch, average and weight tensor of the network, in order.
+
+    Only in the last epoch of a run that diverged may numbers be infinite or none.
+    """
     import numpy as np
+
+    epochs = len(metrics)
 
     logged = list(gradients.columns)[len(KEYS) :]
     known = [name for name in STATISTICS if name in logged]
@@ -197,9 +215,11 @@ def check_gradients(gradients: "pd.DataFrame", config: RunConfig, epochs: int) -
         found = gradients[name].to_numpy() if numbers else gradients[name].astype(str).to_numpy()
         if not np.array_equal(found, values):
             raise ValueError(f"{name} is not what {config.name} with {epochs} epochs has")
+    finite = (gradients["epoch"] < epochs) | (not diverged(metrics))
     for name in known:
-        if gradients[name].dtype != np.float32 or (gradients[name] < 0).any():
-            raise ValueError(f"{name} must be float32 numbers of at least 0")
+        values = gradients[name]
+        if values.dtype != np.float32 or (values < 0).any() or not np.isfinite(values[finite]).all():
+            raise ValueError(f"{name} must be finite float32 numbers of at least 0")
 
 
 def kind_of(parameter: str) -> str:

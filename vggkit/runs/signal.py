@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vggkit.runs.by_seed import BySeed
+from vggkit.runs import schema
+from vggkit.runs.by_seed import SEED, BySeed
 from vggkit.study import CONFIGURATIONS
 
 FOLDER = "signal"
+HEADER = {"seed": SEED, "images": schema.COUNT, "machine": schema.MACHINE}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def _unpack(content: bytes) -> Signal:
         raise ValueError(f"it knows no {', '.join(sorted(missing))}")
     if unknown := set(networks) - set(CONFIGURATIONS):
         raise ValueError(f"it knows {', '.join(sorted(unknown))}, which the study does not")
-    return Signal(int(found["seed"]), int(found["images"]), networks, dict(found["machine"]))
+    schema.check_record("the file", found, HEADER)
+    return Signal(found["seed"], found["images"], networks, found["machine"])
 
 
 def _propagation(values: Any) -> Propagation:

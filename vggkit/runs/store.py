@@ -137,7 +137,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         schema.check_metrics(metrics, config)
     with _blaming(folder / "gradients.parquet"):
         gradients = pd.read_parquet(BytesIO(contents["gradients.parquet"]))
-        schema.check_gradients(gradients, config, len(metrics))
+        schema.check_gradients(gradients, config, metrics)
     with _blaming(folder / SUMMARY):
         schema.check_whole(summary, config, metrics)
     return Run(config, metrics, gradients, summary)

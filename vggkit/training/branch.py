@@ -11,7 +11,6 @@ these epochs. Each order of batches, drawn anew, is one independent repetition.
 
 import copy
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from vggkit.config import ConfigError, RunConfig
 from vggkit.data import load
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import provenance
+from vggkit.runs.checkpoints import unpack
 from vggkit.runs.files import cannot_write, check_format, reason, replace_file
 from vggkit.runs.store import ArtifactError
 from vggkit.training.compute import Compute, choose_device, worth_fusing
@@ -61,13 +61,13 @@ def read_state(checkpoint: Path) -> State:
     """
     try:
         written = checkpoint.read_bytes()
-        content = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
+        content = unpack(written)
         config = RunConfig.from_dict(content["config"])
         epoch = len(content["metrics"])
         missing = {"model", "optimizer", "scheduler"} - set(content)
     except FileNotFoundError:
         raise ArtifactError(f"checkpoint: no file {checkpoint}") from None
-    except Exception as error:  # torch.load documents no exceptions: zip, pickle and runtime errors all occur
+    except Exception as error:  # see `unpack`
         raise ArtifactError(
             f"checkpoint: {checkpoint} cannot be read as the checkpoint of a run ({reason(error)})"
         ) from error

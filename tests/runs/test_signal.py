@@ -1,0 +1,37 @@
+"""What is kept of untrained networks' signal is read back, or refused in one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vggkit.runs import signal
+from vggkit.runs.files import ArtifactError
+from vggkit.runs.signal import Propagation, Signal
+
+MACHINE = {"device": "a processor", "threads": 1, "versions": {"torch": "2"}, "commit": None}
+NETWORKS = {name: Propagation((0.5, 0.25), (1e-30, 1.0), 0.1) for name in ("vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc")}
+
+
+def test_measurement_is_read_as_it_was_written(tmp_path: Path) -> None:
+    written = Signal(3, 10, NETWORKS, MACHINE)
+    signal.write(written, tmp_path)
+    assert signal.read(tmp_path, 3) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", 0.4), ("seed", True), ("seed", 1), ("images", -5), ("images", "7"), ("machine", {}),
+        ("machine", MACHINE | {"device": "<b>x</b>"}), ("machine", MACHINE | {"versions": {"torch": "<b>"}}),
+        ("networks", {}), ("networks", {"vgg08": {"deviation": [1], "error": [float("inf")], "spread": 0}}),
+    ],
+)  # fmt: skip
+def test_what_no_measurement_holds_is_refused_in_one_line(name: str, value: Any, tmp_path: Path) -> None:
+    signal.write(Signal(0, 10, NETWORKS, MACHINE), tmp_path)
+    file = signal.place(tmp_path, 0)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    with pytest.raises(ArtifactError, match="is damaged") as error:
+        signal.read(tmp_path, 0)
+    assert "\n" not in str(error.value) and "vggkit signal" in str(error.value)
