@@ -39,6 +39,7 @@ def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
         ("dropout", 1.0, "up to, but not including, 1"),
         ("schedule", "linear", "cosine, constant, cosine-per-batch"),
         ("suite", "../x", "letters, digits"),
+        ("suite", "imported", "another name"),
         ("batch_norm", 1, "true or false"),
         ("minimum_learning_rate", 0.1, "at most learning_rate"),
         ("train_images_per_class", 476, "1 to 475"),

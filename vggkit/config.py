@@ -37,6 +37,8 @@ NUM_CLASSES = 100
 NUM_FILTERS = 32  # of every convolution
 NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
 MOST_EPOCHS = 1_000_000
+NO_SUITES = ("bench", "epsilon", "imported", "precision", "propagation", "signal")
+"""Folders of results that hold measurements, or runs made elsewhere."""
 LONGEST_SUITE = 64  # letters: it is part of a folder's name
 NEGATIVE_SLOPE = 0.01  # of LeakyReLU
 DATASETS = {"cifar100": DatasetSize(475, 25, 100), "synthetic": DatasetSize(50, 5, 10)}
@@ -100,6 +102,7 @@ class RunConfig:
         plain = self.suite.replace("-", "").replace("_", "")
         check(plain.isascii() and plain.isalnum() and len(self.suite) <= LONGEST_SUITE, "suite",
               f"letters, digits, '-' and '_', at most {LONGEST_SUITE}")  # fmt: skip
+        check(self.suite not in NO_SUITES, "suite", "another name: that folder of results holds no runs")
         check_depth(self.depth)
         check_skip_init(self.skip_init, self.batch_norm, self.residual)
         check(0 <= self.dropout < 1, "dropout", "a number from 0 up to, but not including, 1")

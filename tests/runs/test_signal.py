@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from vggkit.runs import signal
+from vggkit.config import NO_SUITES
+from vggkit.runs import epsilon, imported, propagation, signal
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.signal import Propagation, Signal
+from vggkit.study import SUITES
+from vggkit.training import branch
 
 MACHINE = {"device": "a processor", "threads": 1, "versions": {"torch": "2"}, "commit": None}
 NETWORKS = {name: Propagation((0.5, 0.25), (1e-30, 1.0), 0.1) for name in ("vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc")}
@@ -35,3 +38,8 @@ def test_what_no_measurement_holds_is_refused_in_one_line(name: str, value: Any,
     with pytest.raises(ArtifactError, match="is damaged") as error:
         signal.read(tmp_path, 0)
     assert "\n" not in str(error.value) and "vggkit signal" in str(error.value)
+
+
+def test_no_run_lies_among_measurements() -> None:
+    taken = {signal.FOLDER, propagation.FOLDER, epsilon.FOLDER, imported.FOLDER, branch.SUITE, "bench"}
+    assert taken == set(NO_SUITES) and not taken & set(SUITES)
