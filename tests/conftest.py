@@ -18,6 +18,8 @@ from vggkit.config import DATASETS, RunConfig
 from vggkit.data import Splits
 from vggkit.training.runner import train
 
+SYNTHETIC = DATASETS["synthetic"]
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.name != "posix" and item.get_closest_marker("posix"):
@@ -50,6 +52,13 @@ def make_synthetic_images() -> Iterator[Callable[[], object]]:
         patch.setitem(DATASETS, "synthetic", FEW_IMAGES)
         patch.setattr(data, "_synthetic", functools.cache(make))
         yield make
+
+
+@pytest.fixture
+def whole_synthetic_set(make_synthetic_images: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train on what another process trains on."""
+    monkeypatch.setitem(DATASETS, "synthetic", SYNTHETIC)
+    monkeypatch.setattr(data, "_synthetic", make_synthetic_images)
 
 
 @pytest.fixture(scope="module")

@@ -123,3 +123,12 @@ def test_one_changed_bit_of_a_weight_is_refused(bit: int, tiny: RunConfig, train
     file.write_bytes(content)
     with pytest.raises(store.ArtifactError, match="damaged"):
         store.read_weights(paths)
+
+
+def test_one_changed_bit_of_a_weights_file_alone_is_refused(paths: RunPaths, tmp_path: Path) -> None:
+    alone = Path(shutil.copy(paths.folder / "weights.safetensors", tmp_path / "alone.safetensors"))
+    content = bytearray(alone.read_bytes())
+    content[-1] ^= 1
+    alone.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"alone\.safetensors is damaged \(the checksum of its numbers differs\)"):
+        store.load_weights(alone)

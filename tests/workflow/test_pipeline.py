@@ -80,6 +80,7 @@ def test_own_settings_and_seeds_of_a_configuration_come_last(pipeline: ModuleTyp
             r"^configurations\.1\.seeds: '3-1' is not allowed; allowed: integers as in 0,1,2",
         ),
         ({"grid": {"depth": 8}}, "grid.depth: 8 is not allowed; allowed: a list of at least one value"),
+        ({"grid": {1: [8]}}, "grid: 1 is not allowed; allowed: the name of a setting"),
         ({"settings": {"learning_rate": [1]}}, r"settings.learning_rate: \[1\] is not allowed; allowed: one value"),
         ({"grid": {"precision": ["float32", "bfloat16"]}}, "float32 and bfloat16, which share a folder"),
         ({"suite": "a/b"}, "suite: 'a/b' is not allowed; allowed: letters, digits"),
@@ -151,6 +152,7 @@ def test_notes_follow_the_runs_and_other_settings_are_refused(pipeline: ModuleTy
     assert not first.exists()
 
 
+@pytest.mark.usefixtures("whole_synthetic_set")
 def test_pipeline_trains_what_is_new_and_nothing_else_and_survives_a_kill(tmp_path: Path) -> None:
     clone = calls.Clone(tmp_path / "clone")
     results, made = clone.folder / "results", Path("workflow/output/trial")

@@ -13,7 +13,7 @@ from vggkit.runs.store import RunPaths, read_run
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the extra `pipeline`")
 from tests.workflow import calls
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("whole_synthetic_set"), pytest.mark.timeout(3600)]
 TINY = {"dataset": "synthetic", "train_images_per_class": 6, "batch_size": 50, "epochs": 12}
 RATES = (0.001, 0.002, 0.003)  # undisturbed, cancelled, killed
 WITHOUT_ACCOUNTS = ("--slurm-no-account", "--slurm-status-command", "squeue")

@@ -1,5 +1,6 @@
 """The file of a network's weights: what it holds beside the tensors, and whose they are."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ def pack(
         **(more or {}),
     }
     on_cpu = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    card["sha256"] = hashlib.sha256(_parts(save(on_cpu))[1]).hexdigest()
     return save(on_cpu, metadata={CARD: json.dumps(card)})
 
 
@@ -51,10 +53,19 @@ def unpack(file: Path, content: bytes) -> tuple[RunConfig | None, dict[str, "tor
     from safetensors.torch import load
 
     tensors = load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # as safetensors' format defines it
-    card = json.loads(header.get("__metadata__", {}).get(CARD, "null"))
+    header, numbers = _parts(content)
+    card = json.loads(json.loads(header).get("__metadata__", {}).get(CARD, "null"))
     check_format(card, file, "weights")
+    found = hashlib.sha256(numbers).hexdigest()
+    if card and card.get("sha256", found) != found:  # older files do not tell it
+        raise ValueError("the checksum of its numbers differs")
     return (RunConfig.from_dict(card["config"]) if card else None), tensors
+
+
+def _parts(content: bytes) -> tuple[bytes, bytes]:
+    """The header, in JSON, and the numbers of a safetensors file, as its format defines them."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    return content[8:start], content[start:]
 
 
 def state_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
