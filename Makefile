@@ -22,7 +22,7 @@ PAGE := book/_build/html/index.html
 # The sources of the last build without warnings, as old as its start: whatever changed since, be it that a file is
 # gone or came from elsewhere with its old time, has the whole book built anew.
 BUILT := book/_build/.complete
-FIND := find book vggkit results \( -name _build -o -name __pycache__ -o -name .checkpoints \) -prune -o -type f
+FIND := find book vggkit results \( -name _build -o -name __pycache__ -o -name .checkpoints -o -path "*/playground/weights" \) -prune -o -type f
 UNCHANGED := test -e $(BUILT) && $(FIND) -print | LC_ALL=C sort | cmp -s - $(BUILT) && \
 	test -z "$$($(FIND) -cnewer $(BUILT) -print -quit)"
 

@@ -38,8 +38,7 @@ def test_a_layer_is_alive_from_the_first_epoch_above_epsilon(run: Run) -> None:
     )
     assert alive.alive_from(made).tolist() == [0, 3, 2, 1, 1, 1, 1, 1]
     told = alive.heatmaps(Trained(made, None, None)).caption
-    assert "alive from the first epoch on: layers 4 to 8, from a later one, 2 to 3: layers 2 to 3" in told
-    assert "alive in no epoch: layer 1;" in told
+    assert "alive in the first epoch: layers 4 to 8, in the last: layers 2, 4 to 8, in none: layer 1;" in told
 
 
 def test_displacement_is_that_of_weights_drawn_and_read_without_the_library(run: Run, trained: Path) -> None:
@@ -72,7 +71,7 @@ def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> N
     table = alive.table_html(list(found.values()))
     assert table.count("<tr>") == 8
     assert "never" in table and "nan" not in table
-    assert "VGG38: alive from" in alive.sentences(list(found.values()))
+    assert "VGG38: alive in the first epoch" in alive.sentences(list(found.values()))
     assert "there is no full run yet" in alive.sentences([found["vgg38"]])
 
 

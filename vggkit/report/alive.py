@@ -144,15 +144,12 @@ def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:
 
 def _lives(run: Run) -> str:
     """When its layers come alive, in words."""
-    first, count = alive_from(run), len(by_epoch(run, "mean_abs"))
-    dead, at_once = first.index[first == 0], first.index[first == 1]
-    if len(at_once) == count:
-        return "every layer is alive from the first epoch on"
-    later = first[first > 1]
-    told = [f"alive from the first epoch on: {_layers(at_once)}"] if len(at_once) else []
-    told += [f"from a later one, {spans(sorted(set(later)))}: {_layers(later.index)}"] if len(later) else []
-    told += [f"alive in no epoch: {_layers(dead)}"] if len(dead) else []
-    return ", ".join(told)
+    alive = by_epoch(run, "mean_abs") > EPSILON
+    if alive.to_numpy().all():
+        return "every layer is alive in every epoch"
+    parts = {"in the first epoch": alive.iloc[:, 0], "in the last": alive.iloc[:, -1], "in none": ~alive.any(axis=1)}
+    told = (f"{when}: {_layers(alive.index[which]) if which.any() else 'no layer'}" for when, which in parts.items())
+    return f"alive {', '.join(told)}"
 
 
 def _moves(trained: Trained) -> str:
@@ -185,7 +182,10 @@ def table_html(found: Sequence[Trained]) -> Html:
 
 
 def _row(name: str, trained: Trained | None) -> dict[str, str]:
-    columns = ("gradient, epoch 1", "in the last", "first layer alive from", "alive at last", "moved", "first by")
+    columns = (
+        "gradient, epoch 1", "gradient, last epoch", "first layer alive from", "alive in the last", "layers moved",
+        "first layer moved by",
+    )  # fmt: skip
     if trained is None:
         return {"network": title(name)} | dict.fromkeys(columns, "no run yet")
     gradient, moved = by_epoch(trained.run, "mean_abs"), displacement(trained)

@@ -19,10 +19,10 @@ RETURNS = (
     "that leaves the last layers nothing to learn, and the vanished gradient, below Adam's epsilon, that keeps it lost."
 )
 STAYS = (
-    "A small gradient can be made up for: with a small epsilon all layers move. A lost signal is not made up for "
-    "by these steps: after them the images are as much alike before the linear layer as they were, and the loss is "
-    "that of guessing. More steps, or larger batches, may bring it back; only the first layers could, whose small "
-    "gradient still tells images apart, and with the usual epsilon these do not move."
+    "A small gradient can be made up for: with a small epsilon all layers move. A lost signal is not made up for by "
+    "these steps: after them the images are practically as much alike before the linear layer as they were, and the "
+    "loss is that of guessing. More steps, or larger batches, may bring it back; only the first layers could, whose "
+    "small gradient still tells images apart, and with the usual epsilon these do not move."
 )
 
 

@@ -75,7 +75,7 @@ def curves(runs: Sequence[Run], imported: Sequence[ImportedRun] = ()) -> Figure:
             lowest.append(
                 f"{name} has no finite validation loss"
                 if best is None
-                else f"that of {name} is lowest in epoch {best} of {run.config.epochs}{_smoothed(run)}"
+                else f"that of {name} has its lowest value in epoch {best} of {run.config.epochs}{_smoothed(run)}"
             )
         for other in imported:
             ends_at = [_percent(other.final[f"{split}_accuracy"]) for split in ("train", "validation")]
@@ -104,7 +104,7 @@ def _smoothed(run: Run) -> str:
     losses = run.metrics["validation_loss"]
     if not np.isfinite(losses).all():
         return ""
-    return f" (smoothed, it is as low within its error in epochs {spans(lowest_epochs(losses))})"
+    return f"; smoothed, it is equally low within its error in epochs {spans(lowest_epochs(losses))}"
 
 
 def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> Figure:
@@ -327,7 +327,7 @@ def _origin(runs: Sequence[Run]) -> str:
     if not reduced:
         note = ""
     elif len(reduced) == len(runs):
-        note = "; not a full run of Table 1" if len(runs) == 1 else "; no full runs of Table 1"
+        note = "; not a full run of Table 1" if len(runs) == 1 else "; not full runs of Table 1"
     else:
         note = f"; not full runs of Table 1 (marked *): {', '.join(reduced)}"
     return _small(f"{'; '.join(settings)}{note}")

@@ -1,6 +1,7 @@
 """How the report's Table 1 was made: the likelihood of its rows under what we can run, and what cannot be known."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -103,14 +104,14 @@ def table_html(rows: Sequence[Row]) -> Html:
     """`judge` for a page."""
     best = {name: max((r.fit.log_likelihood for r in rows if r.name == name and r.fit), default=math.nan)
             for name in CONFIGURATIONS}  # fmt: skip
+    several = Counter(row.name for row in rows if row.fit)  # one hypothesis alone is compared with nothing
     cells = []
     for row in rows:
         told, known = REPORT["rows"][row.name], row.runs > 0
         ours = [number(value) for value in row.ours] if known else ["no run"] * len(VALUES)
         cells.append(
             {
-                "row": title(row.name),
-                "made by": {"template": "template", "own run": "the report"}[told["origin"]],
+                "row": title(row.name) + (" (from the template)" if told["origin"] == "template" else ""),
                 "hypothesis": row.hypothesis.words,
                 "seeds": str(row.runs) if known else "no run",
                 "train loss, report": number(told[VALUES[0]]),
@@ -118,7 +119,9 @@ def table_html(rows: Sequence[Row]) -> Html:
                 "val acc %, report": number(told[VALUES[1]]),
                 "val acc %, ours": ours[1],
                 "chance": _chance(row) if known else "no run",
-                "times less likely": f"{times(best[row.name], row.fit.log_likelihood):.2g}" if row.fit else "–",
+                "times less likely": f"{times(best[row.name], row.fit.log_likelihood):.2g}"
+                if row.fit and several[row.name] > 1
+                else "–",
             }
         )
     caption = (
@@ -128,7 +131,7 @@ def table_html(rows: Sequence[Row]) -> Html:
         "the best of the hypotheses that have runs. “No run”: nothing is known of it."
     )
     return html(pd.DataFrame(cells), "Likelihood of the report's rows", caption,
-                text=("row", "made by", "hypothesis"))  # fmt: skip
+                text=("row", "hypothesis"))  # fmt: skip
 
 
 def _chance(row: Row) -> str:

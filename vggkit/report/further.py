@@ -319,14 +319,14 @@ def depth_figure(table: pd.DataFrame, measured: Untrained) -> Figure:
             if depth is not None and depth <= DEPTHS[-1]:
                 ax.axvline(depth, color="#808080", linestyle="--", linewidth=1)
                 ax.annotate(words, (depth, 1), xycoords=("data", "axes fraction"), xytext=(3, -12),
-                            textcoords="offset points", fontsize=10, color="#808080")  # fmt: skip
+                            textcoords="offset points", fontsize=10)  # fmt: skip
         widen(ax, LEAST_SPAN["accuracy"])
         direct_labels(ax, named)
         finding = depth_told(table, measured)
+        first = f"{missing} of {table.size} points have no run yet. " if missing else ""
         caption = (
-            f"{finding} Official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all images, mean "
-            "over seeds; dashed: the first depths at which, before training, the first layer's gradient is below "
-            "Adam's epsilon, and the signal below float32's step; dotted: guessing. "
-            f"{missing} of {table.size} points have no run."
+            f"{first}{finding} Official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all images, "
+            "mean over seeds; dashed: the first depths at which, before training, the first layer's gradient is below "
+            "Adam's epsilon, and the signal below float32's step; dotted: guessing."
         )
         return finish((ax,), caption, f"Line chart of accuracy by depth. {finding}")

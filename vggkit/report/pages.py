@@ -239,5 +239,5 @@ def provenance(run: Run) -> str:
 def _maker(part: Mapping[str, Any]) -> str:
     return (
         f"commit `{(part['commit'] or 'unknown')[:12]}` on {part['device'] or 'an unknown machine'}, "
-        f"{part['threads'] or 'unknown'} threads"
+        f"{part['threads'] or 'unknown'} thread{'s' * (part['threads'] != 1)}"
     )

@@ -75,12 +75,12 @@ def _precision(ax: Axes, *steps: tuple[str, float]) -> None:
     for name, step in steps:
         ax.axhline(step, color="#808080", linestyle=":", linewidth=1)
         ax.annotate(f"{name}'s step", (1, step), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                    textcoords="offset points", fontsize=10, color="#808080", ha="right")  # fmt: skip
+                    textcoords="offset points", fontsize=10, ha="right")  # fmt: skip
 
 
 def e(value: float) -> str:
     """A number in a sentence: with a power of ten where it is small or large."""
-    return f"{value:.0f}" if 99.5 <= abs(value) < 1000 else power(value)
+    return (f"{value:.0f}" if 99.5 <= abs(value) < 1000 else power(value)).replace("-", "−")
 
 
 def seeds(count: int) -> str:

@@ -87,7 +87,7 @@ def intervals(values: pd.Series, *, arithmetic: bool = False) -> pd.DataFrame:
     positive = values.where(values > 0)
     groups = (values if arithmetic else np.log(positive)).groupby(level=0)
     count, mean = groups.count(), groups.mean()
-    reach = stats.t.ppf((1 + LEVEL) / 2, (count - 1).where(count > 1)) * groups.std() / count**0.5
+    reach = stats.t.ppf((1 + LEVEL) / 2, (count - 1).where(count > 2)) * groups.std() / count**0.5
     found = pd.DataFrame({"mean": mean, "low": mean - reach, "high": mean + reach})
     if arithmetic:
         return found
