@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.shared import ROOT, Call
+from tests.shared import ROOT, Call, refused
 from vggkit import data
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG
@@ -49,6 +49,13 @@ def test_summary_is_kept_listed_and_shown(call: Call, summary: str, tmp_path: Pa
     for format, text in (("terminal", "VGG38 BN"), ("markdown", "| course/alice | VGG38 BN | 2 |"), ("latex", "35.00")):
         status, out, error = call("imported", "course/alice", *results, "--format", format)
         assert (status, error) == (0, "") and text in out
+
+
+def test_one_imported_run_is_one_network(call: Call, summary: str, weights: str, tmp_path: Path) -> None:
+    same = ["--name", "alice", "--results", str(tmp_path / "results")]
+    assert call("import-summary", summary, *same, "--configuration", "vgg38_bn")[0] == 0
+    error = refused(call, "import-weights", weights, *same, "--configuration", "vgg38_bn_rc")
+    assert error == "vggkit: configuration: 'vgg38_bn_rc' is not allowed; allowed: vgg38_bn, as the summary of alice\n"
 
 
 def test_curves_are_drawn_into_a_file(call: Call, summary: str, tmp_path: Path) -> None:

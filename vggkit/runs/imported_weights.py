@@ -26,11 +26,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggkit.config import RunConfig
+from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import Given
 from vggkit.runs.checkpoints import unpack as unpack_saved
 from vggkit.runs.files import ArtifactError, cannot_write, make_folder, reason, replace_file
-from vggkit.runs.imported import place_of, read_source, told_config
+from vggkit.runs.imported import place_of, read_imported, read_source, told_config
 from vggkit.runs.weights import pack, state_shapes
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ def import_weights(
     """
     place = place_of(results, suite, name).with_suffix(SUFFIX)
     config = told_config(suite, configuration, settings or {})
+    summary = place_of(results, suite, name)
+    if summary.is_file() and (told := read_imported(summary).configuration) not in (None, configuration):
+        raise ConfigError(f"configuration: {configuration!r} is not allowed; allowed: {told}, as the summary of {name}")
     content = read_source(path, LARGEST_FILE)
     tensors = map_state(read_state(path, content), config, path)
     origin: dict[str, Any] = {
