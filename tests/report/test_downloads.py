@@ -82,12 +82,17 @@ def test_page_offers_each_figure_and_table_and_keeps_no_hidden_table(run: Run, t
     app = SimpleNamespace(outdir=tmp_path, srcdir=tmp_path, env=env, config=config)
     context = {"body": body}
     downloads._offer(app, "results", "", context, SimpleNamespace())
-    links = re.findall(r'<a download href="([^"]+)">', context["body"])
-    names = ["figure-3.svg", "figure-3.png", "figure-3.csv", "table-1.csv", "table-1.tex", "table-1.md"]
-    assert links == [f"downloads/{name}" for name in names]
-    assert all((tmp_path / link).stat().st_size for link in links)
+    links = dict(re.findall(r'<a download="([^"]+)" href="([^"]+)">', context["body"]))
+    assert list(links) == [
+        "figure-3.svg", "figure-3.png", "figure-3.csv", "table-1.csv", "table-1.tex", "table-1.md"
+    ]  # fmt: skip
+    assert all((tmp_path / link).stat().st_size for link in links.values())
     assert render.FILES not in context["body"] and "vggkit-values" in context["body"]
-    assert (tmp_path / "downloads/table-1.csv").read_text() == render.table1_as(frame, "csv")
+    assert (tmp_path / links["table-1.csv"]).read_text() == render.table1_as(frame, "csv")
+    # The same table on another page is the same file.
+    again = {"body": str(render.table1_html(frame))}
+    downloads._offer(app, "runs/comparison", "", again, SimpleNamespace())
+    assert f'href="../{links["table-1.csv"]}"' in again["body"]
 
 
 def test_tables_are_text_where_there_is_no_html() -> None:

@@ -127,7 +127,8 @@ def heatmaps(trained: Trained) -> Figure:
             f"and {least} have the darkest. Grey: exactly zero. "
             f'<small class="vggkit-origin">[{run.config.suite}: {run_settings(run)}]</small>'
         )
-        return finish(axes, caption, f"Two heat maps, layers by epochs. {name}: {finding}.")
+        layers = [f"layer {place}" for place in by_epoch(run, "mean_abs").index]
+        return finish(axes, caption, f"Two heat maps, layers by epochs. {name}: {finding}.", [layers] * len(RANGES))
 
 
 def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:

@@ -7,6 +7,7 @@ they lie beside the pages, where plain links lead to them, from a server and fro
 
 import contextlib
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -68,18 +69,19 @@ def _offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
     pictures = iter(getattr(app.env, "vggkit_pictures", {}).get(page, []))
     counts = itertools.count(1)
 
-    def write(name: str, files: Mapping[str, str | bytes | Path]) -> str:
-        """Write the files, and give the line that leads to them."""
+    def write(name: str, files: Mapping[str, str | bytes]) -> str:
+        """Write the files, and give the line that leads to them.
+
+        A file is called by its content, so that a figure that several pages show lies there once.
+        """
         links = []
         for ending, content in files.items():
-            place = f"{FOLDER}/{name}.{ending}"
+            written = content.encode() if isinstance(content, str) else content
+            place = f"{FOLDER}/{hashlib.sha256(written).hexdigest()[:16]}.{ending}"
             path = Path(app.outdir, place)
             path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, Path):
-                shutil.copyfile(content, path)
-            else:
-                path.write_bytes(content.encode() if isinstance(content, str) else content)
-            links.append(f'<a download href="{up}{place}">{FORMATS[ending]}</a>')
+            path.write_bytes(written)
+            links.append(f'<a download="{name}.{ending}" href="{up}{place}">{FORMATS[ending]}</a>')
         return " · ".join(links)
 
     def figure(found: re.Match[str]) -> str:
@@ -88,10 +90,10 @@ def _offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
         if not named:
             return shown
         name = named[1]
-        files: dict[str, str | bytes | Path] = {"svg": standalone(shown)}
+        files: dict[str, str | bytes] = {"svg": standalone(shown)}
         picture = next(pictures, None)
         if picture and (path := Path(app.srcdir, picture)).is_file():
-            files["png"] = path
+            files["png"] = path.read_bytes()
         if values := re.search(SCRIPT.format(VALUES), shown, re.S):
             files["csv"] = values_csv(json.loads(values[1]))
         links = write(name.lower().replace(" ", "-"), files)
