@@ -93,6 +93,14 @@ def test_page_offers_each_figure_and_table_and_keeps_no_hidden_table(run: Run, t
     again = {"body": str(render.table1_html(frame))}
     downloads._offer(app, "runs/comparison", "", again, SimpleNamespace())
     assert f'href="../{links["table-1.csv"]}"' in again["body"]
+    # What no page leads to any more is removed.
+    app.builder = SimpleNamespace(format="html")
+    (tmp_path / "results.html").write_text(again["body"].replace("../", ""))
+    (tmp_path / "downloads/results/x").mkdir(parents=True)
+    (tmp_path / "downloads/results/x/old.csv").touch()
+    downloads._tidy(app, None)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("downloads/**/*") if path.is_file()}
+    assert left == {links[f"table-1.{ending}"] for ending in ("csv", "tex", "md")}
 
 
 def test_tables_are_text_where_there_is_no_html() -> None:

@@ -44,6 +44,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx, which finds the extension in the book's _config.yml."""
     app.connect("env-check-consistency", _find_pictures)
     app.connect("html-page-context", _offer, priority=910)  # after `frame` has numbered the figures
+    app.connect("build-finished", _tidy)
     app.connect("build-finished", _strip)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -171,6 +172,16 @@ def values_csv(values: Mapping[str, Any]) -> str:
         found = (column.get(place) for column in columns.values())
         out.writerow([*place, *("" if value is None else value for value in found)])
     return text.getvalue()
+
+
+def _tidy(app: Sphinx, exception: Exception | None) -> None:
+    """Remove the files that no page leads to: what an earlier build offered of a figure that has changed."""
+    if exception is None and app.builder.format == "html":
+        pages = [path.read_text(encoding="utf-8") for path in Path(app.outdir).rglob("*.html")]
+        offered = {name for page in pages for name in re.findall(rf'href="(?:\.\./)*{FOLDER}/([^"]+)"', page)}
+        for path in Path(app.outdir, FOLDER).rglob("*"):
+            if path.is_file() and path.relative_to(Path(app.outdir, FOLDER)).as_posix() not in offered:
+                path.unlink()
 
 
 def _strip(app: Sphinx, exception: Exception | None) -> None:
