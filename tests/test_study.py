@@ -167,7 +167,6 @@ def test_a_run_of_no_configuration_has_a_title() -> None:
         ("further", {"epochs": 15}),
         ("beside", {}),
         ("preview", {"epochs": 10, "train_images_per_class": 158}),
-        ("preview-float32", {"epochs": 10, "train_images_per_class": 158}),
     ],
 )
 def test_suites_change_the_reports_settings_in_what_they_say(suite: str, different: dict[str, Any]) -> None:

@@ -134,9 +134,6 @@ SUITES: dict[str, Suite] = {
         purpose="the report's setting, what is not in Table 1",
         asked=(*CURES[:2], Asked("vgg08", {"batch_norm": True}), REGULARISED[0], REGULARISED[-1]),
     ),
-    "preview-float32": Suite(
-        purpose="preview in float32, beside it in bfloat16", settings=_PREVIEW | {"precision": "float32"}
-    ),
 }
 
 

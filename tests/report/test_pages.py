@@ -128,7 +128,7 @@ def test_nothing_is_trained_unasked_where_a_finished_run_is_expected(
 ) -> None:
     asked: list[RunConfig] = []
     monkeypatch.setattr(pages, "train", lambda config, **places: asked.append(config))
-    for suite in ("table1", "short", "preview", "preview-float32", "schedule"):
+    for suite in ("table1", "short", "preview", "schedule"):
         variables = {"configuration": "vgg38", "suite": suite, "results": tmp_path}
         for answer in (None, False, "false"):
             with pytest.raises(ArtifactError, match=r"no finished run in .*-p train true") as error:

@@ -224,11 +224,12 @@ def comparison(runs: Runs, seed: int = 0) -> Figure:
         order = sorted(chosen.values(), key=lambda run: -run.summary["final"]["validation_accuracy"])
         ends_at = [_percent(run.summary["final"]["validation_accuracy"]) for run in order]
         ranked = ", ".join(f"{title(run.config.name)} {end}" for run, end in zip(order, ends_at, strict=True))
-        suite = order[0].config.suite
+        suite, epochs = order[0].config.suite, order[0].config.epochs
         caption = (
-            f"Final validation accuracy: {ranked}. First, accuracy over the epochs; second, mean |gradient| over the "
-            f"depth in the last epoch. {DEPTHS} {_dashed(chosen)}{len(order)} of {len(CONFIGURATIONS)} configurations, "
-            f"all runs of suite <code>{suite}</code>, which has most of them at one length. {_origin(order)}"
+            f"Validation accuracy after {epochs} epochs: {ranked}. First, accuracy over the epochs; second, mean "
+            f"|gradient| over the depth in the last epoch. {DEPTHS} {_dashed(chosen)}{len(order)} of "
+            f"{len(CONFIGURATIONS)} configurations, all runs of suite <code>{suite}</code>, which has most of them at "
+            f"one length. {_origin(order)}"
         )
         weakest = {name: vanishing_ratio(run) for name, run in chosen.items() if "mean_abs" in run.gradients}
         right = ", ".join(f"{title(name)} {power(ratio)}" for name, ratio in weakest.items() if np.isfinite(ratio))

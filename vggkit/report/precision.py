@@ -28,8 +28,9 @@ RULE = f"""\
 From one state of a run, epochs are trained in both precisions on the same batches, for several orders of
 batches drawn anew. The difference is the mean training loss of an epoch in bfloat16 minus that in float32,
 averaged over the epochs of a branch. A state's interval is Student's t over its orders, simultaneous over
-all states shown (Bonferroni, together {LEVEL:.0%}). A bias is found where an interval leaves out zero. Beside
-it stands the smallest bias that this number of orders, with this spread, would have found in {POWER:.0%} of cases."""
+all states shown (Bonferroni, together {100 * LEVEL:.0f} %). A bias is found where an interval leaves out zero. Beside
+it stands the smallest bias that this number of orders, with this spread, would have found in {100 * POWER:.0f} % of
+cases."""
 
 
 @dataclass(frozen=True)
@@ -183,5 +184,5 @@ def told(states: Sequence[dict[str, Any]]) -> str:
         return "From one order of batches alone nothing can be told."
     return (
         f"bfloat16 does not shift the training loss by more than chance, in none of the {len(found)} states tried; a "
-        f"shift of {max(known):.4f} would have been found in each with a probability of {POWER:.0%} at least."
+        f"shift of {max(known):.4f} would have been found in each with a probability of {100 * POWER:.0f} % at least."
     )
