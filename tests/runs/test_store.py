@@ -246,7 +246,7 @@ def test_table_passes_over_copies_without_a_traceback(call: Call, tmp_path: Path
 @pytest.mark.parametrize(
     "call",
     ["from vggkit.runs import checkpoints, files, schema, store",
-     "from vggkit.runs.store import find_runs; assert len(find_runs('results')) >= 19"],
+     "from vggkit.runs.store import find_runs; assert find_runs('results')"],
 )  # fmt: skip
 def test_artifacts_need_no_torch(call: str) -> None:
     code = (
@@ -265,7 +265,7 @@ def test_clone_that_converts_line_ends_has_all_runs_whole(tmp_path: Path) -> Non
     assert b"\r\n" in (clone / "README.md").read_bytes()  # the settings have an effect
     listed = ["git", "ls-files", "results/*/summary.json"]
     committed = subprocess.run(listed, cwd=clone, capture_output=True, text=True, check=True).stdout.split()
-    assert len(find_runs(clone / "results")) == len(committed) >= 19
+    assert len(find_runs(clone / "results")) == len(committed) > 0
 
 
 def messages() -> list[str]:

@@ -201,20 +201,20 @@ def show_table(
         airy: lines above and below the titles alone, and an empty one after each row.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
 
     table = Table(title=_printable(title) if title else None, caption=_printable(note) if note else None)
     if airy:
         table.box, table.padding = box.SIMPLE_HEAD, (0, 1, 1, 0)
-    for name in titles:
-        table.add_column(_printable(name), justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_printable, row))
-    screen = console()
-    least = screen.measure(table, options=screen.options.update(max_width=UNLIMITED)).minimum + 2 * len(titles)
-    if least > screen.width:  # then the terminal breaks whole lines, where Rich would cut words and numbers apart
-        screen.width = least
-    screen.print(table, crop=False)
+    cells = [list(map(_printable, row)) for row in (titles, *rows)]
+    for name, column in zip(titles, zip(*cells, strict=True), strict=True):
+        # On a narrow terminal, it breaks whole lines, where Rich would cut words and numbers apart.
+        widest = max((cell_len(word) for text in column for word in text.split()), default=0)
+        table.add_column(column[0], justify="right" if name in right else "left", min_width=widest)
+    for row in cells[1:]:
+        table.add_row(*row)
+    console().print(table, crop=False)
 
 
 def epoch_line(epoch: int, metrics: "Epoch") -> str:
