@@ -37,7 +37,7 @@ NUM_CLASSES = 100
 NUM_FILTERS = 32  # of every convolution
 NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
 MOST_EPOCHS = 1_000_000
-NO_SUITES = ("bench", "epsilon", "imported", "precision", "propagation", "signal")
+NO_SUITES = ("bench", "change", "epsilon", "imported", "precision", "propagation", "signal")
 """Folders of results that hold measurements, or runs made elsewhere."""
 LONGEST_SUITE = 64  # letters: it is part of a folder's name
 NEGATIVE_SLOPE = 0.01  # of LeakyReLU

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vggkit.config import NO_SUITES
-from vggkit.runs import epsilon, imported, propagation, signal
+from vggkit.runs import change, epsilon, imported, propagation, signal
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.signal import Propagation, Signal
 from vggkit.study import SUITES
@@ -41,5 +41,5 @@ def test_what_no_measurement_holds_is_refused_in_one_line(name: str, value: Any,
 
 
 def test_no_run_lies_among_measurements() -> None:
-    taken = {signal.FOLDER, propagation.FOLDER, epsilon.FOLDER, imported.FOLDER, branch.SUITE, "bench"}
+    taken = {change.FOLDER, signal.FOLDER, propagation.FOLDER, epsilon.FOLDER, imported.FOLDER, branch.SUITE, "bench"}
     assert taken == set(NO_SUITES) and not taken & set(SUITES)

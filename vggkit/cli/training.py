@@ -7,7 +7,7 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Data, Device, Results, Stop, app, field_values, run_command, seed_list
+from vggkit.cli.options import Data, Device, Results, Stop, app, existing, field_values, run_command, seed_list
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.folders import results_folder
@@ -117,3 +117,15 @@ def signal(
     from vggkit.training.signal import measure
 
     print(f"kept in {artefact.write(measure(seed), results)}")
+
+
+@app.command()
+def change(seed: Annotated[int, typer.Option(help="Seed of the runs.")] = 0, results: Results = None) -> None:
+    """Measure what training changed in the finished runs of Table 1 that left their weights; takes seconds."""
+    RunConfig(seed=seed)  # checks it before torch is imported
+
+    from vggkit.runs import change as artefact
+    from vggkit.training.change import measure
+
+    found = measure(seed, existing(results))
+    print(f"{', '.join(found.networks) or 'no run'}: kept in {artefact.write(found, results)}")

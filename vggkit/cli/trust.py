@@ -86,16 +86,16 @@ def _count(number: int, thing: str) -> str:
 def _read(root: Path, file: Path) -> None:
     """Read an artefact that is no run, as whoever shows it does: what is damaged is an ArtifactError."""
     from vggkit.bench import scale, speeds
-    from vggkit.runs import epsilon, imported, imported_weights, propagation, signal, store
+    from vggkit.runs import change, epsilon, imported, imported_weights, propagation, signal, store
     from vggkit.training import branch
 
     folder = file.relative_to(root).parts[0]
-    if folder in (signal.FOLDER, epsilon.FOLDER, propagation.FOLDER):
-        kinds = {signal.FOLDER: signal.read, epsilon.FOLDER: epsilon.read, propagation.FOLDER: propagation.read}
+    by_seed = {kind.FOLDER: kind for kind in (change, epsilon, propagation, signal)}
+    if folder in by_seed:
         seed = file.stem.removeprefix("seed-")
         if not seed.isdecimal():
             raise store.ArtifactError(f"results: {file} is named as no measurement is; allowed: seed-N")
-        kinds[folder](root, int(seed))
+        by_seed[folder].read(root, int(seed))
     elif folder == "bench":
         (scale.read if file.name == "scale.json" else speeds.read_bench)(file)
     elif folder == branch.SUITE:

@@ -4,46 +4,39 @@ A layer is *alive* in an epoch whose mean |gradient| is above Adam's epsilon: wh
 than half of what a gradient of ordinary size does. A layer has *moved* if its weights changed by `MOVED` of their norm.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
-from vggkit.config import RunConfig
-from vggkit.data import evaluation_batches, load
 from vggkit.folders import Given, results_folder
-from vggkit.networks.vgg import VGG
 from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite
 from vggkit.report.figures import COLOURS
 from vggkit.report.markup import Html, as_html
 from vggkit.report.prose import run_settings, spans
 from vggkit.report.render import html, power
-from vggkit.runs.files import ArtifactError, RunPaths
+from vggkit.runs.change import Change, of_run
+from vggkit.runs.files import ArtifactError
 from vggkit.runs.select import fullest_runs, is_full
-from vggkit.runs.store import WEIGHTS, Run, read_weights
+from vggkit.runs.store import Run
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
-from vggkit.training.propagation import Pass, features
 
 EPSILON = 1e-8
 """Adam's, as all runs have it."""
 MOVED = 0.01
 RANGES = {"mean_abs": (1e-12, 1.0), "update_ratio": (1e-8, 0.1)}
 """Of the colours of a statistic, the same for all networks; what is smaller has the colour of the lowest."""
-IMAGES = 10
 
 
 class Trained(NamedTuple):
-    """A run with its weights before and after, where it left them: by layer from input to output."""
+    """A run, and what training changed in its network, where that was measured."""
 
     run: Run
-    before: VGG | None
-    after: VGG | None
+    change: Change | None
 
 
 def read(results: Given = None) -> list[Trained]:
@@ -52,25 +45,13 @@ def read(results: Given = None) -> list[Trained]:
     Raises:
         ArtifactError: a run is damaged.
     """
+    root = results_folder(results)
     found = []
-    for group in fullest_runs(results_folder(results)).values():
+    for group in fullest_runs(root).values():
         run = min(group, key=lambda run: run.config.seed)
         if is_full(run) and set(RANGES) <= set(run.gradients):
-            found.append(Trained(run, *_networks(run, results)))
+            found.append(Trained(run, of_run(run, root)))
     return found
-
-
-def _networks(run: Run, results: Given) -> tuple[VGG | None, VGG | None]:
-    """The network before its first step, drawn from the run's seed as training draws it, and after its last one."""
-    paths = RunPaths.of(results, run.config)
-    if not (paths.folder / WEIGHTS).exists():
-        return None, None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.config.seed)
-        before = VGG.from_config(run.config)
-    after = copy.deepcopy(before)
-    after.load_state_dict(read_weights(paths))
-    return before, after
 
 
 def by_epoch(run: Run, statistic: str) -> pd.DataFrame:
@@ -92,19 +73,13 @@ def displacement(trained: Trained) -> pd.Series:
     Where the weights are not known: the length of the way, the sum of |update| / |weight| over all steps, which the
     change cannot exceed by much, since the weights' norm does not fall much.
     """
-    if trained.before and trained.after:
-        pairs = zip(_weights(trained.before), _weights(trained.after), strict=True)
-        found = [((new - old).norm() / old.norm()).item() for old, new in pairs]
+    if trained.change:
+        found = list(trained.change.displacement)
     else:
         config = trained.run.config
         steps = -(-trained.run.summary["train_images"] // config.batch_size)
         found = (by_epoch(trained.run, "update_ratio").sum(axis="columns") * steps).tolist()
     return pd.Series(found, index=range(1, len(found) + 1))
-
-
-def _weights(model: VGG) -> list[torch.Tensor]:
-    layers = [part for part in model.modules() if isinstance(part, torch.nn.Conv2d | torch.nn.Linear)]
-    return [layer.weight.detach().double() for layer in layers]
 
 
 def still(trained: Trained) -> list[int]:
@@ -190,7 +165,7 @@ def _row(name: str, trained: Trained | None) -> dict[str, str]:
     if trained is None:
         return {"network": title(name)} | dict.fromkeys(columns, "no run yet")
     gradient, moved = by_epoch(trained.run, "mean_abs"), displacement(trained)
-    first, mark = alive_from(trained.run), "" if trained.after else " †"
+    first, mark = alive_from(trained.run), "" if trained.change else " †"
     values = (
         power(gradient.iloc[0, 0]),
         power(gradient.iloc[0, -1]),
@@ -202,55 +177,43 @@ def _row(name: str, trained: Trained | None) -> dict[str, str]:
     return {"network": title(name)} | dict(zip(columns, values, strict=True))
 
 
-def shares(model: VGG) -> pd.Series:
-    """Of each layer's input and of the logits the share that differs between images: deviation over mean square.
-
-    On synthetic images, which need no files, in training mode: BN takes its statistics from them.
-    """
-    batch, labels = next(evaluation_batches(load(RunConfig(dataset="synthetic")).train, IMAGES))
-    inputs = Pass(copy.deepcopy(model).double().train(), batch.double(), labels).activations
-    found = [features(x.detach()) for x in inputs]
-    return pd.Series([row["between_images"] / row["size"] for row in found], index=range(1, len(found) + 1))
-
-
 def signal(found: Sequence[Trained]) -> Figure:
     """What differs between images in each layer's input, before training and after it.
 
     Raises:
-        ArtifactError: no run left its weights.
+        ArtifactError: none was measured.
     """
-    known = [trained for trained in found if trained.before and trained.after]
+    known = [(trained.run.config, trained.change) for trained in found if trained.change]
     if not known:
-        raise ArtifactError("results: no full run left its weights; train one in another results folder")
+        raise ArtifactError("results: no full run with weights was measured; measure them: vggkit change --seed 0")
     ends: dict[str, tuple[float, float]] = {}
     with drawing(1.1 * PANEL, height=4.0) as (ax,):
         named = []
         ax.set(xlabel="layer, from input to output", ylabel="share that differs between images", yscale="log")
-        for trained in known:
-            assert trained.before and trained.after
-            row = CONFIGURATIONS[trained.run.config.name]
+        for config, change in known:
+            row = CONFIGURATIONS[config.name]
             style: dict[str, Any] = {
                 "color": COLOURS[row.colour],
                 "marker": row.marker,
                 "markersize": 4,
                 "markevery": 5,
             }
-            before, after = (shares(model) for model in (trained.before, trained.after))
+            before, after = (pd.Series(part, index=range(1, len(part) + 1)) for part in (change.before, change.after))
             ax.plot(before.index, before.where(before > 0), linestyle="--", linewidth=1.2, **style)
             (line,) = ax.plot(after.index, after.where(after > 0), linewidth=1.6, **style)
-            named.append((title(trained.run.config.name).removeprefix("VGG38 "), line))
+            named.append((title(config.name).removeprefix("VGG38 "), line))
             last = len(after) - 1  # behind it come the logits
-            ends[title(trained.run.config.name)] = (before[last], after[last])
+            ends[title(config.name)] = (before[last], after[last])
         direct_labels(ax, named)
         told = "; ".join(
             f"{name} {power(after)} (before training {power(before)})" for name, (before, after) in ends.items()
         )
         finding = f"What differs between images at the linear layer, as a share of its size: {told}"
         caption = (
-            f"{finding}. After {known[0].run.config.epochs} epochs, and dashed before the first step: of each layer's "
-            f"input and of the logits. {IMAGES} synthetic images, which stand in for those of CIFAR-100, in training "
-            f"mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is rounding. "
-            "Training does not log it; runs that left no weights are not shown."
+            f"{finding}. After {known[0][0].epochs} epochs, and dashed before the first step: of each layer's "
+            f"input and of the logits. {known[0][1].images} synthetic images, which stand in for those of CIFAR-100, "
+            f"in training mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is "
+            "rounding. Training does not log it; runs that left no weights are not shown."
         )
         return finish((ax,), caption, f"Line chart over the layers. {finding}.")
 

@@ -1,0 +1,81 @@
+"""What training changed in a network: how far its weights moved, and how much of the signal reaches each layer."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor
+
+from vggkit.config import RunConfig
+from vggkit.data import Images, evaluation_batches, load
+from vggkit.folders import Given
+from vggkit.networks.vgg import VGG
+from vggkit.runs import provenance
+from vggkit.runs.change import Change, Changes
+from vggkit.runs.files import RunPaths
+from vggkit.runs.store import WEIGHTS, Run, find_runs, read_weights
+from vggkit.study import FULL
+from vggkit.training.propagation import Pass, features
+
+IMAGES = 10
+
+
+def measure(seed: int = 0, results: Given = None, images: int = IMAGES) -> Changes:
+    """Measure the runs of Table 1 with this seed that left their weights.
+
+    On synthetic images, which need no files; those of CIFAR-100 would not be the same on every machine that has the
+    results alone. The random generator is left as it was.
+
+    Raises:
+        ArtifactError: a run or its weights are damaged.
+    """
+    splits = load(RunConfig(dataset="synthetic"))
+    runs = [run for run in find_runs(results, FULL) if run.config.seed == seed]
+    measured = {
+        run.config.name: _change(run, splits.train, images, results)
+        for run in runs
+        if (RunPaths.of(results, run.config).folder / WEIGHTS).exists()
+    }
+    networks = {name: change for name, change in measured.items() if change}
+    return Changes(seed, splits.checksum, networks, provenance.describe(torch.device("cpu")))
+
+
+def _change(run: Run, images: Images, count: int, results: Given) -> Change | None:
+    """What training changed in this run's network; None if it diverged, which leaves no numbers to compare."""
+    before = drawn(run.config)
+    after = copy.deepcopy(before)
+    after.load_state_dict(read_weights(RunPaths.of(results, run.config)))
+    parts = displacement(before, after), *(shares(model, images, count) for model in (before, after))
+    if not all(math.isfinite(number) for part in parts for number in part):
+        return None
+    return Change(count, run.summary["files"][WEIGHTS], *parts)
+
+
+def drawn(config: RunConfig) -> VGG:
+    """The network before its first step, as training draws it from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return VGG.from_config(config)
+
+
+def displacement(before: VGG, after: VGG) -> tuple[float, ...]:
+    """For each convolution and the linear layer the norm of its weights' change over what they were."""
+    pairs = zip(_weights(before), _weights(after), strict=True)
+    return tuple(((new - old).norm() / old.norm()).item() for old, new in pairs)
+
+
+def _weights(model: VGG) -> list[Tensor]:
+    layers = [part for part in model.modules() if isinstance(part, torch.nn.Conv2d | torch.nn.Linear)]
+    return [layer.weight.detach().double() for layer in layers]
+
+
+def shares(model: VGG, images: Images, count: int = IMAGES) -> tuple[float, ...]:
+    """Of each layer's input and of the logits the share that differs between the first `count` images.
+
+    That is the standard deviation over images over the root mean square, in training mode: BN takes its statistics
+    from these images.
+    """
+    batch, labels = next(evaluation_batches(images, count))
+    inputs = Pass(copy.deepcopy(model).double().train(), batch.double(), labels).activations
+    found = [features(x.detach()) for x in inputs]
+    return tuple(row["between_images"] / row["size"] for row in found)
