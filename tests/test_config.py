@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vggkit.config import ConfigError, RunConfig
-from vggkit.runs.store import RunPaths
+from vggkit.runs.files import RunPaths
 from vggkit.study import CONFIGURATIONS
 
 

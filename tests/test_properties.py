@@ -16,7 +16,8 @@ from vggkit.data import Images, load
 from vggkit.report.intervals import Contrast, Sample, Spread, joint_intervals, permutation_interval
 from vggkit.runs import schema
 from vggkit.runs.files import RunPaths
-from vggkit.runs.store import Run, read_run, write_run
+from vggkit.runs.records import Run
+from vggkit.runs.store import read_run, write_run
 from vggkit.study import STATISTICS
 
 settings.register_profile("vggkit", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])

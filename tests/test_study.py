@@ -16,8 +16,9 @@ from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
 from vggkit.report import claims, figures, pages, prose, render, tables
 from vggkit.runs import checkpoints, schema, select
-from vggkit.runs.files import ArtifactError
-from vggkit.runs.store import Run, RunPaths, find_runs, read_run, write_run
+from vggkit.runs.files import ArtifactError, RunPaths
+from vggkit.runs.records import Run
+from vggkit.runs.store import find_runs, read_run, write_run
 from vggkit.study import Configuration, Statistic, Suite
 from vggkit.training.runner import train
 

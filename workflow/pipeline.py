@@ -23,8 +23,7 @@ from vggkit.bench import cost
 from vggkit.cli.options import seed_list
 from vggkit.config import ConfigError, RunConfig, check_name
 from vggkit.folders import exists, expanded, results_folder
-from vggkit.runs.files import replace_file
-from vggkit.runs.store import RunPaths
+from vggkit.runs.files import RunPaths, replace_file
 from vggkit.study import CONFIGURATIONS, shown_suites
 
 if TYPE_CHECKING:

@@ -154,7 +154,7 @@ def _five_steps(config: RunConfig, initial: dict[str, Any], images: Any, labels:
     import torch.nn.functional as F
 
     from vggkit.networks.vgg import VGG
-    from vggkit.training.signal import propagation
+    from vggkit.training.signal import of_network
 
     model = VGG.from_config(config).to(images.dtype).train()
     model.load_state_dict({name: value.to(images.dtype) for name, value in initial.items()}, strict=False)
@@ -165,7 +165,7 @@ def _five_steps(config: RunConfig, initial: dict[str, Any], images: Any, labels:
         for part in model.modules()
         if isinstance(part, torch.nn.Conv2d)
     ]
-    signal = list(propagation(model, images, labels).deviation)
+    signal = list(of_network(model, images, labels).deviation)
     for hook in hooks:
         hook.remove()
     for step in range(STEPS):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.shared import ROOT, at, places
 from vggkit.bench import speeds
-from vggkit.runs.store import ArtifactError
+from vggkit.runs.files import ArtifactError
 
 
 def test_page_shows_what_was_measured() -> None:

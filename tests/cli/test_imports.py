@@ -14,8 +14,9 @@ from tests.shared import ROOT, Call, refused
 from vggkit import data
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG
+from vggkit.runs.files import RunPaths
 from vggkit.runs.imported_weights import framework_name
-from vggkit.runs.store import RunPaths, load_weights, read_run, read_weights
+from vggkit.runs.store import load_weights, read_run, read_weights
 
 
 @pytest.fixture

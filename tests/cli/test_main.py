@@ -23,9 +23,10 @@ from vggkit.bench import measure
 from vggkit.cli import doctor, terminal
 from vggkit.config import RunConfig
 from vggkit.networks import fused
-from vggkit.runs import provenance, store
-from vggkit.runs.records import SeedEpoch
-from vggkit.runs.store import Run, RunPaths, find_runs
+from vggkit.runs import checkpoints, provenance, store
+from vggkit.runs.files import RunPaths
+from vggkit.runs.records import Run, SeedEpoch
+from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS
 from vggkit.training import compute
 from vggkit.training.runner import train
@@ -304,7 +305,7 @@ def default_signals() -> Iterator[None]:
 def test_stopped_training_says_so_keeps_the_epoch_and_goes_on(
     name: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number, write = getattr(signal, name), store.write_checkpoint
+    number, write = getattr(signal, name), checkpoints.write_checkpoint
 
     def write_and_stop(paths: RunPaths, state: dict[str, Any]) -> None:
         write(paths, state)
@@ -312,7 +313,7 @@ def test_stopped_training_says_so_keeps_the_epoch_and_goes_on(
 
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_checkpoint", write_and_stop)
+        patch.setattr(checkpoints, "write_checkpoint", write_and_stop)
         status, _, error = call("train", *TINY, "--results", str(tmp_path))
     assert status == 128 + number
     assert error == "vggkit: stopped; finished epochs are kept: run the same command again to go on\n"
@@ -337,13 +338,13 @@ def test_second_signal_does_not_disturb_the_end(call: Call, monkeypatch: pytest.
 
 @pytest.mark.posix
 def test_ignored_signal_stays_ignored(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = store.write_checkpoint
+    write = checkpoints.write_checkpoint
 
     def write_and_hang_up(paths: RunPaths, state: dict[str, Any]) -> None:
         write(paths, state)
         signal.raise_signal(signal.SIGHUP)
 
-    monkeypatch.setattr(store, "write_checkpoint", write_and_hang_up)
+    monkeypatch.setattr(checkpoints, "write_checkpoint", write_and_hang_up)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         assert call("train", *TINY, "--results", str(tmp_path))[0] == 0

@@ -10,7 +10,9 @@ import pytest
 from vggkit.config import RunConfig
 from vggkit.report import alive
 from vggkit.report.alive import Trained
-from vggkit.runs.store import Run, RunPaths, read_run
+from vggkit.runs.files import RunPaths
+from vggkit.runs.records import Run
+from vggkit.runs.store import read_run
 
 ROOT = Path(__file__).parents[2]
 

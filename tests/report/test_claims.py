@@ -16,7 +16,7 @@ from vggkit.config import RunConfig
 from vggkit.report import claims, measures, tables, verdicts
 from vggkit.report.intervals import Effect
 from vggkit.report.verdicts import FAILS, HOLDS, OPEN
-from vggkit.runs.store import Run
+from vggkit.runs.records import Run
 from vggkit.study import CONFIGURATIONS, SUITES
 
 FIVE_LOW, FIVE_HIGH = [0.480, 0.482, 0.484, 0.486, 0.488], [0.520, 0.522, 0.524, 0.526, 0.528]

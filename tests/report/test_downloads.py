@@ -15,7 +15,7 @@ from IPython.core.formatters import DisplayFormatter
 from tests.shared import ROOT
 from vggkit.report import figures, render, tables
 from vggkit.runs import select
-from vggkit.runs.store import Run
+from vggkit.runs.records import Run
 
 downloads = pytest.importorskip("vggkit.report.downloads", reason="needs the extra `book`")
 

@@ -15,7 +15,7 @@ from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.report import canvas, figures, render
 from vggkit.runs import select
-from vggkit.runs.store import Run
+from vggkit.runs.records import Run
 from vggkit.training.runner import train
 
 DIVERGING = {"learning_rate": 1e30, "schedule": "constant"}

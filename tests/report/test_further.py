@@ -11,7 +11,7 @@ from vggkit.config import RunConfig
 from vggkit.report import forensics, further
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
-from vggkit.runs.store import Run
+from vggkit.runs.records import Run
 from vggkit.study import REPORT, SUITES, Asked, asked
 from vggkit.training.sweep import order
 

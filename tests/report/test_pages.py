@@ -16,7 +16,8 @@ from tests.shared import ROOT, Call, refused
 from vggkit import study
 from vggkit.config import ConfigError, OneLineError, RunConfig
 from vggkit.report import pages
-from vggkit.runs.store import ArtifactError, find_runs
+from vggkit.runs.files import ArtifactError
+from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS
 from vggkit.training.runner import train
 

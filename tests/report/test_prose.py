@@ -10,7 +10,7 @@ import pytest
 
 from tests.report.test_claims import made_up
 from vggkit.report import claims, prose, tables
-from vggkit.runs.store import Run
+from vggkit.runs.records import Run
 from vggkit.study import REPORT
 
 VANISHING, LEVEL = (1e-15, 1e-9, 1e-4, 1.0), (0.5, 0.4, 0.6, 1.0)

@@ -10,7 +10,8 @@ from vggkit.config import RunConfig
 from vggkit.report import claims, measures, prose, render, tables
 from vggkit.report.verdicts import OPEN
 from vggkit.runs import select
-from vggkit.runs.store import Run, find_runs
+from vggkit.runs.records import Run
+from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS
 from vggkit.training.runner import train
 

@@ -4,11 +4,8 @@ import pytest
 
 from tests.runs.made import a_run, weights_of
 from vggkit.config import RunConfig
-from vggkit.runs.store import (
-    RunPaths,
-    claim,
-    write_run,
-)
+from vggkit.runs.files import RunPaths, claim
+from vggkit.runs.store import write_run
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ from tests.shared import part_of_summary
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
 from vggkit.runs import schema
-from vggkit.runs.store import (
-    Run,
-)
+from vggkit.runs.records import Run
 from vggkit.training.gradients import to_frame, weight_names
 
 

@@ -11,7 +11,8 @@ from vggkit.config import RunConfig
 from vggkit.runs import change
 from vggkit.runs.change import Change, Changes
 from vggkit.runs.files import ArtifactError, RunPaths
-from vggkit.runs.store import Run, read_run
+from vggkit.runs.records import Run
+from vggkit.runs.store import read_run
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {"device": "a processor", "threads": 1, "versions": {"torch": "2"}, "commit": None}

@@ -10,13 +10,8 @@ import torch
 from tests.shared import CPU, Trap
 from vggkit.config import RunConfig
 from vggkit.runs import checkpoints
-from vggkit.runs.store import (
-    ArtifactError,
-    RunPaths,
-    claim,
-    read_checkpoint,
-    write_checkpoint,
-)
+from vggkit.runs.checkpoints import read_checkpoint, write_checkpoint
+from vggkit.runs.files import ArtifactError, RunPaths, claim
 
 
 def test_checkpoint_is_read_back_and_its_writing_never_spoils_the_last(

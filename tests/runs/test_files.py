@@ -20,17 +20,10 @@ import torch
 from tests.runs.made import a_run, weights_of
 from tests.shared import CPU, ROOT
 from vggkit.config import RunConfig
-from vggkit.runs import files, store
-from vggkit.runs.store import (
-    ArtifactError,
-    RunPaths,
-    claim,
-    find_runs,
-    read_checkpoint,
-    read_finished,
-    write_checkpoint,
-    write_run,
-)
+from vggkit.runs import files
+from vggkit.runs.checkpoints import read_checkpoint, write_checkpoint
+from vggkit.runs.files import ArtifactError, RunPaths, claim
+from vggkit.runs.store import find_runs, read_finished, write_run
 from vggkit.training.runner import train
 
 WRITES: dict[str, Callable[[RunPaths, RunConfig], object]] = {
@@ -267,6 +260,6 @@ def test_every_file_of_a_run_is_on_the_disk_before_the_run_is_there(
 
 def test_checkpoint_is_on_the_disk(tiny: RunConfig, tmp_path: Path, synced: set[int]) -> None:
     paths = RunPaths.of(tmp_path, tiny)
-    with store.claim(paths):
-        store.write_checkpoint(paths, {"config": tiny.to_dict(), "weight": torch.rand(3)})
+    with claim(paths):
+        write_checkpoint(paths, {"config": tiny.to_dict(), "weight": torch.rand(3)})
     assert paths.checkpoint.stat().st_ino in synced

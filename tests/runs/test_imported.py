@@ -17,7 +17,7 @@ import pytest
 from vggkit.config import ConfigError
 from vggkit.report import figures, tables
 from vggkit.runs import imported
-from vggkit.runs.files import ArtifactError
+from vggkit.runs.files import ArtifactError, sha256
 from vggkit.runs.imported import find_imported, import_summary, read_imported
 from vggkit.runs.imported_summary import parse_summary
 from vggkit.runs.select import fullest_runs
@@ -295,7 +295,7 @@ def test_possible_values_alone_are_read(summary: Callable[..., Path]) -> None:
     file = results / "imported/course/a.json"
     record = json.loads(file.read_bytes())
     record["metrics"][0]["train_accuracy"] = 1.5
-    record["sha256"] = imported._sha256(imported._content(record))
+    record["sha256"] = sha256(imported._content(record))
     file.write_text(json.dumps(record))
     with pytest.raises(ArtifactError, match=r"train_accuracy of an epoch is 1\.5; allowed: a number from 0 to 1"):
         find_imported(results)

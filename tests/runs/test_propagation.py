@@ -15,7 +15,7 @@ from pyarrow import parquet
 from vggkit.runs import epsilon, propagation
 from vggkit.runs.epsilon import Arm, Movement, Travel
 from vggkit.runs.files import ArtifactError
-from vggkit.runs.propagation import OF_WEIGHTS, STATISTICS, Measurement, Network
+from vggkit.runs.propagation import LAYER_STATISTICS, OF_WEIGHTS, Measurement, Network
 
 MACHINE = {"device": "a processor", "threads": 1, "versions": {"torch": "2"}, "commit": None}
 
@@ -24,7 +24,7 @@ def measured(seed: int = 0, images: int = 10) -> Measurement:
     rng = np.random.default_rng(seed)
     layers = {
         network: [
-            {name: float(rng.random()) for name in STATISTICS if place < network.depth or name not in OF_WEIGHTS}
+            {name: float(rng.random()) for name in LAYER_STATISTICS if place < network.depth or name not in OF_WEIGHTS}
             for place in range(network.depth + 1)
         ]
         for network in (Network(8, False, False, "default"), Network(14, True, True, "he"))
@@ -44,9 +44,9 @@ def test_measurement_is_read_as_it_was_written_to_four_digits(tmp_path: Path) ->
     propagation.write(found, tmp_path)
     again = propagation.read(tmp_path, 3)
     assert (again.seed, again.images, again.machine) == (3, 10, MACHINE)
-    kept = [name for name in found.layers if name not in STATISTICS]
+    kept = [name for name in found.layers if name not in LAYER_STATISTICS]
     pd.testing.assert_frame_equal(again.layers[kept], found.layers[kept])
-    for name in STATISTICS:
+    for name in LAYER_STATISTICS:
         assert again.layers[name].to_numpy() == pytest.approx(found.layers[name].to_numpy(), rel=1e-4, nan_ok=True)
     written = propagation.place(tmp_path, 3).read_bytes()
     propagation.write(again, tmp_path)

@@ -9,7 +9,8 @@ import pytest
 from tests.shared import CPU
 from vggkit.config import RunConfig
 from vggkit.runs import provenance, store
-from vggkit.runs.store import RunPaths, read_run
+from vggkit.runs.files import RunPaths
+from vggkit.runs.store import read_run
 
 
 @pytest.mark.parametrize("name", ["AMD Ryzen™ 7 <b>5800X</b> & more\t® `x` [y](z)", "", "®™", "é" * 500, "x" * 500])

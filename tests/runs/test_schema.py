@@ -19,7 +19,8 @@ from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG
 from vggkit.report import claims, figures, pages, prose, render, tables
 from vggkit.runs import schema, select
-from vggkit.runs.store import ArtifactError, ArtifactWarning, find_runs, read_run
+from vggkit.runs.files import ArtifactError
+from vggkit.runs.store import ArtifactWarning, find_runs, read_run
 from vggkit.study import CONFIGURATIONS, STATISTICS
 
 MARKUP = "<b>x</b>"

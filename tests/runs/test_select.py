@@ -8,7 +8,8 @@ import pytest
 from tests.runs.made import a_run
 from vggkit.config import RunConfig
 from vggkit.runs import select
-from vggkit.runs.store import RunPaths, claim, write_run
+from vggkit.runs.files import RunPaths, claim
+from vggkit.runs.store import write_run
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ import pytest
 from vggkit.config import NO_SUITES
 from vggkit.runs import change, epsilon, imported, propagation, signal
 from vggkit.runs.files import ArtifactError
-from vggkit.runs.signal import Propagation, Signal
+from vggkit.runs.signal import NetworkSignal, Signal
 from vggkit.study import SUITES
 from vggkit.training import branch
 
 MACHINE = {"device": "a processor", "threads": 1, "versions": {"torch": "2"}, "commit": None}
-NETWORKS = {name: Propagation((0.5, 0.25), (1e-30, 1.0), 0.1) for name in ("vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc")}
+NETWORKS = {
+    name: NetworkSignal((0.5, 0.25), (1e-30, 1.0), 0.1) for name in ("vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc")
+}
 
 
 def test_measurement_is_read_as_it_was_written(tmp_path: Path) -> None:

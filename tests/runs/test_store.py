@@ -20,20 +20,10 @@ from tests.shared import CPU, ROOT, Call
 from vggkit.config import ConfigError, RunConfig
 from vggkit.networks.vgg import VGG
 from vggkit.runs import store
-from vggkit.runs.store import (
-    ArtifactError,
-    ArtifactWarning,
-    Run,
-    RunPaths,
-    claim,
-    find_runs,
-    read_checkpoint,
-    read_finished,
-    read_run,
-    read_weights,
-    write_checkpoint,
-    write_run,
-)
+from vggkit.runs.checkpoints import read_checkpoint, write_checkpoint
+from vggkit.runs.files import ArtifactError, RunPaths, claim
+from vggkit.runs.records import Run
+from vggkit.runs.store import ArtifactWarning, find_runs, read_finished, read_run, read_weights, write_run
 
 
 def test_run_is_read_back_exactly(tiny: RunConfig, tmp_path: Path) -> None:

@@ -17,12 +17,8 @@ from tests.shared import ROOT
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG
 from vggkit.runs import store, weights
-from vggkit.runs.store import (
-    ArtifactError,
-    RunPaths,
-    read_finished,
-    read_weights,
-)
+from vggkit.runs.files import ArtifactError, RunPaths
+from vggkit.runs.store import read_finished, read_weights
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
@@ -121,7 +117,7 @@ def test_one_changed_bit_of_a_weight_is_refused(bit: int, tiny: RunConfig, train
     content = bytearray(file.read_bytes())
     content[-1] ^= 1 << bit  # a bit of a weight: file and shapes stay valid
     file.write_bytes(content)
-    with pytest.raises(store.ArtifactError, match="damaged"):
+    with pytest.raises(ArtifactError, match="damaged"):
         store.read_weights(paths)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.shared import Call, refused, stop_in
 from vggkit.config import ConfigError, RunConfig
-from vggkit.runs.store import ArtifactError, RunPaths
+from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.training import branch
 from vggkit.training.runner import train
 

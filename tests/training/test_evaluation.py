@@ -12,8 +12,8 @@ from vggkit.config import RunConfig
 from vggkit.data import load
 from vggkit.networks.vgg import VGG
 from vggkit.runs import store
+from vggkit.runs.files import RunPaths
 from vggkit.runs.records import metric_of
-from vggkit.runs.store import RunPaths
 from vggkit.training import evaluation
 from vggkit.training.compute import Compute
 from vggkit.training.evaluation import evaluate

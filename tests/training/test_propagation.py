@@ -17,7 +17,7 @@ from vggkit.networks.vgg import VGG
 from vggkit.runs import propagation as artefact
 from vggkit.runs.propagation import Network
 from vggkit.training import propagation as measurement
-from vggkit.training.propagation import cosine, effective_rank, features, mean_correlation, propagation
+from vggkit.training.propagation import cosine, effective_rank, features, mean_correlation, of_network
 
 IMAGES, LABELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(5)), torch.tensor([7, 8, 7])
 
@@ -73,7 +73,7 @@ def test_cosine_bears_small_numbers_and_nothing() -> None:
 def test_rows_are_those_of_a_forward_pass_written_out(initialisation: str) -> None:
     network = Network(14, False, True, initialisation)
     before = torch.get_rng_state()
-    found = propagation(network, 3, IMAGES, LABELS)
+    found = of_network(network, 3, IMAGES, LABELS)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(3)
     model = VGG.from_config(
@@ -107,15 +107,15 @@ def test_rows_are_those_of_a_forward_pass_written_out(initialisation: str) -> No
 
 def test_images_that_are_alike_have_one_error_and_differ_by_nothing() -> None:
     network = Network(8, False, False, "default")
-    found = propagation(network, 0, IMAGES[:1].expand(3, -1, -1, -1), LABELS)
+    found = of_network(network, 0, IMAGES[:1].expand(3, -1, -1, -1), LABELS)
     # Behind the entry, whose BN hands an error back that depends on the whole batch.
     assert [row["error_correlation"] for row in found[1:]] == pytest.approx([1] * 8)
     assert max(row["between_images"] for row in found) < 1e-15
-    assert propagation(network, 0, IMAGES, LABELS)[1]["error_correlation"] < 0.9
+    assert of_network(network, 0, IMAGES, LABELS)[1]["error_correlation"] < 0.9
 
 
 def test_float32_loses_the_images_of_the_deep_plain_network_and_keeps_its_gradient() -> None:
-    found = propagation(Network(38, False, False, "default"), 0, IMAGES[:2], LABELS[:2])
+    found = of_network(Network(38, False, False, "default"), 0, IMAGES[:2], LABELS[:2])
     assert found[5]["float32_features"] > 0.999
     assert abs(found[37]["float32_features"]) < 0.5
     assert min(row["float32_gradient"] for row in found[:-1]) > 0.99

@@ -20,9 +20,10 @@ from vggkit.data import DataError, Images, load
 from vggkit.networks import fused, lsuv
 from vggkit.networks.vgg import VGG
 from vggkit.report import pages
-from vggkit.runs import provenance, store
-from vggkit.runs.records import metric_of
-from vggkit.runs.store import ArtifactError, ArtifactWarning, RunPaths, find_runs, read_run
+from vggkit.runs import checkpoints, provenance, store
+from vggkit.runs.files import ArtifactError, RunPaths
+from vggkit.runs.records import Run, metric_of, segments
+from vggkit.runs.store import ArtifactWarning, find_runs, read_run
 from vggkit.training import runner
 from vggkit.training.compute import Compute
 from vggkit.training.evaluation import evaluate
@@ -121,7 +122,7 @@ def test_speed_is_the_median_epochs_and_the_time_all_epochs(tiny: RunConfig, tra
     assert (run.metrics["train_seconds"] < run.metrics["seconds"]).all()
 
 
-def same(first: store.Run, second: store.Run) -> bool:
+def same(first: Run, second: Run) -> bool:
     """Whether all numbers but the times are equal, bit for bit."""
     metrics, others = (run.metrics.drop(columns=["train_seconds", "seconds"]) for run in (first, second))
     ends, other_ends = ([run.summary[name] for name in ("final", "best")] for run in (first, second))
@@ -213,7 +214,7 @@ def stopped(config: RunConfig, results: Path, epoch: int, **how: Any) -> dict[st
     """Stop a run in this epoch; return the checkpoint that it left."""
     with pytest.raises(KeyboardInterrupt):
         train(config, results=results, progress=stop_in(epoch), **how)
-    state = store.read_checkpoint(RunPaths.of(results, config), config, CPU)
+    state = checkpoints.read_checkpoint(RunPaths.of(results, config), config, CPU)
     assert state is not None
     return state
 
@@ -243,7 +244,7 @@ def test_every_segment_of_a_run_tells_where_it_was_trained(
         {"first_epoch": start, "last_epoch": end, **common, **where}
         for start, end, where in ((1, 2, first), (3, 3, second), (4, 6, third))
     ]
-    assert run.summary["segments"] == expected == store.segments(run)
+    assert run.summary["segments"] == expected == segments(run)
     shown = pages.provenance(run)
     for text in ("Trained in 3 segments", "epochs 1 to 2: commit `aaaaaaaaaaaa` on AMD EPYC, 2 threads, torch 2.11.0",
                  "epochs 3 to 3: commit `bbbbbbbbbbbb` on Intel(R) Xeon(R), 4 threads", "epochs 4 to 6: "):  # fmt: skip
@@ -257,7 +258,7 @@ def test_run_without_segments_is_shown_as_one(tiny: RunConfig, trained: Path) ->
     older = {name: value for name, value in old.items() if name != "fused"}
     for summary in (old, older):
         before = replace(run, summary=part_of_summary(**summary))
-        assert store.segments(before) == [run.summary["segments"][0] | {"fused": summary.get("fused")}]
+        assert segments(before) == [run.summary["segments"][0] | {"fused": summary.get("fused")}]
         assert pages.provenance(before) == pages.provenance(run)
         assert "segments" not in pages.provenance(run)
 
@@ -266,7 +267,7 @@ def test_checkpoint_of_an_older_version_is_gone_on_with(tiny: RunConfig, trained
     paths, whole = RunPaths.of(tmp_path / "old", tiny), read_run(RunPaths.of(trained, tiny).folder)
     state = stopped(tiny, tmp_path / "old", 3)
     old = ("config", "metrics", "gradients", "best", "model", "optimizer", "scheduler")
-    store.write_checkpoint(paths, {name: state[name] for name in old})
+    checkpoints.write_checkpoint(paths, {name: state[name] for name in old})
     run = train(tiny, results=tmp_path / "old")
     assert same(run, whole)
     first, second = read_run(paths.folder).summary["segments"]
@@ -363,7 +364,7 @@ def test_run_of_another_configuration_is_not_overwritten(tiny: RunConfig, traine
 
 
 def test_second_process_is_refused(tiny: RunConfig, tmp_path: Path) -> None:
-    code = "import json, sys\nfrom vggkit.config import RunConfig\nfrom vggkit.runs.store import RunPaths, claim\n"
+    code = "import json, sys\nfrom vggkit.config import RunConfig\nfrom vggkit.runs.files import RunPaths, claim\n"
     code += "with claim(RunPaths.of(sys.argv[2], RunConfig.from_dict(json.loads(sys.argv[1])))):\n"
     code += "    print('claimed', flush=True)\n    sys.stdin.read()"
     call = [sys.executable, "-c", code, json.dumps(tiny.to_dict()), str(tmp_path)]

@@ -10,7 +10,7 @@ from tests.shared import number_in
 from vggkit.networks.vgg import VGG
 from vggkit.report import figures
 from vggkit.training import signal
-from vggkit.training.signal import propagation
+from vggkit.training.signal import of_network
 
 
 def test_propagation_equals_a_forward_pass_written_out() -> None:
@@ -20,7 +20,7 @@ def test_propagation_equals_a_forward_pass_written_out() -> None:
         torch.randn(6, 3, 32, 32, dtype=torch.float64),
         torch.arange(6),
     )
-    found = propagation(model, images, labels)
+    found = of_network(model, images, labels)
     outputs = [model.entry.conv(images)]
     x = F.leaky_relu(F.batch_norm(outputs[0], None, None, training=True), 0.01)
     for stage in (1, 2, 3):

@@ -11,7 +11,8 @@ import pytest
 
 from tests.shared import Call, refused
 from vggkit.config import ConfigError
-from vggkit.runs.store import ArtifactError, InUseError, RunPaths, claim, find_runs
+from vggkit.runs.files import ArtifactError, InUseError, RunPaths, claim
+from vggkit.runs.store import find_runs
 from vggkit.training.sweep import TimeUp, archive, order, sweep
 
 SETTINGS = {"dataset": "synthetic", "train_images_per_class": 1, "epochs": 2, "suite": "local"}

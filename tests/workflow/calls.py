@@ -17,7 +17,8 @@ import torch
 import yaml
 
 from vggkit.config import RunConfig
-from vggkit.runs.store import RunPaths, read_run, read_weights
+from vggkit.runs.files import RunPaths
+from vggkit.runs.store import read_run, read_weights
 from vggkit.training.runner import train
 
 ROOT = Path(__file__).parents[2]

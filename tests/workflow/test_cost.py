@@ -9,7 +9,8 @@ import pytest
 from tests.shared import ROOT, Call
 from vggkit.bench import cost, scale
 from vggkit.config import ConfigError, RunConfig
-from vggkit.runs.store import ArtifactError, RunPaths, find_runs
+from vggkit.runs.files import ArtifactError, RunPaths
+from vggkit.runs.store import find_runs
 from vggkit.study import asked
 from vggkit.training.sweep import order
 

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from vggkit.config import ConfigError, RunConfig
-from vggkit.runs.store import ArtifactError, RunPaths, find_runs, read_run
+from vggkit.runs.files import ArtifactError, RunPaths
+from vggkit.runs.store import find_runs, read_run
 
 pytest.importorskip("snakemake", reason="needs the extra `pipeline`")
 from tests.workflow import calls

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from vggkit.config import RunConfig
-from vggkit.runs.store import RunPaths, read_run
+from vggkit.runs.files import RunPaths
+from vggkit.runs.store import read_run
 
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the extra `pipeline`")
 from tests.workflow import calls

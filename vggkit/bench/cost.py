@@ -19,8 +19,9 @@ from typing import Any
 from vggkit.bench.speeds import read_bench
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.folders import Given, results_folder
+from vggkit.runs.files import ArtifactError, RunPaths, check_same
 from vggkit.runs.schema import check_summary
-from vggkit.runs.store import ArtifactError, RunPaths, check_same, read_run
+from vggkit.runs.store import read_run
 from vggkit.study import shown_suites
 
 FORWARD = 1 / 3  # of a training step's work, by operations: what an image costs that is evaluated and not trained on

@@ -31,7 +31,7 @@ from vggkit.folders import expanded
 from vggkit.networks import fused
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
-from vggkit.runs.files import ArtifactError, replace_file
+from vggkit.runs.files import ArtifactError, keep_file
 from vggkit.training import compute
 from vggkit.training.compute import Compute
 from vggkit.training.graph import capture
@@ -329,10 +329,7 @@ def write(path: Path, measured: dict[str, Any]) -> None:
         ArtifactError: it cannot be written.
     """
     path = expanded("json", path)
-    try:
-        replace_file(path, (json.dumps(measured, indent=2) + "\n").encode())
-    except OSError as error:
-        raise ArtifactError(f"json: cannot write {path} ({error.strerror or error})") from error
+    keep_file(path, (json.dumps(measured, indent=2) + "\n").encode(), field="json")
 
 
 def check_writable(path: Path) -> None:

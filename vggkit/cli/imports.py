@@ -54,7 +54,7 @@ def import_summary(
     )
     for note in notes:
         print(terminal.one_line(note))
-    print(f"{len(run.rows)} epochs kept in {imported.place_of(results, suite, name)}")
+    print(f"{len(run.rows)} epochs kept in {imported.file_of(results, suite, name)}")
 
 
 @app.command("import-weights")

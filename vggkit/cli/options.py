@@ -91,7 +91,7 @@ def run_command(command: RunCommand) -> RunCommand:
 
 def existing(given: str | None) -> Path:
     """The folder of results, which may lack only where nobody named it: then no run is finished yet."""
-    from vggkit.runs.store import ArtifactError
+    from vggkit.runs.files import ArtifactError
 
     results = results_folder(given)
     there = folders.exists("results", results)

@@ -15,7 +15,7 @@ from vggkit.runs.schema import MEASURED
 from vggkit.study import CONFIGURATIONS
 
 if TYPE_CHECKING:
-    from vggkit.runs.store import Run
+    from vggkit.runs.records import Run
 
 
 @app.command("list")
@@ -41,11 +41,12 @@ def list_(results: Results = None) -> None:
 def evaluate(config: RunConfig, results: Path, data: str | None, device: str | None) -> None:
     """Evaluate the weights of a finished run anew, beside what it recorded."""
     from vggkit.runs import store
+    from vggkit.runs.files import ArtifactError, RunPaths
 
-    paths = store.RunPaths.of(results, config)
+    paths = RunPaths.of(results, config)
     run = store.read_finished(paths, config)
     if run is None:
-        raise store.ArtifactError(
+        raise ArtifactError(
             f"results: no finished run in {paths.folder}; train it first, with the same options: vggkit train"
         )
     weights = store.read_weights(paths)
@@ -59,7 +60,7 @@ def evaluate(config: RunConfig, results: Path, data: str | None, device: str | N
     compute = Compute.resolve(config.precision, device)
     splits = load(config, data).to(compute.device)
     if splits.checksum != run.summary["data_sha256"]:
-        raise store.ArtifactError(
+        raise ArtifactError(
             f"data: these images have SHA-256 {splits.checksum[:12]}..., the run was trained on "
             f"{run.summary['data_sha256'][:12]}...; name the folder that holds those"
         )

@@ -24,7 +24,7 @@ TIME_UP = 75
 @run_command
 def train(config: RunConfig, results: Path, data: str | None, device: str | None) -> None:
     """Train a configuration, go on with it where it stopped, or show it where it is finished."""
-    from vggkit.runs.store import RunPaths
+    from vggkit.runs.files import RunPaths
     from vggkit.training import runner
 
     with terminal.progress_bar(config) as progress:

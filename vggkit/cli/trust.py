@@ -11,7 +11,7 @@ from vggkit.cli.options import MISTAKE, Data, Device, Results, Stop, app, existi
 from vggkit.config import ConfigError, check_name
 
 if TYPE_CHECKING:
-    from vggkit.runs.store import Run
+    from vggkit.runs.records import Run
 
 
 @app.command()
@@ -28,7 +28,8 @@ def verify(
     """Check every file of the results against its checksum, and derive Table 1 and the verdicts anew."""
     from vggkit.report import verification
     from vggkit.runs import provenance
-    from vggkit.runs.store import ArtifactError, read_run
+    from vggkit.runs.files import ArtifactError
+    from vggkit.runs.store import read_run
 
     root = existing(results)
     try:
@@ -87,6 +88,7 @@ def _read(root: Path, file: Path) -> None:
     """Read an artefact that is no run, as whoever shows it does: what is damaged is an ArtifactError."""
     from vggkit.bench import scale, speeds
     from vggkit.runs import change, epsilon, imported, imported_weights, propagation, signal, store
+    from vggkit.runs.files import ArtifactError
     from vggkit.training import branch
 
     folder = file.relative_to(root).parts[0]
@@ -94,7 +96,7 @@ def _read(root: Path, file: Path) -> None:
     if folder in by_seed:
         seed = file.stem.removeprefix("seed-")
         if not seed.isdecimal():
-            raise store.ArtifactError(f"results: {file} is named as no measurement is; allowed: seed-N")
+            raise ArtifactError(f"results: {file} is named as no measurement is; allowed: seed-N")
         by_seed[folder].read(root, int(seed))
     elif folder == "bench":
         (scale.read if file.name == "scale.json" else speeds.read_bench)(file)
@@ -106,7 +108,7 @@ def _read(root: Path, file: Path) -> None:
         else:
             imported.read_imported(file)
     else:
-        raise store.ArtifactError(f"results: {file} belongs to no run and is no artefact; move it elsewhere")
+        raise ArtifactError(f"results: {file} belongs to no run and is no artefact; move it elsewhere")
 
 
 def _trained_again(place: str, run: "Run", data: str | None, device: str | None) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def compare(
 
     from vggkit import folders
     from vggkit.report import comparing
-    from vggkit.runs.files import cannot_write, replace_file
+    from vggkit.runs.files import keep_file
 
     root = existing(results)
     file = folders.expanded("figure", figure) if figure else None
@@ -148,10 +150,7 @@ def compare(
         raise ConfigError(f"figure: {figure!r} is not allowed; allowed: a name that ends in .png")
     found = comparing.compare(root, first, second)
     if file:
-        try:
-            replace_file(file, comparing.figure(found).png)
-        except OSError as error:
-            raise cannot_write(file, error, field="figure") from error
+        keep_file(file, comparing.figure(found).png, field="figure")
     if format == "csv":
         print(found.differences.to_csv(index=False, lineterminator="\n"), end="")
     elif format == "markdown":

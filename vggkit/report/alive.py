@@ -21,8 +21,8 @@ from vggkit.report.prose import run_settings, spans
 from vggkit.report.render import html, power
 from vggkit.runs.change import Change, of_run
 from vggkit.runs.files import ArtifactError
+from vggkit.runs.records import Run
 from vggkit.runs.select import fullest_runs, is_full
-from vggkit.runs.store import Run
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
 EPSILON = 1e-8

@@ -22,6 +22,7 @@ from sphinx.util import logging
 from sphinx.util.console import bold
 
 from vggkit.folders import DATA_VARIABLE, RESULTS_VARIABLE, results_folder
+from vggkit.runs.files import sha256
 from vggkit.study import shown_suites
 
 COMPARISON = "comparison"  # the page that shows every run
@@ -67,7 +68,7 @@ def fingerprint(*roots: Path) -> str:
     for place, root in enumerate(roots):
         for name, path in sorted((path.relative_to(root).as_posix(), path) for path in _files(root)):
             with contextlib.suppress(OSError):  # a run under way comes and goes
-                digest.update(f"{place} {name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+                digest.update(f"{place} {name} {sha256(path.read_bytes())}\n".encode())
     return digest.hexdigest()
 
 
@@ -95,7 +96,7 @@ def shown_runs(results: Path, page: str) -> dict[str, str]:
     else:
         found = [results / suite / page / "seed-0" / "summary.json" for suite in shown_suites()]
         found = [path for path in found if path.is_file()][:1]
-    return {p.parent.relative_to(results).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in found}
+    return {p.parent.relative_to(results).as_posix(): sha256(p.read_bytes()) for p in found}
 
 
 def _tell_of_stale_pages(app: Sphinx, exception: Exception | None) -> None:

@@ -18,8 +18,9 @@ from vggkit.report.measures import finals
 from vggkit.report.render import MISSING, html, number
 from vggkit.report.tables import METRICS, TEST
 from vggkit.runs.files import place_of
+from vggkit.runs.records import Run
 from vggkit.runs.select import fullest_runs
-from vggkit.runs.store import Run, find_runs
+from vggkit.runs.store import find_runs
 from vggkit.study import title
 
 Side = dict[str, list[Run]]

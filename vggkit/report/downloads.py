@@ -7,7 +7,6 @@ they lie beside the pages, where plain links lead to them, from a server and fro
 
 import contextlib
 import csv
-import hashlib
 import io
 import itertools
 import json
@@ -26,6 +25,7 @@ from vggkit.report.canvas import NUMBER, VALUES
 from vggkit.report.markup import as_html
 from vggkit.report.render import FILES
 from vggkit.report.repository import parse
+from vggkit.runs.files import sha256
 
 FOLDER = "downloads"  # beside the pages
 PAPER = "#1b1f24"  # what stands in a downloaded drawing for the page's own text colour
@@ -78,7 +78,7 @@ def _offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
         links = []
         for ending, content in files.items():
             written = content.encode() if isinstance(content, str) else content
-            place = f"{FOLDER}/{hashlib.sha256(written).hexdigest()[:16]}.{ending}"
+            place = f"{FOLDER}/{sha256(written)[:16]}.{ending}"
             path = Path(app.outdir, place)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(written)

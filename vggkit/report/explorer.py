@@ -19,8 +19,8 @@ from matplotlib.colors import to_hex
 from vggkit.report.canvas import NO_COLOUR
 from vggkit.report.markup import Html, as_script
 from vggkit.report.prose import run_settings
+from vggkit.runs.records import Run
 from vggkit.runs.select import all_runs, is_full
-from vggkit.runs.store import Run
 from vggkit.study import STATISTICS, title
 
 STEP = 0.0025

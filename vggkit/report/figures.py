@@ -23,9 +23,9 @@ from vggkit.report.measures import turning_epoch, vanishing_ratio
 from vggkit.report.prose import run_settings, spans
 from vggkit.report.render import power
 from vggkit.runs.imported import ImportedRun
+from vggkit.runs.records import Run
 from vggkit.runs.select import Runs, is_full, one_suite
 from vggkit.runs.signal import Signal
-from vggkit.runs.store import Run
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
 COLOURS = [colour if colour != "#de8f05" else "#c97f00" for colour in sns.color_palette("colorblind").as_hex()]

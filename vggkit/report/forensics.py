@@ -15,7 +15,8 @@ from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.render import html, number
 from vggkit.report.verdicts import learns
-from vggkit.runs.store import Run, find_runs
+from vggkit.runs.records import Run
+from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS, FULL, REPORT, title
 
 VALUES = ("train_loss", "validation_accuracy")

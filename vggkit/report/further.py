@@ -21,7 +21,8 @@ from vggkit.report.measures import CHANCE, finals, turning_epoch
 from vggkit.report.render import NO_RUN, html, number
 from vggkit.report.untrained import Untrained
 from vggkit.report.verdicts import LEARNS, TEST_IMAGES
-from vggkit.runs.store import Run, find_runs
+from vggkit.runs.records import Run
+from vggkit.runs.store import find_runs
 from vggkit.study import BEST, CONFIGURATIONS, CURES, DEPTHS, FULL, RATES, REGULARISED, SUITES, Asked
 
 SHORT = "short"

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from vggkit.config import NUM_CLASSES
-from vggkit.runs.records import metric_of
-from vggkit.runs.store import Run
+from vggkit.runs.records import Run, metric_of
 
 CHANCE = 1 / NUM_CLASSES
 """Accuracy of guessing one of 100 balanced classes."""

@@ -14,8 +14,10 @@ from vggkit.config import ConfigError, RunConfig, check_name
 from vggkit.report.markup import Html, as_html, as_markdown
 from vggkit.report.prose import run_settings
 from vggkit.report.render import html, number
+from vggkit.runs.files import ArtifactError, RunPaths, check_same
+from vggkit.runs.records import Run, segments
 from vggkit.runs.select import all_runs, is_full, representative_runs
-from vggkit.runs.store import ArtifactError, Run, RunPaths, check_same, read_run, segments
+from vggkit.runs.store import read_run
 from vggkit.study import CONFIGURATIONS, SUITES, title
 from vggkit.training.runner import train
 
@@ -33,7 +35,7 @@ def run(variables: Mapping[str, Any]) -> Run:
     a run may take hours. A wrong parameter ends the notebook with a one-line error.
 
     Raises:
-        ConfigError, data.DataError, store.ArtifactError: as `runner.train`; ArtifactError also where
+        ConfigError, data.DataError, files.ArtifactError: as `runner.train`; ArtifactError also where
             there is no finished run and none is to be trained.
     """
     refuse_unknown(variables, PARAMETERS)

@@ -19,7 +19,7 @@ from vggkit.folders import project_folder
 from vggkit.report import citation
 from vggkit.report.markup import as_html
 from vggkit.runs import provenance
-from vggkit.runs.store import ArtifactError, make_folder
+from vggkit.runs.files import ArtifactError, make_folder
 
 STYLES = ("html/_static/pygments.css", "html/_static/vggkit.css", "../paper.css")  # seen from the folder of the PDF
 LEFT_OUT = (

@@ -11,8 +11,8 @@ from vggkit.config import DATASETS, NUM_CLASSES, NUM_STAGES, RunConfig
 from vggkit.report import measures
 from vggkit.report.render import power
 from vggkit.report.verdicts import LEARNS, VANISHED
+from vggkit.runs.records import Run
 from vggkit.runs.select import Runs, fullest, is_full
-from vggkit.runs.store import Run
 from vggkit.study import FULL, REPORT, STATISTICS, SUITES, shown_suites, title
 
 

@@ -8,9 +8,8 @@ import pandas as pd
 from vggkit.config import RunConfig
 from vggkit.report.measures import finals
 from vggkit.runs.imported import ImportedRun
-from vggkit.runs.records import metric_of
+from vggkit.runs.records import Run, metric_of
 from vggkit.runs.select import Runs, fullest, is_full
-from vggkit.runs.store import Run
 from vggkit.study import CONFIGURATIONS, REPORT, title
 
 METRICS = {

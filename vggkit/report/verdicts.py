@@ -23,7 +23,7 @@ from vggkit.report.intervals import (
 )
 from vggkit.report.measures import CHANCE
 from vggkit.report.render import power
-from vggkit.runs.store import Run
+from vggkit.runs.records import Run
 from vggkit.study import title
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"

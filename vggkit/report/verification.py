@@ -7,7 +7,6 @@ artefact, with Table 1 and the verdicts as they were derived then; what differs 
 with whoever imported them: they are checked, and the record does not hold them.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 from vggkit.folders import Given, results_folder
 from vggkit.report import claims, tables
 from vggkit.report.verdicts import OPEN
-from vggkit.runs.files import ArtifactError, cannot_write, check_format, place_of, reason, replace_file
+from vggkit.runs.files import ArtifactError, check_format, keep_file, place_of, reason, sha256
 from vggkit.runs.imported import FOLDER as IMPORTED
 from vggkit.runs.schema import FORMAT
 from vggkit.runs.select import all_runs
@@ -89,13 +88,13 @@ def examine(
         unknown = sorted(path.name for path in folder.iterdir() if path.name not in (*listed, SUMMARY))
         wrong += [f"results: {folder / name} is not in the run's summary; move it elsewhere" for name in unknown]
         files += sum((folder / name).exists() for name in (*listed, SUMMARY))
-        runs[_place(root, folder)] = _sha256(folder / SUMMARY)
+        runs[_place(root, folder)] = sha256((folder / SUMMARY).read_bytes())
     others = {}
     for file in _other_files(root):
         try:
             check(root, file)
             if file.relative_to(root).parts[0] != IMPORTED:
-                others[_place(root, file)] = _sha256(file)
+                others[_place(root, file)] = sha256(file.read_bytes())
         except (ArtifactError, OSError) as error:
             wrong.append(str(error))
     table1, verdicts = ({}, {}) if wrong else _derived(root)
@@ -172,10 +171,7 @@ def record(verification: Verification, results: Given = None) -> Path:
     """
     file = results_folder(results) / RECORD
     content = {"format": FORMAT, **asdict(verification)}
-    try:
-        replace_file(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise cannot_write(file, error) from error
+    keep_file(file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     return file
 
 
@@ -235,7 +231,3 @@ def told(results: Given = None) -> str:
 
 def _place(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import schema
-from vggkit.runs.files import ArtifactError, cannot_write, reason, replace_file
+from vggkit.runs.files import ArtifactError, keep_file, reason
 
 FORMAT = 1
 """Of the files that tell their format: the newest that this version reads."""
@@ -61,11 +61,7 @@ class BySeed(Generic[M]):
             ArtifactError: it cannot be written.
         """
         file = self.place(results, measured.seed)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(file, self.pack(measured))
-        except OSError as error:
-            raise cannot_write(file, error) from error
+        keep_file(file, self.pack(measured))
         return file
 
     def read(self, results: Given = None, seed: int = 0) -> M:

@@ -6,7 +6,6 @@ run (`metrics`, `gradients`, `best`, `segments`), and the states of `model`, `op
 without a word.
 """
 
-import hashlib
 import io
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from vggkit.runs.files import (
     check_same,
     reason,
     replace_file,
+    sha256,
 )
 from vggkit.runs.schema import FIRST_STATISTICS
 from vggkit.study import STATISTICS
@@ -45,7 +45,7 @@ def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
         saved = io.BytesIO()
         torch.save(state, saved)  # into memory: torch's own writer does not say that a disk is full
         content = saved.getvalue()
-        replace_file(paths.checkpoint, content + SEAL + hashlib.sha256(content).hexdigest().encode())
+        replace_file(paths.checkpoint, content + SEAL + sha256(content).encode())
     except (OSError, MemoryError, RuntimeError) as error:
         raise cannot_write(paths.checkpoint, error, field="checkpoint") from error
 
@@ -63,7 +63,7 @@ def unpack(content: bytes, device: "torch.device | str" = "cpu") -> Any:
 
     saved, sealed, digest = content.rpartition(SEAL)
     if sealed:
-        if hashlib.sha256(saved).hexdigest().encode() != digest:
+        if sha256(saved).encode() != digest:
             raise ValueError("its checksum differs")
         content = saved
     elif zipfile.is_zipfile(io.BytesIO(content)):

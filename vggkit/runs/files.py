@@ -5,6 +5,7 @@ by that same function before anything is trained.
 """
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -121,6 +122,24 @@ def replace_file(path: Path, content: bytes) -> None:
     except BaseException:
         clear(partial)
         raise
+
+
+def keep_file(path: Path, content: bytes, field: str = "results") -> None:
+    """Write or replace a file in one step, and make its folder where that is missing.
+
+    Raises:
+        ArtifactError: it cannot be written; the message names `field`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+    except OSError as error:
+        raise cannot_write(path, error, field=field) from error
+
+
+def sha256(content: bytes) -> str:
+    """The checksum that artefacts record of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def partial_file(path: Path) -> Path:

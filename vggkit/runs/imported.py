@@ -6,10 +6,9 @@
 The framework's files are read by `imported_summary` and `imported_weights`.
 
 An imported run has no gradients, no test accuracy at its last epoch (the framework tests its best one), and an unknown
-machine. It is no `store.Run`: no mean, verdict or claim takes it up, and it is only shown beside.
+machine. It is no `records.Run`: no mean, verdict or claim takes it up, and it is only shown beside.
 """
 
-import hashlib
 import json
 import re
 import warnings
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vggkit.config import MOST_EPOCHS, ConfigError, OneLineError, RunConfig, check_name
 from vggkit.folders import Given, exists, expanded, results_folder
 from vggkit.runs import schema
-from vggkit.runs.files import ArtifactError, aside, cannot_write, make_folder, reason, replace_file
+from vggkit.runs.files import ArtifactError, aside, keep_file, reason, sha256
 from vggkit.runs.imported_summary import ACCURACIES, COLUMNS, parse_summary
 from vggkit.runs.store import ArtifactWarning
 from vggkit.study import CONFIGURATIONS, title
@@ -170,7 +169,7 @@ def import_summary(
         ConfigError: an argument is not allowed.
         ArtifactError: the file is no such summary, or a run of this name is of another file.
     """
-    place = place_of(results, suite, name)
+    place = file_of(results, suite, name)
     settings = dict(settings or {})
     told_config(suite, configuration, settings)
     if accuracies is not None:
@@ -180,20 +179,16 @@ def import_summary(
         rows, repeated, notes = parse_summary(content, accuracies, repeated, settings.get("epochs"))
     except ValueError as error:
         raise ArtifactError(f"file: {path} cannot be taken for the framework's summary: {error}") from error
-    run = ImportedRun(suite, name, configuration, settings, _sha256(content), tuple(repeated), tuple(rows))
+    run = ImportedRun(suite, name, configuration, settings, sha256(content), tuple(repeated), tuple(rows))
     if exists("results", place) and read_imported(place) != run:
         raise ArtifactError(
             f"results: {place} is of another file or other settings; choose another --name, or remove it first"
         )
-    make_folder("results", place.parent)
-    try:
-        replace_file(place, _record(run))
-    except OSError as error:
-        raise cannot_write(place, error) from error
+    keep_file(place, _record(run))
     return run, notes
 
 
-def place_of(results: Given, suite: str, name: str) -> Path:
+def file_of(results: Given, suite: str, name: str) -> Path:
     """The file of an imported run.
 
     Raises:
@@ -218,7 +213,7 @@ def read_imported(file: str | Path) -> ImportedRun:
         if isinstance(found, int) and found > FORMAT:
             raise ArtifactError(f"results: {file} is of format {found}, this vggkit knows {FORMAT}; use a newer one")
         schema.check_record("the record", record, RECORD)
-        if record["sha256"] != _sha256(_content(record)):
+        if record["sha256"] != sha256(_content(record)):
             raise ValueError("its checksum differs")
         told_config(record["suite"], record["configuration"], record["settings"])
         for row in record["metrics"]:
@@ -275,7 +270,7 @@ def _record(run: ImportedRun) -> bytes:
     record: dict[str, Any] = {"imported": FORMAT}
     record |= {name: getattr(run, name) for name in ("suite", "name", "configuration", "settings", "source_sha256")}
     record |= {"repeated": list(run.repeated), "metrics": [dict(row) for row in run.rows]}
-    record["sha256"] = _sha256(_content(record))
+    record["sha256"] = sha256(_content(record))
     return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
 
 
@@ -283,10 +278,6 @@ def _content(record: Mapping[str, Any]) -> bytes:
     """What the record's own checksum is of, whatever the file's layout."""
     content = {name: value for name, value in record.items() if name != "sha256"}
     return json.dumps(content, sort_keys=True, allow_nan=False).encode()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _is_epoch(value: Any) -> bool:

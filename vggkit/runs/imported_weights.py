@@ -16,7 +16,6 @@ own, and their names do not tell where these stand: `ASSUMED` is what we suppose
 whether it was so.
 """
 
-import hashlib
 import io
 import re
 import warnings
@@ -29,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import Given
 from vggkit.runs.checkpoints import unpack as unpack_saved
-from vggkit.runs.files import ArtifactError, cannot_write, make_folder, reason, replace_file
-from vggkit.runs.imported import place_of, read_imported, read_source, told_config
+from vggkit.runs.files import ArtifactError, cannot_write, make_folder, reason, replace_file, sha256
+from vggkit.runs.imported import file_of, read_imported, read_source, told_config
 from vggkit.runs.weights import pack, state_shapes
 
 if TYPE_CHECKING:
@@ -78,16 +77,16 @@ def import_weights(
         ConfigError: an argument is not allowed.
         ArtifactError: the file holds no such weights, or there are others of this name.
     """
-    place = place_of(results, suite, name).with_suffix(SUFFIX)
+    place = file_of(results, suite, name).with_suffix(SUFFIX)
     config = told_config(suite, configuration, settings or {})
-    summary = place_of(results, suite, name)
+    summary = file_of(results, suite, name)
     if summary.is_file() and (told := read_imported(summary).configuration) not in (None, configuration):
         raise ConfigError(f"configuration: {configuration!r} is not allowed; allowed: {told}, as the summary of {name}")
     content = read_source(path, LARGEST_FILE)
     tensors = map_state(read_state(path, content), config, path)
     origin: dict[str, Any] = {
         "name": name,
-        "source_sha256": hashlib.sha256(content).hexdigest(),
+        "source_sha256": sha256(content),
         "configuration": configuration,
         "settings": dict(settings or {}),
     }

@@ -19,7 +19,7 @@ from vggkit.runs.by_seed import BySeed, checked_header, header_of
 FOLDER = "propagation"
 DIGITS = 14  # bits that are kept of a number: four decimal digits
 
-STATISTICS: dict[str, str] = {
+LAYER_STATISTICS: dict[str, str] = {
     "size": "root mean square of the layer's input",
     "between_images": "its standard deviation over images, root mean square over channels and pixels",
     "between_channels": "its standard deviation over channels, root mean square over images and pixels",
@@ -55,7 +55,7 @@ class Measurement:
         data_sha256: checksum of the data set, see `data.Splits`.
         machine: what measured it, see `runs.provenance.describe`.
         layers: a row for each network and layer, from input to output: the fields of `Network`, `layer` from 1 (the
-            one after the last are the logits), and `STATISTICS`.
+            one after the last are the logits), and `LAYER_STATISTICS`.
     """
 
     seed: int
@@ -68,7 +68,7 @@ class Measurement:
 def table(layers: Mapping[Network, Sequence[Mapping[str, float]]]) -> pd.DataFrame:
     """The rows of all networks as one table, see `Measurement`."""
     rows = [
-        network._asdict() | {"layer": place} | dict.fromkeys(STATISTICS, math.nan) | dict(row)
+        network._asdict() | {"layer": place} | dict.fromkeys(LAYER_STATISTICS, math.nan) | dict(row)
         for network, found in layers.items()
         for place, row in enumerate(found, start=1)
     ]
@@ -81,13 +81,13 @@ def _pack(measured: Measurement) -> bytes:
     from pyarrow import parquet
 
     layers = measured.layers.copy()
-    for name in STATISTICS:
+    for name in LAYER_STATISTICS:
         layers[name] = _shortened(layers[name].to_numpy())
     content = pa.Table.from_pandas(layers, preserve_index=False)
     content = content.replace_schema_metadata(
         {**(content.schema.metadata or {}), FOLDER: json.dumps(header_of(measured, "images"), allow_nan=False)}
     )
-    names = [name for name in layers if name not in STATISTICS]
+    names = [name for name in layers if name not in LAYER_STATISTICS]
     # A number's bytes apart, the zeros of those that are shortened together: half the size.
     buffer = io.BytesIO()
     parquet.write_table(
@@ -96,7 +96,7 @@ def _pack(measured: Measurement) -> bytes:
         compression="zstd",
         compression_level=19,
         use_dictionary=names,
-        use_byte_stream_split=[*STATISTICS],
+        use_byte_stream_split=[*LAYER_STATISTICS],
     )
     return buffer.getvalue()
 
@@ -116,7 +116,7 @@ def _unpack(content: bytes) -> Measurement:
     header = json.loads((table.schema.metadata or {}).get(FOLDER.encode(), b"null"))
     header = checked_header("the header", header, "images")
     layers = table.to_pandas()
-    names = [*Network._fields, "layer", *STATISTICS]
+    names = [*Network._fields, "layer", *LAYER_STATISTICS]
     if list(layers.columns) != names or not len(layers):
         raise ValueError(f"its columns must be {', '.join(names)}, with rows")
     for network, rows in layers.groupby([*Network._fields], observed=True, sort=False):
@@ -131,7 +131,7 @@ def check_network(network: Network, rows: pd.DataFrame) -> None:
         raise ValueError(f"it knows an initialisation {network.initialisation!r}")
     if list(rows["layer"]) != list(range(1, network.depth + 2)):
         raise ValueError(f"a network of {network.depth} layers must have rows 1 to {network.depth + 1}")
-    for name in STATISTICS:
+    for name in LAYER_STATISTICS:
         values = rows[name].iloc[:-1] if name in OF_WEIGHTS else rows[name]
         least, most = (-1.001, 1.001) if name in COSINES else (0, math.inf)
         if not (np.isfinite(values) & (values >= least) & (values <= most)).all():

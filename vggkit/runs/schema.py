@@ -76,7 +76,7 @@ def _is_machine(value: Any) -> bool:
 
 MACHINE = Rule("device, threads, versions and commit, as a run records them", _is_machine)
 
-SUMMARY = {
+SUMMARY_RULES = {
     "diverged": FLAG,
     "final": RECORD,
     "best": RECORD.or_none(),  # a run that diverged in its first epoch has none
@@ -138,7 +138,7 @@ def check_summary(found: Any) -> Summary:
         ValueError: a value is not, or a key is missing.
     """
     where = "summary.json"
-    check_record(where, found, SUMMARY, LATER)
+    check_record(where, found, SUMMARY_RULES, LATER)
     for which in ("final", "best"):
         if found[which] is not None:
             check_record(f"its {which} epoch", found[which], EPOCH)

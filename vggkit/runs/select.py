@@ -3,7 +3,8 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from vggkit.runs.store import Run, find_runs
+from vggkit.runs.records import Run
+from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS, FULL, shown_suites
 
 Runs = Mapping[str, Run | Sequence[Run]]

@@ -18,7 +18,7 @@ HEADER = {"seed": SEED, "images": schema.COUNT, "machine": schema.MACHINE}
 
 
 @dataclass(frozen=True)
-class Propagation:
+class NetworkSignal:
     """What passes through one network, of every convolution in forward order.
 
     Attributes:
@@ -45,13 +45,13 @@ class Signal:
 
     seed: int
     images: int
-    networks: Mapping[str, Propagation]
+    networks: Mapping[str, NetworkSignal]
     machine: Mapping[str, Any]
 
 
 def _unpack(content: bytes) -> Signal:
     found = json.loads(content)
-    networks = {str(name): _propagation(values) for name, values in found["networks"].items()}
+    networks = {str(name): _network(values) for name, values in found["networks"].items()}
     if missing := {"vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc"} - set(networks):
         raise ValueError(f"it knows no {', '.join(sorted(missing))}")
     if unknown := set(networks) - set(CONFIGURATIONS):
@@ -60,8 +60,8 @@ def _unpack(content: bytes) -> Signal:
     return Signal(found["seed"], found["images"], networks, found["machine"])
 
 
-def _propagation(values: Any) -> Propagation:
-    found = Propagation(
+def _network(values: Any) -> NetworkSignal:
+    found = NetworkSignal(
         tuple(map(float, values["deviation"])), tuple(map(float, values["error"])), float(values["spread"])
     )
     numbers = [*found.deviation, *found.error, found.spread]

@@ -17,7 +17,6 @@ configuration, so that a copy is never taken for another seed.
 """
 
 import csv
-import hashlib
 import json
 import os
 import re
@@ -31,34 +30,25 @@ from typing import TYPE_CHECKING, Any
 from vggkit.config import RunConfig
 from vggkit.folders import Given, exists, expanded, results_folder
 from vggkit.runs import schema
-from vggkit.runs.checkpoints import read_checkpoint, write_checkpoint
 from vggkit.runs.files import (
     ArtifactError,
-    InUseError,
     RunPaths,
     aside,
     cannot_write,
     check_format,
     check_same,
-    claim,
     clear,
-    make_folder,
     place_of,
     reason,
+    sha256,
     write_file,
 )
-from vggkit.runs.records import Run, segments
+from vggkit.runs.records import Run
 from vggkit.runs.weights import check_network, pack, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-
-__all__ = [
-    "ArtifactError", "ArtifactWarning", "InUseError", "Run", "RunPaths", "check_same", "claim", "find_runs",
-    "load_weights", "make_folder", "read_checkpoint", "read_finished", "read_run", "read_weights", "segments",
-    "write_checkpoint", "write_run",
-]  # fmt: skip
 
 SUMMARY = "summary.json"
 WEIGHTS = "weights.safetensors"
@@ -87,7 +77,7 @@ def write_run(paths: RunPaths, run: Run, weights: Mapping[str, "torch.Tensor"] |
             files[WEIGHTS] = pack(run.config, run.summary, weights)
         summary = run.summary.copy()
         summary["format"] = schema.FORMAT
-        summary["files"] = {name: _sha256(content) for name, content in sorted(files.items())}
+        summary["files"] = {name: sha256(content) for name, content in sorted(files.items())}
         summary["summary_sha256"] = _summary_sha256(summary)
         clear(partial)  # of a killed process
         partial.mkdir(parents=True)
@@ -124,11 +114,11 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         if missing := REQUIRED - set(summary["files"]):
             raise ValueError(f"it knows no {', '.join(sorted(missing))}")
     contents = {}
-    for name, sha256 in summary["files"].items():
+    for name, checksum in summary["files"].items():
         if name != WEIGHTS:  # the numbers stand without the weights
             with _blaming(folder / name):
                 contents[name] = (folder / name).read_bytes()
-                if _sha256(contents[name]) != sha256:
+                if sha256(contents[name]) != checksum:
                     raise ValueError("its checksum differs")
     with _blaming(folder / "config.json"):
         config = RunConfig.from_dict(_parsed(contents["config.json"]))
@@ -218,7 +208,7 @@ def load_weights(place: str | os.PathLike[str]) -> tuple[RunConfig, dict[str, "t
     run = None if alone else read_run(place)
     try:
         content = file.read_bytes()
-        if run and _sha256(content) != run.summary["files"].get(WEIGHTS):
+        if run and sha256(content) != run.summary["files"].get(WEIGHTS):
             raise ValueError("its checksum differs")
         config, tensors = unpack(file, content)
     except ArtifactError:
@@ -296,8 +286,4 @@ def _parsed(content: bytes) -> Any:
 def _summary_sha256(summary: Mapping[str, Any]) -> str:
     """Checksum of a summary's content without the checksum itself, whatever the file's layout."""
     content = {name: value for name, value in summary.items() if name != OWN_SUM}
-    return _sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    return sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())

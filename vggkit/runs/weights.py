@@ -1,13 +1,12 @@
 """The file of a network's weights: what it holds beside the tensors, and whose they are."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vggkit.config import RunConfig
-from vggkit.runs.files import ArtifactError, check_format
+from vggkit.runs.files import ArtifactError, check_format, sha256
 from vggkit.runs.records import Summary
 from vggkit.runs.schema import FORMAT, parameter_shapes
 
@@ -40,7 +39,7 @@ def pack(
         **(more or {}),
     }
     on_cpu = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    card["sha256"] = hashlib.sha256(_parts(save(on_cpu))[1]).hexdigest()
+    card["sha256"] = sha256(_parts(save(on_cpu))[1])
     return save(on_cpu, metadata={CARD: json.dumps(card)})
 
 
@@ -56,7 +55,7 @@ def unpack(file: Path, content: bytes) -> tuple[RunConfig | None, dict[str, "tor
     header, numbers = _parts(content)
     card = json.loads(json.loads(header).get("__metadata__", {}).get(CARD, "null"))
     check_format(card, file, "weights")
-    found = hashlib.sha256(numbers).hexdigest()
+    found = sha256(numbers)
     if card and card.get("sha256", found) != found:  # older files do not tell it
         raise ValueError("the checksum of its numbers differs")
     return (RunConfig.from_dict(card["config"]) if card else None), tensors

@@ -10,7 +10,6 @@ these epochs. Each order of batches, drawn anew, is one independent repetition.
 """
 
 import copy
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,7 @@ from vggkit.data import load
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import provenance
 from vggkit.runs.checkpoints import unpack
-from vggkit.runs.files import cannot_write, check_format, reason, replace_file
-from vggkit.runs.store import ArtifactError
+from vggkit.runs.files import ArtifactError, check_format, keep_file, reason, sha256
 from vggkit.training.compute import Compute, choose_device, worth_fusing
 from vggkit.training.evaluation import evaluate
 from vggkit.training.graph import one_step
@@ -74,7 +72,7 @@ def read_state(checkpoint: Path) -> State:
     check_format(content, checkpoint, "checkpoint")
     if missing or not 0 < epoch < config.epochs:
         raise ArtifactError(f"checkpoint: {checkpoint} holds no run with an epoch finished and an epoch to come")
-    return State(config, epoch, content, hashlib.sha256(written).hexdigest())
+    return State(config, epoch, content, sha256(written))
 
 
 def place(state: State, results: Given = None) -> Path:
@@ -110,7 +108,7 @@ def branch(
         Of each branch: order, precision, a row of metrics for each epoch, and the loss of each full batch.
 
     Raises:
-        ConfigError, data.DataError, store.ArtifactError: before any work is done.
+        ConfigError, data.DataError, files.ArtifactError: before any work is done.
     """
     left = state.config.epochs - state.epoch
     if not 1 <= epochs <= left:
@@ -207,8 +205,4 @@ def find_branches(results: Given = None) -> list[dict[str, Any]]:
 
 
 def _write(file: Path, kept: dict[str, Any]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, (json.dumps(kept, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise cannot_write(file, error) from error
+    keep_file(file, (json.dumps(kept, allow_nan=False) + "\n").encode())

@@ -13,9 +13,10 @@ from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
 from vggkit.runs.change import Change, Changes
 from vggkit.runs.files import RunPaths
-from vggkit.runs.store import WEIGHTS, Run, find_runs, read_weights
+from vggkit.runs.records import Run
+from vggkit.runs.store import WEIGHTS, find_runs, read_weights
 from vggkit.study import FULL
-from vggkit.training.propagation import Pass, features
+from vggkit.training.propagation import Pass
 
 IMAGES = 10
 
@@ -76,6 +77,4 @@ def shares(model: VGG, images: Images, count: int = IMAGES) -> tuple[float, ...]
     from these images.
     """
     batch, labels = next(evaluation_batches(images, count))
-    inputs = Pass(copy.deepcopy(model).double().train(), batch.double(), labels).activations
-    found = [features(x.detach()) for x in inputs]
-    return tuple(row["between_images"] / row["size"] for row in found)
+    return Pass(copy.deepcopy(model).double().train(), batch.double(), labels).shares()

@@ -17,7 +17,7 @@ from vggkit.folders import Given
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
 from vggkit.runs.epsilon import Arm, Movement, Travel, place, read, write
-from vggkit.training.propagation import Pass, features
+from vggkit.training.propagation import Pass
 
 ARMS = (
     Arm(38, "default", 1e-8),
@@ -78,10 +78,5 @@ def travel(arm: Arm, splits: Splits, seed: int, steps: int, batch_size: int = BA
         losses.append(loss.item())
     last = Pass(model, batches[0][0].double(), batches[0][1])
     moved = [((new - old).norm() / old.norm()).item() for new, old in zip(last.weights, begin, strict=True)]
-    shares = [tuple(map(_share, one.activations)) for one in (first, last)]
+    shares = [one.shares() for one in (first, last)]
     return Movement(tuple(moved), tuple(losses), *shares)
-
-
-def _share(x: torch.Tensor) -> float:
-    found = features(x.detach())
-    return found["between_images"] / found["size"]

@@ -63,15 +63,15 @@ def measure(
     for seed in seeds:
         found = kept.get(seed)
         if found is None or (found.images, found.data_sha256) != (images, splits.checksum):
-            layers = {network: propagation(network, seed, batch, labels) for network in networks(seed)}
+            layers = {network: of_network(network, seed, batch, labels) for network in networks(seed)}
             machine = provenance.describe(torch.device("cpu"))
             found = Measurement(seed, images, splits.checksum, machine, artefact.table(layers))
             artefact.write(found, results)
         yield found
 
 
-def propagation(network: Network, seed: int, images: Tensor, labels: Tensor) -> list[dict[str, float]]:
-    """What passes through one untrained network: a row of `artefact.STATISTICS` for each layer, and for the logits.
+def of_network(network: Network, seed: int, images: Tensor, labels: Tensor) -> list[dict[str, float]]:
+    """What passes through one untrained network: `artefact.LAYER_STATISTICS` of each layer, and of the logits.
 
     The random generator is left as it was.
 
@@ -133,6 +133,11 @@ class Pass:
         self.activations.append(logits)
         self.loss = F.cross_entropy(logits, labels)
 
+    def shares(self) -> tuple[float, ...]:
+        """Of each of the activations the share that differs between images: deviation over root mean square."""
+        found = [features(x.detach()) for x in self.activations]
+        return tuple(row["between_images"] / row["size"] for row in found)
+
     def gradients(self, scalar: Tensor) -> Sequence[Tensor]:
         """The gradient of `scalar`, made of the logits, by each of the activations."""
         return torch.autograd.grad(scalar, self.activations, retain_graph=True)
@@ -148,7 +153,7 @@ class Pass:
 
 
 def features(x: Tensor) -> dict[str, float]:
-    """How large features are and how much of them differs between images; see `artefact.STATISTICS`.
+    """How large features are and how much of them differs between images; see `artefact.LAYER_STATISTICS`.
 
     Args:
         x: (N, C, ...) float64 of N images, at least 2, in C channels.

@@ -25,10 +25,11 @@ from vggkit.data import load
 from vggkit.folders import Given
 from vggkit.networks import fused
 from vggkit.networks.vgg import count_parameters
-from vggkit.runs import store
+from vggkit.runs import checkpoints, store
+from vggkit.runs.files import RunPaths, claim
 from vggkit.runs.records import Best, Epoch, Measured, Run, SeedEpoch, Segment, Summary, has_diverged, segment
 from vggkit.runs.schema import FORMAT
-from vggkit.runs.store import ArtifactWarning, RunPaths
+from vggkit.runs.store import ArtifactWarning
 from vggkit.study import STATISTICS
 from vggkit.training.compute import Compute, warn_of_emulation, worth_fusing
 from vggkit.training.evaluation import evaluate
@@ -66,7 +67,7 @@ def train(
         The finished run. A run whose loss is not finite stops there and says so in its summary.
 
     Raises:
-        ConfigError, data.DataError, store.ArtifactError: before any work is done; ArtifactError
+        ConfigError, data.DataError, files.ArtifactError: before any work is done; ArtifactError
             also where a checkpoint or the run cannot be written (the last checkpoint stays).
     """
     return train_together([config], results=results, data=data, device=device, fuse=fuse, progress=progress)[0]
@@ -101,13 +102,13 @@ def train_together(
         for config in configs:
             paths = RunPaths.of(results, config)
             if (run := store.read_finished(paths, config)) is None:
-                stack.enter_context(store.claim(paths))
+                stack.enter_context(claim(paths))
                 run = store.read_finished(paths, config)  # by another process, meanwhile
             if run:
                 finished[config] = run
         waiting = [config for config in configs if config not in finished]
         if waiting:
-            states = [store.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
+            states = [checkpoints.read_checkpoint(RunPaths.of(results, c), c, torch.device("cpu")) for c in waiting]
             splits = load(configs[0], data).to(compute.device)
             warn_of_emulation(compute)
             begun = [_fusing(state, fuse, compute.device) for state in states]
@@ -176,7 +177,7 @@ class Attempt:
         history = {name: getattr(self, name) for name in ("metrics", "gradients", "best", "segments")}
         state = {"format": FORMAT, "statistics": list(STATISTICS), "config": self.trainer.config.to_dict()}
         state |= {"fused": self.trainer.compute.fused, **history, **self.trainer.state_dict()}
-        store.write_checkpoint(self.paths, state)
+        checkpoints.write_checkpoint(self.paths, state)
 
     def finish(self) -> Run:
         """Measure on the test images and write the run."""

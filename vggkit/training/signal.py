@@ -10,7 +10,7 @@ from vggkit.config import RunConfig
 from vggkit.data import evaluation_batches, load
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
-from vggkit.runs.signal import Propagation, Signal
+from vggkit.runs.signal import NetworkSignal, Signal
 
 NETWORKS = ("vgg08", "vgg38", "vgg38_bn", "vgg38_rc", "vgg38_bn_rc")
 IMAGES = 10
@@ -30,12 +30,12 @@ def measure(seed: int = 0, images: int = IMAGES) -> Signal:
         with torch.random.fork_rng(devices=[]):
             config = RunConfig.named(name, seed=seed)
             torch.manual_seed(seed)
-            measured[name] = propagation(VGG.from_config(config).double(), batch.double(), labels)
+            measured[name] = of_network(VGG.from_config(config).double(), batch.double(), labels)
     return Signal(seed, images, measured, provenance.describe(torch.device("cpu")))
 
 
-def propagation(model: nn.Module, images: Tensor, labels: Tensor) -> Propagation:
-    """What passes through a network, see `runs.signal.Propagation`.
+def of_network(model: nn.Module, images: Tensor, labels: Tensor) -> NetworkSignal:
+    """What passes through a network, see `runs.signal.NetworkSignal`.
 
     Args:
         model: network in training mode.
@@ -57,4 +57,4 @@ def propagation(model: nn.Module, images: Tensor, labels: Tensor) -> Propagation
         hook.remove()
     F.cross_entropy(logits, labels).backward()
     spread = (logits.amax(0) - logits.amin(0)).max() / logits.abs().max()
-    return Propagation(tuple(deviation), tuple(error[place] for place in range(len(deviation))), spread.item())
+    return NetworkSignal(tuple(deviation), tuple(error[place] for place in range(len(deviation))), spread.item())

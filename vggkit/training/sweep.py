@@ -12,9 +12,8 @@ import torch
 
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import Given, expanded
-from vggkit.runs.files import cannot_write, clear, partial_file
-from vggkit.runs.records import SeedEpoch
-from vggkit.runs.store import InUseError, Run, RunPaths, make_folder
+from vggkit.runs.files import InUseError, RunPaths, cannot_write, clear, make_folder, partial_file
+from vggkit.runs.records import Run, SeedEpoch
 from vggkit.study import Asked
 from vggkit.training.runner import Progress, train_together
 
@@ -76,8 +75,8 @@ def sweep(
 
     Raises:
         TimeUp: `minutes` are over.
-        store.InUseError: all else is finished, and another process is still training a run.
-        ConfigError, data.DataError, store.ArtifactError: as `runner.train`.
+        files.InUseError: all else is finished, and another process is still training a run.
+        ConfigError, data.DataError, files.ArtifactError: as `runner.train`.
     """
     if minutes is not None and not 0 <= minutes < math.inf:
         raise ConfigError(f"minutes: {minutes!r} is not allowed; allowed: a finite number of at least 0")
