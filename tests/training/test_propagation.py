@@ -127,7 +127,7 @@ def test_measurement_is_kept_and_read_the_next_time(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(measurement, "networks", lambda seed: networks)
     (first,) = measurement.measure([2], 3, results=tmp_path)
     written = artefact.place(tmp_path, 2).read_bytes()
-    monkeypatch.setattr(measurement, "propagation", None)  # not called again
+    monkeypatch.setattr(measurement, "of_network", None)  # not called again
     (again,) = measurement.measure([2], 3, results=tmp_path)
     assert artefact.place(tmp_path, 2).read_bytes() == written
     assert again.layers["size"].to_numpy() == pytest.approx(first.layers["size"].to_numpy(), rel=1e-4)
