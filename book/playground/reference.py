@@ -63,7 +63,7 @@ def measured(results: Path) -> list[dict[str, Any]]:
 def _on_page(config: RunConfig) -> bool:
     """Whether the page can build the network, and trains it alike: other settings than its own are the defaults."""
     alike = ("skip_init", "dropout", "weight_decay")
-    return config.initialisation in DRAWN and all(getattr(config, name) == getattr(RunConfig(), name) for name in alike)
+    return all(getattr(config, name) == getattr(RunConfig(), name) for name in alike)
 
 
 _COLUMNS = {"gradient": "mean_abs", "update": "update_ratio"}
@@ -187,11 +187,12 @@ def _distance(value: Any, exact: Any) -> float:
 
 
 def _write_streams(folder: Path) -> None:
-    """vggkit's synthetic images, first batches, and first weights of both initialisations, and a short run's losses."""
+    """vggkit's synthetic images, first batches, and first weights of each initialisation, and a short run's losses."""
     import torch
     from safetensors.torch import save_file
 
     from vggkit import data
+    from vggkit.networks import lsuv
     from vggkit.networks.vgg import VGG
     from vggkit.training.compute import Compute
     from vggkit.training.step import Trainer
@@ -209,6 +210,12 @@ def _write_streams(folder: Path) -> None:
         torch.manual_seed(7)
         model = VGG.from_config(RunConfig(depth=14, initialisation=initialisation))
         tensors |= {f"{initialisation}/{name}": p.detach() for name, p in model.named_parameters()}
+    for label, norm in (("plain", False), ("bn_rc", True)):
+        torch.manual_seed(config.seed)
+        model = VGG(14, norm, norm, initialisation="lsuv")
+        tensors |= {f"lsuv-drawn/{label}/{name}": p.detach().clone() for name, p in model.named_parameters()}
+        lsuv.scale(model.train(), images)
+        tensors |= {f"lsuv/{label}/{name}": p.detach() for name, p in model.named_parameters()}
     save_file(tensors, folder / "streams.safetensors")
     trainer = Trainer(config, splits, Compute(torch.device("cpu")))
     trainer.begin_epoch(1)

@@ -5,11 +5,14 @@ const { NETWORKS } = settings;
 const within = (box, key) => box.querySelector(`[data-key="${key}"]`);
 const boxOf = (root, n) => root.querySelector(`[data-network="${n}"]`);
 
+/** The finished runs whose weights the page can read: none where it is a file. */
+export const readable = (weights) => (location.protocol === "file:" ? [] : weights);
+
 /** Fill the lists that the book's results decide: presets by name, weights of finished runs. */
 export function fillLists(root, { presets, weights }) {
   let reason = "";
   if (!weights.length) reason = "This copy of the book holds no finished run's weights.";
-  else if (location.protocol === "file:")
+  else if (!readable(weights).length)
     reason = "Weights of finished runs can be read where the book comes from a web server; this page is a file.";
   for (const n of NETWORKS) {
     const box = boxOf(root, n);
@@ -48,8 +51,7 @@ export function show(root, state, presets, wantsPicture) {
 export function changed(mine, key, control, { presets, weights }) {
   const chosen = weights.find(({ file }) => file === control.value);
   if (key === "preset") return control.value ? settings.fromConfiguration(presets[control.value]) : mine;
-  if (key === "weights")
-    return chosen ? { ...settings.fromConfiguration(chosen), weights: chosen.file } : { ...mine, weights: "" };
+  if (key === "weights") return chosen ? settings.fromRun(chosen) : { ...mine, weights: "" };
   const value = control.type === "checkbox" ? control.checked : control.value;
   const decidesWeights = ["depth", "batchNorm", "residual", "initialisation"].includes(key);
   return {

@@ -18,7 +18,7 @@ const network = (n) => `
   </div>
   <details>
     <summary>more settings</summary>
-    <label>initialisation <select data-key="initialisation">${option("default", "PyTorch's default")}${option("he", "He et al. 2015")}</select></label>
+    <label>initialisation <select data-key="initialisation">${option("default", "PyTorch's default")}${option("he", "He et al. 2015")}${option("lsuv", "LSUV (Mishkin & Matas 2016)")}</select></label>
     <label>learning rate <select data-key="learningRate">${choices("learningRate")}</select></label>
     <label>Adam's epsilon <select data-key="epsilon">${choices("epsilon")}</select></label>
     <label>start from <select data-key="weights">${option("", "new weights")}</select></label>

@@ -70,6 +70,16 @@ export function parameterShapes(config) {
 
 const count = (shape) => shape.reduce((a, b) => a * b, 1);
 
+/** Standard deviation of `elements` numbers, with N - 1; `values` may hold zeros besides. */
+function deviation(values, elements) {
+  let [sum, squares] = [0, 0];
+  for (const value of values) {
+    sum += value;
+    squares += value * value;
+  }
+  return Math.sqrt((squares - sum ** 2 / elements) / (elements - 1));
+}
+
 /** The weight tensors that are drawn: those of the convolutions and of the linear layer, from input to output. */
 export const layerNames = (config) => [...units(config).map((unit) => `${unit.conv}.weight`), "classifier.weight"];
 
@@ -163,6 +173,42 @@ export class Network {
               images[((n * 3 + c) * SIZE + r) * SIZE + q];
     this.backend.write(this.images, padded);
     this.labels.set(labels);
+  }
+
+  /**
+   * Divide each layer's weights by the standard deviation of what the layer makes of the batch, from input to output
+   * (Mishkin and Matas 2016); without biases, as such weights are drawn, that scales it exactly. After `load` and
+   * `setBatch`; vggkit's lsuv.py.
+   */
+  async scaleToUnitVariance() {
+    const { backend, batch } = this;
+    for (const [layer, unit] of this.units.entries()) {
+      const { size } = unit;
+      backend.begin();
+      backend.conv(unit.shape, unit.input, unit.weight.value, null, unit.raw);
+      const made = await backend.read(unit.raw, batch * (size + 2) ** 2 * FILTERS); // zeros around each image
+      await this.#divide(unit.weight, deviation(made, batch * size ** 2 * FILTERS));
+      backend.begin();
+      this.#forward(unit, layer);
+    }
+    const { input, weight, shape } = this.head;
+    const stored = (shape.size + 2) ** 2 * FILTERS;
+    const maps = await backend.read(input, batch * stored);
+    const w = await backend.read(weight.value, weight.elements);
+    const logits = new Float64Array(batch * CLASSES);
+    for (let n = 0; n < batch; n++)
+      for (let i = 0; i < stored; i++)
+        for (let k = 0; k < CLASSES; k++)
+          logits[n * CLASSES + k] += (maps[n * stored + i] / shape.size ** 2) * w[k * FILTERS + (i % FILTERS)];
+    await this.#divide(weight, deviation(logits, logits.length));
+  }
+
+  async #divide(parameter, by) {
+    const values = await this.backend.read(parameter.value, parameter.elements);
+    this.backend.write(
+      parameter.value,
+      values.map((value) => value / by),
+    );
   }
 
   /** Everything up to the gradients. @param {(layer: number) => void} [progress] told before each layer, forwards. */

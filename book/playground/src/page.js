@@ -33,7 +33,7 @@ class Playground {
   }
 
   #readAddress() {
-    const { state, refused } = settings.fromAddress(location.hash.slice(1));
+    const { state, refused } = settings.fromAddress(location.hash.slice(1), controls.readable(this.data.weights));
     this.state = state;
     this.#problem(
       "address",

@@ -86,6 +86,8 @@ export class Generator {
  *
  * "default": uniform, variance 1 / (3 fan_in). "he": convolutions normal with variance
  * 2 / ((1 + slope^2) fan_in) and their biases zero (He et al. 2015, eq. 15); it is drawn after the default.
+ * "lsuv": orthogonal matrices, all biases zero, drawn after the default too; then Network.scaleToUnitVariance is due
+ * (Mishkin and Matas 2016).
  */
 export function drawWeights(config, seed) {
   const generator = new Generator(seed);
@@ -110,5 +112,37 @@ export function drawWeights(config, seed) {
         values.set(name, generator.normal(Math.sqrt(2 / ((1 + SLOPE ** 2) * fanIn(shape))), size(shape)));
       else if (/conv\d?\.bias$/.test(name)) values.get(name).fill(0);
     }
+  if (config.initialisation === "lsuv")
+    for (const [name, shape] of shapes) {
+      if (shape.length > 1) values.set(name, orthogonal(generator, shape[0], size(shape.slice(1))));
+      else if (!/bn\d?\./.test(name)) values.get(name).fill(0);
+    }
+  return values;
+}
+
+/**
+ * torch.nn.init.orthogonal_ of a matrix: the rows of a wide one, else the columns, have length 1 and are orthogonal.
+ *
+ * Gram and Schmidt's method gives the only such matrix for which that of PyTorch, a QR decomposition with the signs of
+ * R's diagonal, is defined; each vector is made orthogonal twice, which leaves no more than rounding.
+ */
+function orthogonal(generator, rows, columns) {
+  const drawn = generator.normal(1, rows * columns);
+  const wide = rows < columns;
+  const [vectors, length] = wide ? [rows, columns] : [columns, rows];
+  const place = (vector, i) => (wide ? vector * columns + i : i * columns + vector);
+  const made = [];
+  const values = new Float32Array(rows * columns);
+  for (let vector = 0; vector < vectors; vector++) {
+    const v = Float64Array.from({ length }, (_, i) => drawn[place(vector, i)]);
+    const dot = (a) => a.reduce((sum, value, i) => sum + value * v[i], 0);
+    for (const other of [...made, ...made]) {
+      const along = dot(other);
+      for (let i = 0; i < length; i++) v[i] -= along * other[i];
+    }
+    const norm = Math.sqrt(dot(v));
+    for (let i = 0; i < length; i++) values[place(vector, i)] = v[i] /= norm;
+    made.push(v);
+  }
   return values;
 }

@@ -29,7 +29,13 @@ export class Trainer {
     this.backend = await this.#choose(settings.device);
     this.network = new Network(this.backend, settings, batch);
     this.network.load(weights ? parametersOf(weights, settings) : drawWeights(settings, seed));
-    this.batches = new Batches(picture ? new OwnImages(picture) : this.synthetic, seed, batch);
+    const batches = () => new Batches(picture ? new OwnImages(picture) : this.synthetic, seed, batch);
+    if (settings.initialisation === "lsuv" && !weights) {
+      const { images, labels } = batches().draw(); // those of the first step, as in vggkit
+      this.network.setBatch(images, labels);
+      await this.network.scaleToUnitVariance();
+    }
+    this.batches = batches();
     return { device: this.backend.name, layers: layerNames(settings) };
   }
 

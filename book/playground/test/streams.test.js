@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { Batches, SyntheticImages } from "../src/images.js";
 import { Network } from "../src/network.js";
 import { drawWeights } from "../src/random.js";
+import { Trainer } from "../src/trainer.js";
 import { WasmBackend } from "../src/wasm.js";
 import { kernels, read, readJson } from "./compare.js";
 
@@ -41,6 +42,43 @@ test("the default initialisation is PyTorch's bit by bit, He's to the last place
         `${name} ${i}: ${value[i]} ${wanted[i]}`,
       );
   }
+});
+
+test("weights of LSUV are PyTorch's, as they are drawn and as the first batch scales them", async () => {
+  const { backend } = images;
+  for (const [label, batchNorm, residual] of [
+    ["plain", false, false],
+    ["bn_rc", true, true],
+  ]) {
+    const config = { depth: 14, batchNorm, residual, initialisation: "lsuv" };
+    const drawn = drawWeights(config, 3);
+    for (const [name, value] of drawn) near(value, streams.get(`lsuv-drawn/${label}/${name}`), 1e-5, name);
+    backend.reset();
+    const net = new Network(backend, config, 20);
+    net.load(drawn);
+    const batch = new Batches(images, 3, 20).draw();
+    net.setBatch(batch.images, batch.labels);
+    await net.scaleToUnitVariance();
+    for (const name of drawn.keys()) near(await net.read(name), streams.get(`lsuv/${label}/${name}`), 1e-4, name);
+  }
+});
+
+/** In relation to the largest number: each layer stands on what those before it make, with their rounding. */
+function near(found, wanted, tolerance, name) {
+  const largest = wanted.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  assert.equal(found.length, wanted.length);
+  found.forEach((value, i) => {
+    assert.ok(Math.abs(value - wanted[i]) <= tolerance * largest, `${name} ${i}: ${value} ${wanted[i]}`);
+  });
+}
+
+test("a start with LSUV has layers of unit variance", async () => {
+  const settings = { depth: 8, batchNorm: false, residual: false, initialisation: "lsuv", learningRate: 1e-3 };
+  const trainer = await Trainer.create(kernels());
+  await trainer.start({ ...settings, epsilon: 1e-8, batch: 20, seed: 3, device: "processor", picture: null });
+  const { signal } = await trainer.step();
+  // Between images alone the deviation is somewhat below 1, that over images, channels and positions.
+  for (const value of signal.slice(0, -1)) assert.ok(value > 0.3 && value < 1.03, String(signal));
 });
 
 test("ten steps give the losses of the library's own run with the same seed", async () => {
