@@ -1,6 +1,7 @@
 """What is kept of untrained networks' signal is read back, or refused in one line."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ NETWORKS = {
     name: NetworkSignal((0.5, 0.25), (1e-30, 1.0), 0.1) for name in ("vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc")
 }
 
+OTHERS = {name: asdict(network) for name, network in NETWORKS.items()}
+
 
 def test_measurement_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = Signal(3, 10, NETWORKS, MACHINE)
@@ -30,7 +33,8 @@ def test_measurement_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         ("seed", 0.4), ("seed", True), ("seed", 1), ("images", -5), ("images", "7"), ("machine", {}),
         ("machine", MACHINE | {"device": "<b>x</b>"}), ("machine", MACHINE | {"versions": {"torch": "<b>"}}),
-        ("networks", {}), ("networks", {"vgg08": {"deviation": [1], "error": [float("inf")], "spread": 0}}),
+        ("networks", {}), ("networks", OTHERS | {"vgg08": {"deviation": [1, 1], "error": [1], "spread": 0}}),
+        ("networks", OTHERS | {"vgg08": {"deviation": [1], "error": [float("inf")], "spread": 0}}),
     ],
 )  # fmt: skip
 def test_what_no_measurement_holds_is_refused_in_one_line(name: str, value: Any, tmp_path: Path) -> None:

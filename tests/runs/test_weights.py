@@ -87,6 +87,17 @@ def test_weights_of_another_network_are_refused_in_one_line(
         assert "\n" not in str(error.value)
 
 
+def test_a_tensor_of_another_shape_is_named(paths: RunPaths, tiny: RunConfig) -> None:
+    tensors = weights_of(tiny)
+    tensors["classifier.weight"] = tensors["classifier.weight"][:10].clone()
+    (paths.folder / "weights.safetensors").write_bytes(save(tensors))
+    reseal(paths.folder)
+    with pytest.raises(
+        ArtifactError, match=r"'classifier.weight' is \(10, 32\) in the file, \(100, 32\) in the network"
+    ):
+        read_weights(paths)
+
+
 def test_old_weights_without_a_card_load_through_their_run(paths: RunPaths, tiny: RunConfig, tmp_path: Path) -> None:
     (paths.folder / "weights.safetensors").write_bytes(save(weights_of(tiny)))
     reseal(paths.folder)
