@@ -68,9 +68,12 @@ notebooks: $(VENV)/ready ## the run pages of the book, executed anew
 	$(BIN)/vggkit notebooks
 
 # From a study (workflow/config.yaml) to the book: book/scale.md. make pipeline FLAGS="--dry-run --configfile mine.yaml"
-.PHONY: pipeline test-slurm
+.PHONY: pipeline test-pipeline test-slurm
 pipeline: $(VENV)/ready ## the study's runs, pages, tables and book, whatever of it is not done
 	$(BIN)/snakemake $(FLAGS)
+
+test-pipeline: $(VENV)/ready ## the pipeline on this machine: a study, a change of it, a killed job
+	$(BIN)/python -m pytest -m slow tests/workflow/test_pipeline.py
 
 test-slurm: $(VENV)/ready ## the pipeline on a SLURM of one node, set up here; as root, on Debian
 	workflow/slurm/one-node.sh start

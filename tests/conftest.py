@@ -21,11 +21,6 @@ from vggkit.training.runner import train
 SYNTHETIC = DATASETS["synthetic"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest: else one process would still be at them when the other has nothing."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.name != "posix" and item.get_closest_marker("posix"):
         pytest.skip("needs signals, forks or permissions as POSIX has them")

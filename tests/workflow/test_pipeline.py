@@ -153,7 +153,7 @@ def test_notes_follow_the_runs_and_other_settings_are_refused(pipeline: ModuleTy
     assert not first.exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.usefixtures("whole_synthetic_set")
 def test_pipeline_trains_what_is_new_and_nothing_else_and_survives_a_kill(tmp_path: Path) -> None:
     clone = calls.Clone(tmp_path / "clone")

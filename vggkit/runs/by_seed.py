@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import schema
-from vggkit.runs.files import ArtifactError, keep_file, reason
+from vggkit.runs.files import ArtifactError, keep_file, make_folder, reason
 
 FORMAT = 1
 """Of the files that tell their format: the newest that this version reads."""
@@ -61,6 +61,7 @@ class BySeed(Generic[M]):
             ArtifactError: it cannot be written.
         """
         file = self.place(results, measured.seed)
+        make_folder("results", file.parent)
         keep_file(file, self.pack(measured))
         return file
 

@@ -125,13 +125,12 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def keep_file(path: Path, content: bytes, field: str = "results") -> None:
-    """Write or replace a file in one step, and make its folder where that is missing.
+    """Write or replace a file in one step, in a folder that is there: `make_folder` makes it.
 
     Raises:
         ArtifactError: it cannot be written; the message names `field`.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, content)
     except OSError as error:
         raise cannot_write(path, error, field=field) from error

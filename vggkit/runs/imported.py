@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vggkit.config import MOST_EPOCHS, ConfigError, OneLineError, RunConfig, check_name
 from vggkit.folders import Given, exists, expanded, results_folder
 from vggkit.runs import schema
-from vggkit.runs.files import ArtifactError, aside, keep_file, reason, sha256
+from vggkit.runs.files import ArtifactError, aside, keep_file, make_folder, reason, sha256
 from vggkit.runs.imported_summary import ACCURACIES, COLUMNS, parse_summary
 from vggkit.runs.store import ArtifactWarning
 from vggkit.study import CONFIGURATIONS, title
@@ -184,6 +184,7 @@ def import_summary(
         raise ArtifactError(
             f"results: {place} is of another file or other settings; choose another --name, or remove it first"
         )
+    make_folder("results", place.parent)
     keep_file(place, _record(run))
     return run, notes
 

@@ -23,7 +23,7 @@ from vggkit.data import load
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import provenance
 from vggkit.runs.checkpoints import unpack
-from vggkit.runs.files import ArtifactError, check_format, keep_file, reason, sha256
+from vggkit.runs.files import ArtifactError, check_format, keep_file, make_folder, reason, sha256
 from vggkit.training.compute import Compute, choose_device, worth_fusing
 from vggkit.training.evaluation import evaluate
 from vggkit.training.graph import one_step
@@ -205,4 +205,5 @@ def find_branches(results: Given = None) -> list[dict[str, Any]]:
 
 
 def _write(file: Path, kept: dict[str, Any]) -> None:
+    make_folder("results", file.parent)
     keep_file(file, (json.dumps(kept, allow_nan=False) + "\n").encode())
