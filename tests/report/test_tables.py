@@ -111,6 +111,11 @@ def test_runs_that_are_compared_are_of_one_suite() -> None:
         {"table1"},
         ["vgg08", "vgg38", "vgg38_rc"],
     )  # both suites have three: table1 is preferred
+    most = runs(vgg08="table1", vgg38="table1", vgg38_rc="table1", vgg38_bn_rc="table1")
+    reduced = {name: [with_final(name, 0, 0.5, "preview")] for name in CONFIGURATIONS}
+    both = {name: most.get(name, []) + reduced[name] for name in CONFIGURATIONS}
+    assert chosen(both) == ({"table1"}, list(most))  # four of seven are enough for the full ones
+    assert chosen({**both, "vgg38_bn_rc": reduced["vgg38_bn_rc"]}) == ({"preview"}, list(CONFIGURATIONS))
     assert chosen({}) == (set(), [])
     assert select.one_suite({"vgg08": [with_final("vgg08", 1, 0.5)]}) == {}
 

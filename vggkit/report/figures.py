@@ -194,8 +194,8 @@ def _by_epoch(gradients: pd.DataFrame, statistic: str) -> pd.DataFrame:
 def comparison(runs: Runs, seed: int = 0) -> Figure:
     """Validation accuracy over the epochs, and the gradient over the layers in the last epoch, of one suite's runs.
 
-    Of `runs`, which may be of several suites, it shows those of one seed in the suite with most configurations
-    (see `select.one_suite`): runs of different lengths on one axis would say which is longer, not which is better.
+    Of `runs`, which may be of several suites, it shows those of one seed in the suite that `select.one_suite` takes:
+    runs of different lengths on one axis would say which is longer, not which is better.
 
     Raises:
         ConfigError: none of them has this seed.
@@ -225,11 +225,13 @@ def comparison(runs: Runs, seed: int = 0) -> Figure:
         ends_at = [_percent(run.summary["final"]["validation_accuracy"]) for run in order]
         ranked = ", ".join(f"{title(run.config.name)} {end}" for run, end in zip(order, ends_at, strict=True))
         suite, epochs = order[0].config.suite, order[0].config.epochs
+        missing = [title(name) for name in CONFIGURATIONS if name not in chosen]
+        lacking = f", which has none yet of {' and '.join(missing)}" if missing else ""
         caption = (
             f"Validation accuracy after {epochs} epochs: {ranked}. First, accuracy over the epochs; second, mean "
             f"|gradient| over the depth in the last epoch. {DEPTHS} {_dashed(chosen)}{len(order)} of "
-            f"{len(CONFIGURATIONS)} configurations, all runs of suite <code>{suite}</code>, which has most of them at "
-            f"one length. {_origin(order)}"
+            f"{len(CONFIGURATIONS)} configurations, all runs of suite <code>{suite}</code>{lacking}. "
+            f"{_origin(order)}"
         )
         weakest = {name: vanishing_ratio(run) for name, run in chosen.items() if "mean_abs" in run.gradients}
         right = ", ".join(f"{title(name)} {power(ratio)}" for name, ratio in weakest.items() if np.isfinite(ratio))

@@ -50,10 +50,10 @@ def representative_runs(results: str | os.PathLike[str], seed: int = 0) -> dict[
 
 
 def one_suite(runs: Runs, names: Iterable[str] | None = None, seed: int = 0) -> dict[str, Run]:
-    """The runs of one seed that may be compared: those of the suite that has most of the configurations `names`.
+    """The runs of one seed that may be compared: those of one suite, which all have one length and the same images.
 
-    `names` are all configurations unless given. Of suites with equally many, the fullest is taken. All runs of a suite
-    have one length and the same images.
+    It is the fullest suite that has more than half of the configurations `names`, which are all unless given. Where
+    none has, it is the suite that has most of them, of several the fullest.
     """
     names = list(CONFIGURATIONS if names is None else names)
     suites = sorted({run.config.suite for group in _listed(runs).values() for run in group}, key=_rank)
@@ -61,7 +61,8 @@ def one_suite(runs: Runs, names: Iterable[str] | None = None, seed: int = 0) -> 
         {n: run for n in names for run in of_suite(runs, suite).get(n, []) if run.config.seed == seed}
         for suite in suites
     ]
-    return max(chosen, key=len, default={})  # the first among equals
+    enough = [found for found in chosen if 2 * len(found) > len(names)]
+    return enough[0] if enough else max(chosen, key=len, default={})  # the first among equals
 
 
 def is_full(run: Run) -> bool:
