@@ -1,6 +1,7 @@
 """Values of a figure under pointer and keyboard, as a reader meets them in a browser; it wants the book built."""
 
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,4 +91,23 @@ def test_without_scripts_the_drawing_and_its_files_are_there(address: str, open_
     page = open_page(address, java_script_enabled=False)
     figure = page.locator("figure.vggkit-figure").first
     assert figure.locator("svg").first.is_visible()
+    assert figure.locator(".vggkit-downloads a").all_inner_texts() == ["PNG", "CSV"]
+
+
+def test_a_figure_is_handed_out_as_one_drawing_that_needs_no_page(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address, ready=READY)
+    figure = page.locator("figure.vggkit-figure").nth(FLOW)
+    figure.locator("svg[tabindex]").first.focus()
+    page.keyboard.press("Home")  # what stands under the cursor is no part of the drawing
     assert figure.locator(".vggkit-downloads a").all_inner_texts() == ["SVG", "PNG", "CSV"]
+    with page.expect_download() as download:
+        figure.get_by_text("SVG", exact=True).click()
+    assert re.fullmatch(r"figure-\d+\.svg", download.value.suggested_filename)
+    root = ET.parse(download.value.path()).getroot()
+    panels = list(root)
+    assert len(panels) == figure.locator("svg[tabindex]").count() == 2
+    edges = [(float(panel.get("x", "0")), float(panel.get("width", "0"))) for panel in panels]
+    assert edges[0][0] + edges[0][1] < edges[1][0]
+    assert float(root.get("viewBox", "").split()[2]) == pytest.approx(sum(edges[1]), abs=0.01)
+    assert not root.findall(".//*[@class='vggkit-mark']")
+    assert page.errors == []

@@ -1,10 +1,9 @@
-"""What the book offers for download: values are those of the run, drawings and tables stand by themselves."""
+"""What the book offers for download: values are those of the run, tables stand by themselves."""
 
 import csv
 import io
 import json
 import re
-import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,16 +61,6 @@ def test_values_of_a_heat_map_are_those_of_each_tensor_zeros_included(run: Run) 
     assert zeros == int((measured["update_ratio"] == 0).sum()) > 0
 
 
-def test_a_figure_is_one_drawing_that_needs_no_page(run: Run) -> None:
-    figure = figures.gradient_flow(run)
-    root = ET.fromstring(downloads.standalone(figure._repr_html_()))
-    panels = list(root)
-    assert len(panels) == figure.svg.count("<svg") == 2
-    edges = [(float(panel.get("x", "0")), float(panel.get("width", "0"))) for panel in panels]
-    assert edges[0][0] + edges[0][1] < edges[1][0]
-    assert float(root.get("viewBox", "").split()[2]) == pytest.approx(sum(edges[1]), abs=0.01)
-
-
 def test_page_offers_each_figure_and_table_and_keeps_no_hidden_table(run: Run, tmp_path: Any) -> None:
     frame = tables.table1({"vgg38": [run]})
     figure = figures.curves([run])._repr_html_().replace('number"></b>', 'number">Figure 3.</b>')
@@ -83,9 +72,7 @@ def test_page_offers_each_figure_and_table_and_keeps_no_hidden_table(run: Run, t
     context = {"body": body}
     downloads._offer(app, "results", "", context, SimpleNamespace())
     links = dict(re.findall(r'<a download="([^"]+)" href="([^"]+)">', context["body"]))
-    assert list(links) == [
-        "figure-3.svg", "figure-3.png", "figure-3.csv", "table-1.csv", "table-1.tex", "table-1.md"
-    ]  # fmt: skip
+    assert list(links) == ["figure-3.png", "figure-3.csv", "table-1.csv", "table-1.tex", "table-1.md"]
     assert all((tmp_path / link).stat().st_size for link in links.values())
     assert render.FILES not in context["body"] and "vggkit-values" in context["body"]
     assert (tmp_path / links["table-1.csv"]).read_text() == render.table1_as(frame, "csv")

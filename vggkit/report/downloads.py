@@ -1,8 +1,9 @@
 """The book's Sphinx extension that offers figures, tables and the files of runs for download.
 
-What is offered is made of the finished page: an SVG of a figure's panels, the picture that stands for the figure where
-there is no HTML, the values that the page holds beside the drawing. So whatever a page shows has its files, and
-they lie beside the pages, where plain links lead to them, from a server and from a folder alike.
+What is offered is made of the finished page: the picture that stands for a figure where there is no HTML, the values
+that the page holds beside the drawing. So whatever a page shows has its files, and they lie beside the pages, where
+plain links lead to them, from a server and from a folder alike. A figure's SVG is in the page already: the page's
+script, `_static/figures/figures.js`, hands it out.
 """
 
 import contextlib
@@ -28,15 +29,12 @@ from vggkit.report.repository import parse
 from vggkit.runs.files import sha256
 
 FOLDER = "downloads"  # beside the pages
-PAPER = "#1b1f24"  # what stands in a downloaded drawing for the page's own text colour
-GAP = 12  # between the panels of a downloaded drawing, in points
 SCRIPT = r'<script type="application/json" class="{}">(.*?)</script>'
 FIGURE = re.compile(r'<figure class="vggkit-figure".*?</figure>', re.S)
 NAMED = re.compile(r'<b class="vggkit-number">(Figure \d+)')
-PANEL = re.compile(r"<svg\b[^>]*>.*?</svg>", re.S)
 TABLE = re.compile(SCRIPT.format(FILES), re.S)
 ARTEFACT = re.compile(r'<code[^>]*>(?:<span class="pre">)?(results/[\w./-]+)(?:</span>)?</code>')
-FORMATS = {"svg": "SVG", "png": "PNG", "csv": "CSV", "tex": "LaTeX", "md": "Markdown"}
+FORMATS = {"png": "PNG", "csv": "CSV", "tex": "LaTeX", "md": "Markdown"}
 LARGEST = 300_000  # bytes of a run's file that is copied for the download
 
 
@@ -91,7 +89,7 @@ def _offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
         if not named:
             return shown
         name = named[1]
-        files: dict[str, str | bytes] = {"svg": standalone(shown)}
+        files: dict[str, str | bytes] = {}
         picture = next(pictures, None)
         if picture and (path := Path(app.srcdir, picture)).is_file():
             files["png"] = path.read_bytes()
@@ -130,25 +128,6 @@ def _address(app: Sphinx, place: str, up: str) -> str | None:
         url, branch = parse(app.config.vggkit_repository)
         return f"{url}/{'tree' if path.is_dir() else 'blob'}/{branch}/{place}"
     return None
-
-
-def standalone(shown: str) -> str:
-    """The panels of a figure's HTML side by side as one SVG that needs no page."""
-    panels = []
-    across, height = 0.0, 0.0
-    for panel in PANEL.findall(shown):
-        box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', panel)
-        assert box is not None  # matplotlib writes one
-        wide, high = float(box[1]), float(box[2])
-        size = f'x="{across:g}" width="{wide:g}" height="{high:g}"'
-        panels.append(re.sub(r'style="[^"]*"', size, panel, count=1))
-        across, height = across + wide + GAP, max(height, high)
-    width = across - GAP
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="{PAPER}" '
-        f'fill="{PAPER}" viewBox="0 0 {width:g} {height:g}" width="{width:g}pt" height="{height:g}pt">'
-        f"{''.join(panels)}</svg>\n"
-    )
 
 
 def values_csv(values: Mapping[str, Any]) -> str:

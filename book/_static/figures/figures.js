@@ -2,6 +2,8 @@
 // this works from a file too; without the script the drawing stands as it is. It moves nothing by itself.
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
+  const PAPER = "#1b1f24"; // what stands in a downloaded drawing for the page's own text colour
+  const GAP = 12; // between the panels of a downloaded drawing, in points
   const FEW = 8; // lines whose values are told together; of more, the nearest one's
   const KEYS = "Left and right go along the axis, Home and End to its ends, up and down to another line, Escape ends.";
 
@@ -161,10 +163,46 @@
     }
   }
 
+  /** The panels of a drawing side by side as one SVG that needs no page. */
+  function standalone(drawing) {
+    const whole = document.createElementNS(SVG, "svg");
+    let [across, height] = [0, 0];
+    for (const shown of drawing.querySelectorAll(":scope > svg")) {
+      const panel = whole.appendChild(shown.cloneNode(true));
+      panel.querySelector(".vggkit-mark")?.remove();
+      for (const name of ["style", "tabindex", "role", "aria-roledescription", "aria-label"])
+        panel.removeAttribute(name);
+      const box = shown.viewBox.baseVal;
+      for (const [name, value] of Object.entries({ x: across, width: box.width, height: box.height }))
+        panel.setAttribute(name, value);
+      across += box.width + GAP;
+      height = Math.max(height, box.height);
+    }
+    const size = { width: `${across - GAP}pt`, height: `${height}pt`, viewBox: `0 0 ${across - GAP} ${height}` };
+    for (const [name, value] of Object.entries({ ...size, color: PAPER, fill: PAPER })) whole.setAttribute(name, value);
+    return new XMLSerializer().serializeToString(whole);
+  }
+
+  /** Put a link to the drawing before those to the figure's files. */
+  function offer(figure, drawing) {
+    const first = figure.querySelector(".vggkit-downloads a");
+    if (!first) return;
+    const link = document.createElement("a");
+    link.textContent = "SVG";
+    link.download = first.download.replace(/\.\w+$/, ".svg");
+    link.href = "#";
+    link.addEventListener("click", () => {
+      link.href = URL.createObjectURL(new Blob([standalone(drawing)], { type: "image/svg+xml" }));
+      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    });
+    first.before(link, " · ");
+  }
+
   function start() {
     for (const figure of document.querySelectorAll("figure.vggkit-figure")) {
       const source = figure.querySelector("script.vggkit-values");
       const drawing = figure.querySelector('[role="img"]');
+      if (drawing) offer(figure, drawing);
       if (!source || !drawing) continue;
       const { panels, series } = JSON.parse(source.textContent);
       const told = document.createElement("div");
