@@ -150,8 +150,8 @@ def table_html(found: Sequence[Trained]) -> Html:
     rows = [_row(name, runs.get(name)) for name in CONFIGURATIONS]
     caption = (
         f"Alive: mean |gradient| above Adam's epsilon, {power(EPSILON)}, averaged over the batches of an epoch. Moved: "
-        f"weights changed by {MOVED:.0%} of their norm or more, from before the first step to after the last; † where "
-        "the run left no weights: by the length of the way, the sum of |update| / |weight| over all steps, which is "
+        f"weights changed by {100 * MOVED:g} % of their norm or more, from before the first step to after the last; † "
+        "where the run left no weights: by the length of the way, the sum of |update| / |weight| over all steps, which is "
         "longer. First layer: the convolution next to the images."
     )
     return html(pd.DataFrame(rows), "Layers alive and moved", caption, text=("network",))
@@ -197,6 +197,7 @@ def signal(found: Sequence[Trained]) -> Figure:
                 "marker": row.marker,
                 "markersize": 4,
                 "markevery": 5,
+                "markerfacecolor": "none" if row.line != "-" else COLOURS[row.colour],
             }
             before, after = (pd.Series(part, index=range(1, len(part) + 1)) for part in (change.before, change.after))
             ax.plot(before.index, before.where(before > 0), linestyle="--", linewidth=1.2, **style)

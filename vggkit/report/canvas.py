@@ -232,7 +232,8 @@ def direct_labels(ax: Axes, lines: Sequence[tuple[str, Line2D]]) -> None:
 def _stroke(line: Line2D, place: tuple[float, float]) -> AnnotationBbox:
     """A short piece of a line, its marker in the middle, a little to the right of a place of the axes."""
     sample = DrawingArea(STROKE, 8)
-    look = {key: getattr(line, f"get_{key}")() for key in ("color", "linestyle", "linewidth", "marker", "markersize")}
+    kept = ("color", "linestyle", "linewidth", "marker", "markersize", "markerfacecolor")
+    look = {key: getattr(line, f"get_{key}")() for key in kept}
     sample.add_artist(Line2D((0, STROKE / 2, STROKE), (4, 4, 4), markevery=[1], **look))
     return AnnotationBbox(
         sample, place, xybox=(5, 0), boxcoords="offset points", box_alignment=(0, 0.5), frameon=False, pad=0,

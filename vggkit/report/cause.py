@@ -47,8 +47,8 @@ def table_html(measured: Untrained) -> str:
                 }
             )
     caption = (
-        f"VGG38 before training, mean over seeds with its {LEVEL:.0%} interval. Of the linear layer's input: root "
-        "mean square, the share of it that differs between images, and in how many directions it does (of "
+        f"VGG38 before training, mean over seeds with its {100 * LEVEL:g} % interval. Of the linear layer's input: "
+        "root mean square, the share of it that differs between images, and in how many directions it does (of "
         f"{measured.images - 1}: effective rank, the participation ratio of the squared singular values). Mean "
         "|gradient| of the first layer's weights over that of the linear layer's. Correlation between images of the "
         f"gradient of one random sum of logits by the second layer's input. <i>[{measured.images} images; "

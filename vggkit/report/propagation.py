@@ -96,7 +96,7 @@ def ranged(found: pd.Series, show: Any = e) -> str:
 
 def _origin(measured: Untrained, *initialisations: str) -> str:
     counts = ", ".join(f"{NAMED[name]}: {seeds(measured.seeds(DEEP, name))}" for name in initialisations)
-    return f"<i>[{measured.images} images, float64; {counts}; bands: {LEVEL:.0%} intervals of the mean]</i>"
+    return f"<i>[{measured.images} images, float64; {counts}; bands: {100 * LEVEL:g} % intervals of the mean]</i>"
 
 
 def forward(measured: Untrained) -> Figure:
