@@ -151,8 +151,8 @@ def table_html(found: Sequence[Trained]) -> Html:
     caption = (
         f"Alive: mean |gradient| above Adam's epsilon, {power(EPSILON)}, averaged over the batches of an epoch. Moved: "
         f"weights changed by {100 * MOVED:g} % of their norm or more, from before the first step to after the last; † "
-        "where the run left no weights: by the length of the way, the sum of |update| / |weight| over all steps, which is "
-        "longer. First layer: the convolution next to the images."
+        "where the run left no weights: by the length of the way, the sum of |update| / |weight| over all steps, "
+        "which is longer. First layer: the convolution next to the images."
     )
     return html(pd.DataFrame(rows), "Layers alive and moved", caption, text=("network",))
 

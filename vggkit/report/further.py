@@ -157,7 +157,8 @@ def table_html(found: Found) -> Html:
         f"All images, {SUITES[SHORT].settings['epochs']} epochs. Official test accuracy after the last epoch, mean ± "
         "standard deviation over seeds, and the difference from the network without the change in percentage points, "
         f"with its {100 * LEVEL:g} % interval for the draw of the test images alone, not for that of seeds. The "
-        "validation loss is lowest in the epoch named; the gap is training minus validation accuracy in points at the end."
+        "validation loss is lowest in the epoch named; the gap is training minus validation accuracy in points "
+        "at the end."
     )
     return html(pd.DataFrame(rows), "Further experiments", caption, markup=True)
 
