@@ -41,6 +41,7 @@ NO_SUITES = ("bench", "change", "epsilon", "imported", "precision", "propagation
 """Folders of results that hold measurements, or runs made elsewhere."""
 LONGEST_SUITE = 64  # letters: it is part of a folder's name
 NEGATIVE_SLOPE = 0.01  # of LeakyReLU
+ADAM_EPSILON = 1e-8  # PyTorch's default
 DATASETS = {"cifar100": DatasetSize(475, 25, 100), "synthetic": DatasetSize(50, 5, 10)}
 SCHEDULES = ("cosine", "constant", "cosine-per-batch")
 PRECISIONS = ("float32", "tf32", "bfloat16")

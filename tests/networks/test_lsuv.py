@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vggkit.config import ConfigError
 from vggkit.networks import lsuv
 from vggkit.networks.vgg import VGG
 
@@ -62,6 +63,12 @@ def test_scaling_draws_nothing_and_leaves_the_mode_of_the_network() -> None:
     lsuv.scale(model, images)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training and model.dropout.training
+
+
+def test_a_layer_that_makes_the_same_of_everything_cannot_be_scaled() -> None:
+    model = VGG(8, False, False, initialisation="lsuv").train()
+    with pytest.raises(ConfigError, match="'lsuv' cannot scale a layer whose output is the same everywhere"):
+        lsuv.scale(model, torch.zeros(2, 3, 32, 32))
 
 
 def test_weights_are_drawn_as_orthogonal_matrices() -> None:

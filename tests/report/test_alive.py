@@ -43,9 +43,20 @@ def test_a_layer_is_alive_from_the_first_epoch_above_epsilon(run: Run) -> None:
 def test_without_weights_the_length_of_the_way_stands_in(run: Run) -> None:
     made = with_values(run, "update_ratio", [[0.0, 0.0, 0.0], [1e-4, 1e-4, 1e-4], *[[0.1, 0.2, 0.3]] * 6])
     one = Trained(made, None)
-    assert alive.displacement(one).tolist() == pytest.approx([0, 12e-4, *[2.4] * 6], rel=1e-6)  # 4 steps an epoch
+    assert alive.moved_by(one).tolist() == pytest.approx([0, 12e-4, *[2.4] * 6], rel=1e-6)  # 4 steps an epoch
     assert alive.still(one) == [1, 2]
     assert alive._moves(one) == "not moved: layers 1 to 2, in 3 epochs layer 1 by 0 of its norm"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_run_that_diverged_says_so_and_its_last_epoch_counts_for_nothing(value: float, run: Run) -> None:
+    made = with_values(run, "mean_abs", [[1.0, 1e-9, value]] * 8)
+    made = with_values(made, "update_ratio", [[1e-3, 1e-3, value]] * 8)
+    made = dataclasses.replace(made, summary=made.summary | {"diverged": True})
+    one = Trained(made, None)
+    assert alive.moved_by(one).tolist() == pytest.approx([8e-3] * 8, rel=1e-6)  # 4 steps in each of two epochs
+    assert list(alive.by_epoch(made, "mean_abs").columns) == [1, 2]
+    assert "diverged in epoch 3" in alive.heatmaps(one).caption
 
 
 def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> None:
@@ -54,7 +65,7 @@ def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> N
     rows = pd.read_parquet(folder / "gradients.parquet").query("layer == 0 and over == 'mean'")
     assert rows["mean_abs"].max() < 1e-8
     assert alive.alive_from(found["vgg38"].run)[1] == 0
-    assert found["vgg38"].change and alive.displacement(found["vgg38"])[1] < 1e-6
+    assert found["vgg38"].change and alive.moved_by(found["vgg38"])[1] < 1e-6
     assert not alive.still(found["vgg38_rc"])
     table = alive.table_html(list(found.values()))
     assert table.count("<tr>") == 8

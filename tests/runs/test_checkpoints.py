@@ -1,17 +1,21 @@
 """The state of a run under way is read back, or refused in one line."""
 
+import io
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tests.shared import CPU, Trap
+from tests.shared import CPU, Trap, stop_in
 from vggkit.config import RunConfig
 from vggkit.runs import checkpoints
 from vggkit.runs.checkpoints import read_checkpoint, write_checkpoint
 from vggkit.runs.files import ArtifactError, RunPaths, claim
+from vggkit.training import branch
+from vggkit.training.runner import train
 
 
 def test_checkpoint_is_read_back_and_its_writing_never_spoils_the_last(
@@ -32,6 +36,57 @@ def test_checkpoint_is_read_back_and_its_writing_never_spoils_the_last(
     state = read_checkpoint(paths, tiny, CPU)
     assert state is not None
     assert torch.equal(state["weight"], torch.tensor([1 / 3]))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"metrics": []}, "its epochs are not 1 to 3 at most"), ({"metrics": 7}, "'int' object is not iterable"),
+        ({"metrics": [{"epoch": 2}]}, "its epochs are not 1"), ({"gradients": []}, "of other epochs than metrics"),
+        ({"model": {}}, "Missing key|loading state_dict"), ({"model": 7}, "OrderedDict|dict"),
+        ({"optimizer": {}}, "it has no 'param_groups'"), ({"scheduler": 7}, "int"),
+        ({"best": None}, "it has no 'best'"),
+    ],
+)  # fmt: skip
+def test_state_that_is_none_of_the_run_is_refused_in_one_line(
+    change: dict[str, Any], told: str, tiny: RunConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, results=tmp_path, progress=stop_in(epoch=2))
+    paths = RunPaths.of(tmp_path, tiny)
+    state = read_checkpoint(paths, tiny, CPU)
+    assert state
+    changed = state | change
+    if change == {"best": None}:
+        del changed["best"]
+    with claim(paths):
+        write_checkpoint(paths, changed)
+    before = paths.checkpoint.read_bytes()
+    with pytest.raises(ArtifactError, match=f"checkpoint.pt is damaged .*({told})") as error:
+        train(tiny, results=tmp_path)
+    assert "\n" not in str(error.value) and "move it aside to" in str(error.value)
+    assert paths.checkpoint.read_bytes() == before
+    # A branch of it needs no history but the number of epochs.
+    if change.keys() <= {"metrics", "gradients", "model", "optimizer", "scheduler"}:
+        with pytest.raises(ArtifactError, match=r"^checkpoint: ") as error:
+            list(branch.branch(branch.read_state(paths.checkpoint), orders=[0], results=tmp_path))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PAR1 and more", b"PK\x03\x04 no archive", pickle.dumps({"a": 1})])
+def test_a_file_of_another_kind_is_refused_without_torchs_advice(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(
+        ArtifactError, match=r"no file that torch\.save wrote.*; allowed: the checkpoint\.pt of"
+    ) as error:
+        branch.read_state(tmp_path / "a.pt")
+    assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_letters_of_a_seal_within_a_file_are_none(tmp_path: Path) -> None:
+    saved = io.BytesIO()
+    torch.save({"note": "sha256: of the data"}, saved)
+    assert checkpoints.unpack(saved.getvalue()) == {"note": "sha256: of the data"}
 
 
 @pytest.mark.parametrize("keep", [0, 0.5, 0.95])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,13 @@ def test_missing_measurement_says_how_to_make_it(tmp_path: Path) -> None:
         propagation.read_all(tmp_path)
     with pytest.raises(ArtifactError, match=r"there is no .*seed-0\.json; measure it: vggkit propagation --seeds 0"):
         epsilon.read_all(tmp_path)
+
+
+def test_a_copy_of_another_name_counts_for_no_seed(tmp_path: Path) -> None:
+    file = propagation.write(measured(), tmp_path)
+    for name in ("seed-00", "seed-\u0660", "seed-0 (copy)"):
+        shutil.copy(file, file.with_stem(name))
+    assert [one.seed for one in propagation.read_all(tmp_path)] == [0]
 
 
 def test_seeds_are_read_in_order_and_must_be_of_the_same_images(tmp_path: Path) -> None:

@@ -1,27 +1,35 @@
 """What training changed, against weights drawn and read without the library, and shares known beforehand."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.runs.made import a_run
+from tests.shared import Call
 from vggkit.config import RunConfig
 from vggkit.data import load
 from vggkit.networks.vgg import VGG
-from vggkit.runs.store import read_run
+from vggkit.runs import store
+from vggkit.runs.files import RunPaths, claim
+from vggkit.runs.store import read_run, write_run
 from vggkit.training import change
+from vggkit.training.runner import train
 
 
-@pytest.fixture(scope="module")
-def results(tiny: RunConfig, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder with a run of Table 1, which is `tiny`'s but for the suite."""
-    from vggkit.training.runner import train
-
-    folder = tmp_path_factory.mktemp("results")
-    train(dataclasses.replace(tiny, suite="table1", epochs=1, seed=3), results=folder)
-    return folder
+@pytest.fixture
+def results(tiny: RunConfig, trained: Path, tmp_path: Path) -> Path:
+    """A results folder with a run of Table 1, seed 3: its weights are those of a short one."""
+    short = dataclasses.replace(tiny, suite="table1", epochs=1, seed=3)
+    train(short, results=tmp_path / "short")
+    config = RunConfig.named("vgg08", suite="table1", seed=3)
+    paths = RunPaths.of(tmp_path, config)
+    with claim(paths):
+        write_run(paths, a_run(config), store.read_weights(RunPaths.of(tmp_path / "short", short)))
+    return tmp_path
 
 
 def test_displacement_is_that_of_weights_drawn_and_read_without_the_library(results: Path, tiny: RunConfig) -> None:
@@ -40,11 +48,43 @@ def test_displacement_is_that_of_weights_drawn_and_read_without_the_library(resu
     assert found.weights_sha256 == read_run(folder).summary["files"]["weights.safetensors"]
 
 
-def test_other_seeds_suites_and_runs_without_weights_are_left_out(results: Path, trained: Path) -> None:
-    assert change.measure(1, results).networks == {}
-    assert change.measure(0, trained).networks == {}
-    next(results.glob("table1/*/seed-3/weights.safetensors")).unlink()
-    assert change.measure(3, results).networks == {}
+def test_where_nothing_can_be_measured_it_is_said_and_nothing_is_kept(results: Path, trained: Path, call: Call) -> None:
+    for folder, seed in ((results, 1), (trained, 0)):  # another seed; another suite
+        status, out, error = call("change", "--seed", str(seed), "--results", str(folder))
+        assert (status, out) == (2, "") and error.count("\n") == 1
+        assert error.startswith(
+            f"vggkit: seed: no run of Table 1 with seed {seed} left its weights in {folder}; train one"
+        )
+        assert not (folder / "change").exists()
+
+
+def test_what_is_known_of_weights_that_are_gone_is_kept(results: Path, call: Call) -> None:
+    command = "change", "--seed", "3", "--results", str(results)
+    assert call(*command)[1].startswith("vgg08: kept in ")
+    file = results / "change/seed-3.json"
+    before = file.read_bytes()
+    (results / "table1/vgg08/seed-3/weights.safetensors").unlink()
+    status, out, _ = call(*command)
+    assert status == 0 and "nothing has changed" in out and file.read_bytes() == before
+
+
+def test_verify_names_a_measurement_of_other_weights_and_files_that_are_none(results: Path, call: Call) -> None:
+    call("change", "--seed", "3", "--results", str(results))
+    (results / "short").rename(results / ".short")
+    assert call("verify", "--results", str(results))[0] == 0
+    file = results / "change/seed-3.json"
+    content = json.loads(file.read_text())
+    for name in ("seed-03.json", "seed-3.txt", "old/seed-3.json"):
+        stray = file.parent / name
+        stray.parent.mkdir(exist_ok=True)
+        stray.write_text(file.read_text())
+        status, _, error = call("verify", "--results", str(results))
+        assert status == 2 and f"{stray} is named as no measurement is; allowed: seed-0.json" in error
+        stray.unlink()
+    content["networks"]["vgg08"]["weights_sha256"] = "ab" * 32
+    file.write_text(json.dumps(content))
+    status, _, error = call("verify", "--results", str(results))
+    assert status == 2 and "was measured on other weights of vgg08; measure it anew: vggkit change --seed 3" in error
 
 
 def test_share_is_the_deviation_between_images_over_the_size() -> None:

@@ -9,7 +9,6 @@ large as a time budget allows, and a process that has not answered by its deadli
 import functools
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +30,7 @@ from vggkit.folders import expanded
 from vggkit.networks import fused
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
-from vggkit.runs.files import ArtifactError, keep_file
+from vggkit.runs.files import keep_file
 from vggkit.training import compute
 from vggkit.training.compute import Compute
 from vggkit.training.graph import capture
@@ -330,17 +329,3 @@ def write(path: Path, measured: dict[str, Any]) -> None:
     """
     path = expanded("json", path)
     keep_file(path, (json.dumps(measured, indent=2) + "\n").encode(), field="json")
-
-
-def check_writable(path: Path) -> None:
-    """Raise ArtifactError unless a file can be written at `path`."""
-    path = expanded("json", path)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-        if path.is_dir():
-            raise IsADirectoryError(21, "Is a directory")
-    except OSError as error:
-        raise ArtifactError(
-            f"json: cannot write {path} ({error.strerror}); name a file in a folder that is there"
-        ) from error

@@ -28,10 +28,11 @@ def bench_(
     path = folders.expanded("json", json) if json else None
 
     from vggkit.bench import measure
+    from vggkit.runs.files import check_writable
     from vggkit.training.compute import choose_device
 
     if path:
-        measure.check_writable(path)  # before minutes of work
+        check_writable("json", path)  # before minutes of work
     chosen = choose_device(device)
     measured = measure.measure(
         chosen, seconds, rounds, lambda line: print(line, file=sys.stderr, flush=True), emulated=emulated

@@ -208,13 +208,16 @@ def show_table(
     if airy:
         table.box, table.padding = box.SIMPLE_HEAD, (0, 1, 1, 0)
     cells = [list(map(_printable, row)) for row in (titles, *rows)]
+    screen, least = console(), 1
     for name, column in zip(titles, zip(*cells, strict=True), strict=True):
-        # On a narrow terminal, it breaks whole lines, where Rich would cut words and numbers apart.
         widest = max((cell_len(word) for text in column for word in text.split()), default=0)
         table.add_column(column[0], justify="right" if name in right else "left", min_width=widest)
+        least += widest + 3  # what stands between columns
     for row in cells[1:]:
         table.add_row(*row)
-    console().print(table, crop=False)
+    if screen.width < least:  # the terminal then breaks whole lines, where Rich would cut words and numbers apart
+        screen.width = least
+    screen.print(table, crop=False)
 
 
 def epoch_line(epoch: int, metrics: "Epoch") -> str:

@@ -1,5 +1,6 @@
 """Commands that train, or measure networks before they are trained."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ from vggkit.cli import terminal
 from vggkit.cli.options import Data, Device, Results, Stop, app, existing, field_values, run_command, seed_list
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
-from vggkit.folders import results_folder
+from vggkit.folders import exists, results_folder
 from vggkit.study import FULL, asked
 
 if TYPE_CHECKING:
@@ -127,5 +128,9 @@ def change(seed: Annotated[int, typer.Option(help="Seed of the runs.")] = 0, res
     from vggkit.runs import change as artefact
     from vggkit.training.change import measure
 
-    found = measure(seed, existing(results))
-    print(f"{', '.join(found.networks) or 'no run'}: kept in {artefact.write(found, results)}")
+    root = existing(results)
+    found, file = measure(seed, root), artefact.place(root, seed)
+    if exists("results", file) and replace(found, machine=(before := artefact.read(root, seed)).machine) == before:
+        print(f"{', '.join(found.networks)}: nothing has changed in {file}")  # machine and commit alone may
+    else:
+        print(f"{', '.join(found.networks)}: kept in {artefact.write(found, root)}")

@@ -88,16 +88,19 @@ def _read(root: Path, file: Path) -> None:
     """Read an artefact that is no run, as whoever shows it does: what is damaged is an ArtifactError."""
     from vggkit.bench import scale, speeds
     from vggkit.runs import change, epsilon, imported, imported_weights, propagation, signal, store
-    from vggkit.runs.files import ArtifactError
+    from vggkit.runs.files import ArtifactError, seed_of
     from vggkit.training import branch
 
     folder = file.relative_to(root).parts[0]
     by_seed = {kind.FOLDER: kind for kind in (change, epsilon, propagation, signal)}
     if folder in by_seed:
-        seed = file.stem.removeprefix("seed-")
-        if not seed.isdecimal():
-            raise ArtifactError(f"results: {file} is named as no measurement is; allowed: seed-N")
-        by_seed[folder].read(root, int(seed))
+        seed, kind = seed_of(file.stem), by_seed[folder]
+        if seed is None or file != kind.place(root, seed):
+            allowed = f"{kind.place(root, 0).name}, with the seed for 0"
+            raise ArtifactError(f"results: {file} is named as no measurement is; allowed: {allowed}")
+        kind.read(root, seed)
+        if kind is change:
+            change.check_runs(root, seed)
     elif folder == "bench":
         (scale.read if file.name == "scale.json" else speeds.read_bench)(file)
     elif folder == branch.SUITE:
@@ -142,12 +145,14 @@ def compare(
 
     from vggkit import folders
     from vggkit.report import comparing
-    from vggkit.runs.files import keep_file
+    from vggkit.runs.files import check_writable, keep_file
 
     root = existing(results)
     file = folders.expanded("figure", figure) if figure else None
     if file and file.suffix != ".png":
         raise ConfigError(f"figure: {figure!r} is not allowed; allowed: a name that ends in .png")
+    if file:
+        check_writable("figure", file)  # before all is read
     found = comparing.compare(root, first, second)
     if file:
         keep_file(file, comparing.figure(found).png, field="figure")

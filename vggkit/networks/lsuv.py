@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vggkit.config import ConfigError
+
 
 def draw(module: nn.Module) -> None:
     """Draw a layer's weights as an orthogonal matrix, its biases zero; for `nn.Module.apply`."""
@@ -29,6 +31,9 @@ def scale(model: nn.Module, images: Tensor) -> None:
     Args:
         model: network in training mode, as `draw` left it.
         images: (N, 3, 32, 32).
+
+    Raises:
+        ConfigError: a layer gives the same everywhere, as for images of one colour.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     droppings = [module for module in model.modules() if isinstance(module, nn.Dropout)]
@@ -36,6 +41,10 @@ def scale(model: nn.Module, images: Tensor) -> None:
 
     def divide(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         deviation = output.std()
+        if deviation == 0:
+            raise ConfigError(
+                "initialisation: 'lsuv' cannot scale a layer whose output is the same everywhere; allowed: default, he"
+            )
         layer.weight.div_(deviation)  # type: ignore[operator]
         return output / deviation
 

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+from vggkit.config import ADAM_EPSILON
 from vggkit.folders import Given, results_folder
 from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite
 from vggkit.report.figures import COLOURS
@@ -25,8 +26,6 @@ from vggkit.runs.records import Run
 from vggkit.runs.select import fullest_runs, is_full
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
-EPSILON = 1e-8
-"""Adam's, as all runs have it."""
 MOVED = 0.01
 RANGES = {"mean_abs": (1e-12, 1.0), "update_ratio": (1e-8, 0.1)}
 """Of the colours of a statistic, the same for all networks; what is smaller has the colour of the lowest."""
@@ -55,19 +54,23 @@ def read(results: Given = None) -> list[Trained]:
 
 
 def by_epoch(run: Run, statistic: str) -> pd.DataFrame:
-    """A statistic, mean over each epoch's batches: convolutions and linear layer, from 1, by epochs."""
+    """A statistic, mean over each epoch's batches: convolutions and linear layer, from 1, by epochs.
+
+    Epochs in which a run diverged, whose numbers are not finite, are left out.
+    """
     rows = run.gradients[(run.gradients["over"] == "mean") & (run.gradients["kind"] != "bn")]
     table = rows.pivot(index="layer", columns="epoch", values=statistic).sort_index()
-    return table.set_axis(range(1, len(table) + 1)).astype("float64")
+    table = table.set_axis(range(1, len(table) + 1)).astype("float64")
+    return table.loc[:, np.isfinite(table).all()]
 
 
 def alive_from(run: Run) -> pd.Series:
     """For each layer the first epoch in which it is alive; 0 where it never is."""
-    above = by_epoch(run, "mean_abs") > EPSILON
+    above = by_epoch(run, "mean_abs") > ADAM_EPSILON
     return above.idxmax(axis=1).where(above.any(axis=1), 0).astype(int)
 
 
-def displacement(trained: Trained) -> pd.Series:
+def moved_by(trained: Trained) -> pd.Series:
     """For each layer the norm of its weights' change from the first step to the last over what they were.
 
     Where the weights are not known: the length of the way, the sum of |update| / |weight| over all steps, which the
@@ -84,7 +87,7 @@ def displacement(trained: Trained) -> pd.Series:
 
 def still(trained: Trained) -> list[int]:
     """The layers that have not moved."""
-    found = displacement(trained)
+    found = moved_by(trained)
     return [int(place) for place in found.index[found < MOVED]]
 
 
@@ -120,7 +123,9 @@ def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:
 
 def _lives(run: Run) -> str:
     """When its layers come alive, in words."""
-    alive = by_epoch(run, "mean_abs") > EPSILON
+    if run.summary["diverged"]:
+        return f"diverged in epoch {len(run.metrics)}"
+    alive = by_epoch(run, "mean_abs") > ADAM_EPSILON
     if alive.to_numpy().all():
         return "every layer is alive in every epoch"
     parts = {"in the first epoch": alive.iloc[:, 0], "in the last": alive.iloc[:, -1], "in none": ~alive.any(axis=1)}
@@ -133,7 +138,7 @@ def _moves(trained: Trained) -> str:
     places = still(trained)
     if not places:
         return "every layer moves"
-    found = displacement(trained)
+    found = moved_by(trained)
     return (
         f"not moved: {_layers(places)}, in {len(trained.run.metrics)} epochs layer {places[0]} by "
         f"{power(found[places[0]])} of its norm"
@@ -149,10 +154,10 @@ def table_html(found: Sequence[Trained]) -> Html:
     runs = {trained.run.config.name: trained for trained in found}
     rows = [_row(name, runs.get(name)) for name in CONFIGURATIONS]
     caption = (
-        f"Alive: mean |gradient| above Adam's epsilon, {power(EPSILON)}, averaged over the batches of an epoch. Moved: "
-        f"weights changed by {100 * MOVED:g} % of their norm or more, from before the first step to after the last; † "
-        "where the run left no weights: by the length of the way, the sum of |update| / |weight| over all steps, "
-        "which is longer. First layer: the convolution next to the images."
+        f"Alive: mean |gradient| above Adam's epsilon, {power(ADAM_EPSILON)}, averaged over the batches of an epoch. "
+        f"Moved: weights changed by {100 * MOVED:g} % of their norm or more, from before the first step to after the "
+        "last; † where the run left no weights: by the length of the way, the sum of |update| / |weight| over all "
+        "steps, which is longer. First layer: the convolution next to the images."
     )
     return html(pd.DataFrame(rows), "Layers alive and moved", caption, text=("network",))
 
@@ -164,20 +169,20 @@ def _row(name: str, trained: Trained | None) -> dict[str, str]:
     )  # fmt: skip
     if trained is None:
         return {"network": title(name)} | dict.fromkeys(columns, "no run yet")
-    gradient, moved = by_epoch(trained.run, "mean_abs"), displacement(trained)
+    gradient, moved = by_epoch(trained.run, "mean_abs"), moved_by(trained)
     first, mark = alive_from(trained.run), "" if trained.change else " †"
     values = (
         power(gradient.iloc[0, 0]),
         power(gradient.iloc[0, -1]),
         f"epoch {first[1]}" if first[1] else "never",
-        f"{int((gradient.iloc[:, -1] > EPSILON).sum())} of {len(gradient)}",
+        f"{int((gradient.iloc[:, -1] > ADAM_EPSILON).sum())} of {len(gradient)}",
         f"{int((moved >= MOVED).sum())} of {len(moved)}{mark}",
         power(moved[1]) + mark,
     )
     return {"network": title(name)} | dict(zip(columns, values, strict=True))
 
 
-def signal(found: Sequence[Trained]) -> Figure:
+def trained_signal(found: Sequence[Trained]) -> Figure:
     """What differs between images in each layer's input, before training and after it.
 
     Raises:
@@ -185,7 +190,7 @@ def signal(found: Sequence[Trained]) -> Figure:
     """
     known = [(trained.run.config, trained.change) for trained in found if trained.change]
     if not known:
-        raise ArtifactError("results: no full run with weights was measured; measure them: vggkit change --seed 0")
+        raise ArtifactError("results: no full run with weights was measured; measure those of a seed: vggkit change")
     ends: dict[str, tuple[float, float]] = {}
     with drawing(1.1 * PANEL, height=4.0) as (ax,):
         named = []

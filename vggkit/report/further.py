@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vggkit.config import RunConfig
+from vggkit.config import ADAM_EPSILON, RunConfig
 from vggkit.folders import Given
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
@@ -26,7 +26,6 @@ from vggkit.runs.store import find_runs
 from vggkit.study import BEST, CONFIGURATIONS, CURES, DEPTHS, FULL, RATES, REGULARISED, SUITES, Asked
 
 SHORT = "short"
-EPSILON = 1e-8  # Adam's
 
 Found = Mapping[str, Sequence[Run]]
 """Runs by name, of one length on the same images."""
@@ -260,7 +259,7 @@ def predicted(measured: Untrained) -> dict[str, int | None]:
     first = measured.rows("plain").query("layer == 1").groupby("depth")["weight_gradient"]
     gradient = np.exp(first.apply(lambda found: np.log(found).mean()))
     return {
-        "gradient": _first(gradient.index[gradient < EPSILON]),
+        "gradient": _first(gradient.index[gradient < ADAM_EPSILON]),
         "signal": _first(share.index[share < float(np.finfo(np.float32).eps)]),
     }
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from vggkit.config import ADAM_EPSILON
 from vggkit.networks import theory
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
 from vggkit.report.figures import COLOURS
@@ -26,7 +27,7 @@ from vggkit.report.untrained import (
 from vggkit.runs.epsilon import Arm
 from vggkit.study import CONFIGURATIONS
 
-TINY, USUAL = 1e-30, 1e-8  # epsilons
+TINY, USUAL = 1e-30, ADAM_EPSILON  # of Adam
 LAYER = "layer, from input to output"
 NAMED = {"default": "PyTorch's default initialisation", "he": "He initialisation"}
 

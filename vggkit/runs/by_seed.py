@@ -1,16 +1,16 @@
 """A measurement by seed: how each is kept in a file of its own, results/<folder>/seed-<n>.<kind>, and read back.
 
-`signal`, `propagation` and `epsilon` say what theirs hold.
+`signal`, `propagation`, `epsilon` and `change` say what theirs hold.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import schema
-from vggkit.runs.files import ArtifactError, keep_file, make_folder, reason
+from vggkit.runs.files import ArtifactError, keep_file, make_folder, reason, seed_of
 
 FORMAT = 1
 """Of the files that tell their format: the newest that this version reads."""
@@ -96,8 +96,8 @@ class BySeed(Generic[M]):
             ArtifactError: there is none, one is damaged, or they differ in more than the seed.
         """
         folder = self.place(results, 0).parent
-        names = [file.stem.removeprefix("seed-") for file in folder.glob(f"seed-*.{self.kind}")]
-        measured = [self.read(results, seed) for seed in sorted(int(name) for name in names if name.isdecimal()) or [0]]
+        seeds = {seed_of(file.stem) for file in folder.glob(f"seed-*.{self.kind}")} - {None}
+        measured = [self.read(results, seed) for seed in sorted(seed for seed in seeds if seed is not None) or [0]]
         if len({self.settings(one) for one in measured}) > 1:
             raise ArtifactError(f"results: {folder} holds measurements of different images or steps; remove some")
         return measured
@@ -126,6 +126,12 @@ def checked_header(where: str, found: Any, *counts: str) -> dict[str, Any]:
     """
     rules = _header(counts)
     schema.check_record(where, found, rules)
-    if found["format"] > FORMAT:
-        raise NewerFormat(f"of format {found['format']}, this vggkit knows {FORMAT}")
+    check_newest(found)
     return {name: found[name] for name in rules if name != "format"}
+
+
+def check_newest(found: Mapping[str, Any]) -> None:
+    """Raise NewerFormat for what a newer version wrote; the first one told no format."""
+    number = found.get("format", FORMAT)
+    if isinstance(number, int) and number > FORMAT:
+        raise NewerFormat(f"of format {number}, this vggkit knows {FORMAT}")

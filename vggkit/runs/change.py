@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vggkit.folders import Given
+from vggkit.config import RunConfig
+from vggkit.folders import Given, exists
 from vggkit.runs import schema
 from vggkit.runs.by_seed import BySeed, checked_header, header_of
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.records import Run
-from vggkit.runs.store import WEIGHTS
+from vggkit.runs.select import is_full
+from vggkit.runs.store import WEIGHTS, find_runs
+from vggkit.study import CONFIGURATIONS, FULL
 
 FOLDER = "change"
 
@@ -65,15 +68,20 @@ def _pack(measured: Changes) -> bytes:
 
 def _unpack(content: bytes) -> Changes:
     found = json.loads(content)
-    networks = {str(name): _change(values) for name, values in found["networks"].items()}
-    return Changes(**checked_header("the file", found), networks=networks)
+    header = checked_header("the file", found)
+    schema.check_record("the file", found, {"networks": schema.RECORD})
+    if unknown := set(found["networks"]) - set(CONFIGURATIONS):
+        raise ValueError(f"it knows {', '.join(sorted(unknown))}, which the study does not")
+    return Changes(**header, networks={name: _change(name, values) for name, values in found["networks"].items()})
 
 
-def _change(values: Mapping[str, Any]) -> Change:
-    schema.check_record("a network", values, {"images": schema.COUNT, "weights_sha256": schema.SHA256})
+def _change(name: str, values: Any) -> Change:
+    rules = {"images": schema.COUNT, "weights_sha256": schema.SHA256}
+    schema.check_record(name, values, rules | dict.fromkeys(("displacement", "before", "after"), schema.LIST))
+    depth = RunConfig.named(name).depth
     parts = [tuple(map(float, values[name])) for name in ("displacement", "before", "after")]
-    if not parts[0] or len({len(parts[0]) + 1, *map(len, parts[1:])}) > 1:
-        raise ValueError("a network must have a displacement for each layer, and a share for each and for the logits")
+    if [len(part) for part in parts] != [depth, depth + 1, depth + 1]:
+        raise ValueError(f"{name} must have {depth} displacements, and shares for as many layers and for the logits")
     if not all(math.isfinite(number) and number >= 0 for part in parts for number in part):
         raise ValueError("its numbers must be finite and at least 0")
     return Change(values["images"], values["weights_sha256"], *parts)
@@ -96,8 +104,8 @@ def of_run(run: Run, results: Given = None) -> Change | None:
     Raises:
         ArtifactError: what is kept is damaged, or was measured on other weights than the run's.
     """
-    seed, weights = run.config.seed, run.summary.get("files", {}).get(WEIGHTS)
-    if weights is None or not place(results, seed).exists():
+    seed, weights = run.config.seed, run.summary["files"].get(WEIGHTS)
+    if weights is None or not exists("results", place(results, seed)):
         return None
     change = read(results, seed).networks.get(run.config.name)
     if change and change.weights_sha256 != weights:
@@ -106,3 +114,10 @@ def of_run(run: Run, results: Given = None) -> Change | None:
             f"measure it anew: {FILES.command} {seed}"
         )
     return change
+
+
+def check_runs(results: Given, seed: int) -> None:
+    """Raise ArtifactError if a network was measured on other weights than those of its run, where that is there."""
+    for run in find_runs(results, FULL):
+        if run.config.seed == seed and is_full(run):
+            of_run(run, results)

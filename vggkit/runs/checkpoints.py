@@ -7,7 +7,9 @@ without a word.
 """
 
 import io
+import re
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vggkit.config import ConfigError, RunConfig
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 SEAL = b"sha256:"
 """Before the checksum, in hexadecimal digits, of what stands before it."""
+SEALED = re.compile(SEAL + rb"([0-9a-f]{64})\Z")
 
 
 def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
@@ -56,21 +59,25 @@ def unpack(content: bytes, device: "torch.device | str" = "cpu") -> Any:
     A file without our checksum, as older versions and other programs leave it, is read if the archive's own sums hold.
 
     Raises:
-        ValueError: a checksum differs.
-        Exception: it is no such file; torch.load documents no exceptions: zip, pickle and runtime errors all occur.
+        ValueError: a checksum differs, or it is no such file.
     """
     import torch
 
-    saved, sealed, digest = content.rpartition(SEAL)
-    if sealed:
-        if sha256(saved).encode() != digest:
+    seal = SEALED.search(content)
+    if seal:
+        content = content[: seal.start()]
+        if sha256(content).encode() != seal[1]:
             raise ValueError("its checksum differs")
-        content = saved
     elif zipfile.is_zipfile(io.BytesIO(content)):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.testzip() is not None:
                 raise ValueError("a checksum in it differs")
-    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    try:
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch documents none: zip, pickle and runtime errors all occur, with advice of its own
+        raise ValueError("it is no file that torch.save wrote") from error
 
 
 def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") -> dict[str, Any] | None:
@@ -82,10 +89,12 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
     file = paths.checkpoint
     if not exists("checkpoint", file):
         return None
-    remedy = f"restore it from a backup, or move it aside to {aside(file)} and start anew"
     try:
         state: dict[str, Any] = unpack(file.read_bytes(), device)
+        check_format(state, file, "checkpoint")
         found = RunConfig.from_dict(state["config"])
+    except ArtifactError:
+        raise
     except (OSError, MemoryError) as error:
         raise ArtifactError(f"checkpoint: {file} cannot be read ({reason(error)}); mend it and call again") from error
     except ConfigError as error:
@@ -94,8 +103,7 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
             f"{aside(file)} and start anew"
         ) from error
     except Exception as error:
-        raise ArtifactError(f"checkpoint: {file} is damaged ({reason(error)}); {remedy}") from error
-    check_format(state, file, "checkpoint")
+        raise damaged(file, error) from error
     check_same(found, config, file)
     logged = tuple(state.get("statistics", FIRST_STATISTICS))
     if logged != tuple(STATISTICS):
@@ -104,3 +112,20 @@ def read_checkpoint(paths: RunPaths, config: RunConfig, device: "torch.device") 
             f"on with the version that began it, or move it aside to {aside(file)} and start anew"
         )
     return state
+
+
+def check_history(state: dict[str, Any], config: RunConfig) -> None:
+    """Raise an exception of any kind unless the state tells of epochs 1, 2, ... of such a run, at least one."""
+    epochs = [row["epoch"] for row in state["metrics"]]
+    if not 1 <= len(epochs) <= config.epochs or epochs != list(range(1, len(epochs) + 1)):
+        raise ValueError(f"its epochs are not 1 to {config.epochs} at most, in order")
+    if len(state["gradients"]) != len(epochs):
+        raise ValueError("it holds gradients of other epochs than metrics")
+
+
+def damaged(file: Path, error: Exception) -> ArtifactError:
+    """One line on a checkpoint that is no state of its run."""
+    return ArtifactError(
+        f"checkpoint: {file} is damaged ({reason(error)}); restore it from a backup, or move it aside to {aside(file)} "
+        "and start anew"
+    )

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -141,6 +142,23 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def check_writable(field: str, path: Path) -> None:
+    """Raise ArtifactError, which names `field`, unless a file can be written at `path`."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    except OSError as error:
+        raise cannot_write(path, error, "name a file in a folder that is there", field=field) from error
+
+
+def seed_of(name: str) -> int | None:
+    """The seed that a file or folder named seed-0, seed-1, ... is of; None for other names, such as seed-00."""
+    found = re.fullmatch(r"seed-(0|[1-9]\d*)", name, re.ASCII)
+    return int(found[1]) if found else None
+
+
 def partial_file(path: Path) -> Path:
     """Where `path` is written before it is renamed: hidden, and another file for each name."""
     return path.with_name(f".partial-{path.name}")
@@ -163,7 +181,7 @@ def make_folder(field: str, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArtifactError(f"{field}: cannot make folder {folder} ({error.strerror})") from error
+        raise cannot_write(folder, error, "name a folder that can be made", field=field) from error
 
 
 def cannot_write(
@@ -174,9 +192,14 @@ def cannot_write(
 
 
 def reason(error: BaseException, folder: Path | None = None) -> str:
-    """Why reading or writing failed, in one line; `folder` is where it was written, for whoever does not say."""
+    """Why reading or writing failed, in one line.
+
+    Of a write give the `folder`: libraries that do not pass on that the disk is full are found out by its free space.
+    """
     if isinstance(error, MemoryError):
         return "not enough memory"
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
     words = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
     code = getattr(error, "errno", None)
     full = code == errno.ENOSPC or bool(re.search(r"no space left|os error 28", str(error), re.I))

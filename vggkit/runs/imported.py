@@ -242,7 +242,7 @@ def read_imported(file: str | Path) -> ImportedRun:
 
 def _damaged(file: Path, error: Exception) -> ArtifactError:
     return ArtifactError(
-        f"results: {file} is damaged ({reason(error)}); import the run anew, or move it aside to {aside(file)}"
+        f"results: {file} is damaged ({reason(error)}); move it aside to {aside(file)}, and import the run anew"
     )
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vggkit.config import ConfigError, RunConfig
-from vggkit.folders import Given
+from vggkit.folders import Given, exists
 from vggkit.runs.checkpoints import unpack as unpack_saved
 from vggkit.runs.files import ArtifactError, cannot_write, make_folder, reason, replace_file, sha256
 from vggkit.runs.imported import file_of, read_imported, read_source, told_config
@@ -80,7 +80,7 @@ def import_weights(
     place = file_of(results, suite, name).with_suffix(SUFFIX)
     config = told_config(suite, configuration, settings or {})
     summary = file_of(results, suite, name)
-    if summary.is_file() and (told := read_imported(summary).configuration) not in (None, configuration):
+    if exists("results", summary) and (told := read_imported(summary).configuration) not in (None, configuration):
         raise ConfigError(f"configuration: {configuration!r} is not allowed; allowed: {told}, as the summary of {name}")
     content = read_source(path, LARGEST_FILE)
     tensors = map_state(read_state(path, content), config, path)

@@ -98,7 +98,8 @@ class Summary(Machine):
     fused: NotRequired[bool]
     segments: NotRequired[list[Segment]]
     format: NotRequired[int]
-    # Set when the run is written: SHA-256 of every other file, and of the summary's own content.
+    # Set when the run is written, and so in every run that is read: SHA-256 of every other file, and of the summary's
+    # own content.
     files: NotRequired[dict[str, str]]
     summary_sha256: NotRequired[str]
 

@@ -1,8 +1,8 @@
 """Which finished runs stand for a configuration: of which suite, and of which seeds. Nothing heavy is imported."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 
+from vggkit.folders import Given
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS, FULL, shown_suites
@@ -11,7 +11,7 @@ Runs = Mapping[str, Run | Sequence[Run]]
 """Runs by configuration: one, or several of different seeds and suites."""
 
 
-def all_runs(results: str | os.PathLike[str]) -> dict[str, list[Run]]:
+def all_runs(results: Given) -> dict[str, list[Run]]:
     """For each configuration its finished runs of every suite that the book shows, fullest suite first, by seed."""
     found = [run for suite in shown_suites() for run in find_runs(results, suite)]
     runs = {name: [run for run in found if run.config.name == name] for name in CONFIGURATIONS}
@@ -38,12 +38,12 @@ def _listed(runs: Runs) -> dict[str, list[Run]]:
     return {name: [run] if isinstance(run, Run) else list(run) for name, run in runs.items() if run}
 
 
-def fullest_runs(results: str | os.PathLike[str]) -> dict[str, list[Run]]:
+def fullest_runs(results: Given) -> dict[str, list[Run]]:
     """For each configuration all runs of its fullest suite: over the full data, else shorter, else reduced."""
     return fullest(all_runs(results))
 
 
-def representative_runs(results: str | os.PathLike[str], seed: int = 0) -> dict[str, Run]:
+def representative_runs(results: Given, seed: int = 0) -> dict[str, Run]:
     """For each configuration the run of one seed in the fullest suite that has it."""
     firsts = {name: [r for r in group if r.config.seed == seed] for name, group in all_runs(results).items()}
     return {name: group[0] for name, group in firsts.items() if group}

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vggkit.runs import schema
-from vggkit.runs.by_seed import SEED, BySeed
+from vggkit.runs.by_seed import SEED, BySeed, check_newest
 from vggkit.study import CONFIGURATIONS
 
 FOLDER = "signal"
@@ -51,6 +51,7 @@ class Signal:
 
 def _unpack(content: bytes) -> Signal:
     found = json.loads(content)
+    check_newest(found)
     networks = {str(name): _network(values) for name, values in found["networks"].items()}
     if missing := {"vgg08", "vgg38", "vgg38_bn", "vgg38_bn_rc"} - set(networks):
         raise ValueError(f"it knows no {', '.join(sorted(missing))}")

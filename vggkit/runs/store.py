@@ -19,7 +19,6 @@ configuration, so that a copy is never taken for another seed.
 import csv
 import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +39,7 @@ from vggkit.runs.files import (
     clear,
     place_of,
     reason,
+    seed_of,
     sha256,
     write_file,
 )
@@ -240,7 +240,7 @@ def find_runs(results: Given = None, suite: str | None = None) -> list[Run]:
     suites = [root / suite] if suite else _listed(root)
     runs = []
     for folder in (folder for group in suites for name in _listed(group) for folder in _listed(name)):
-        if re.fullmatch(r"seed-(0|[1-9]\d*)", folder.name, re.ASCII):
+        if seed_of(folder.name) is not None:
             if not folder.is_dir():
                 _leave_out(folder, "it is no folder")
                 continue

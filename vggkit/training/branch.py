@@ -22,7 +22,7 @@ from vggkit.config import ConfigError, RunConfig
 from vggkit.data import load
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import provenance
-from vggkit.runs.checkpoints import unpack
+from vggkit.runs.checkpoints import check_history, unpack
 from vggkit.runs.files import ArtifactError, check_format, keep_file, make_folder, reason, sha256
 from vggkit.training.compute import Compute, choose_device, worth_fusing
 from vggkit.training.evaluation import evaluate
@@ -30,6 +30,7 @@ from vggkit.training.graph import one_step
 from vggkit.training.step import Trainer, train_epoch
 
 SUITE = "precision"
+CHECKPOINTS = "allowed: the checkpoint.pt of a run under way, in .checkpoints/ of a results folder"
 # Seeds of the orders start here, far from those that runs are given, so that no order is the run's own.
 FIRST_ORDER = 1_000_000
 
@@ -60,18 +61,18 @@ def read_state(checkpoint: Path) -> State:
     try:
         written = checkpoint.read_bytes()
         content = unpack(written)
+        check_format(content, checkpoint, "checkpoint")
         config = RunConfig.from_dict(content["config"])
+        check_history(content, config)
         epoch = len(content["metrics"])
-        missing = {"model", "optimizer", "scheduler"} - set(content)
     except FileNotFoundError:
-        raise ArtifactError(f"checkpoint: no file {checkpoint}") from None
-    except Exception as error:  # see `unpack`
-        raise ArtifactError(
-            f"checkpoint: {checkpoint} cannot be read as the checkpoint of a run ({reason(error)})"
-        ) from error
-    check_format(content, checkpoint, "checkpoint")
-    if missing or not 0 < epoch < config.epochs:
-        raise ArtifactError(f"checkpoint: {checkpoint} holds no run with an epoch finished and an epoch to come")
+        raise ArtifactError(f"checkpoint: no file {checkpoint}; {CHECKPOINTS}") from None
+    except ArtifactError:
+        raise
+    except Exception as error:  # whatever a file of another kind leads to
+        raise ArtifactError(f"checkpoint: {checkpoint} is none of a run ({reason(error)}); {CHECKPOINTS}") from error
+    if epoch == config.epochs:
+        raise ArtifactError(f"checkpoint: {checkpoint} holds a run without an epoch to come")
     return State(config, epoch, content, sha256(written))
 
 
@@ -133,7 +134,10 @@ def branch(
         compute = replace(computes[precision], fused=fuse)
         with compute.process_settings():
             trainer = Trainer(config, images, compute)
-            trainer.load_state_dict(copy.deepcopy(state.content))  # Adam takes over its moments without a copy
+            try:
+                trainer.load_state_dict(copy.deepcopy(state.content))  # Adam takes over its moments without a copy
+            except Exception as error:  # torch documents none for a state of another network or optimiser
+                raise ArtifactError(f"checkpoint: it holds no state of its run ({reason(error)})") from error
             rows, losses = _train(trainer, range(state.epoch + 1, state.epoch + 1 + epochs))
             made = {key: value for key, value in trainer.machine.items() if key != "versions"}
         one = {"order": order, "precision": precision, "epochs": rows, "losses": losses}

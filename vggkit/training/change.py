@@ -8,12 +8,13 @@ from torch import Tensor
 
 from vggkit.config import RunConfig
 from vggkit.data import Images, evaluation_batches, load
-from vggkit.folders import Given
+from vggkit.folders import Given, exists, results_folder
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
-from vggkit.runs.change import Change, Changes
-from vggkit.runs.files import RunPaths
+from vggkit.runs.change import Change, Changes, of_run
+from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.records import Run
+from vggkit.runs.select import is_full
 from vggkit.runs.store import WEIGHTS, find_runs, read_weights
 from vggkit.study import FULL
 from vggkit.training.propagation import Pass
@@ -25,19 +26,25 @@ def measure(seed: int = 0, results: Given = None, images: int = IMAGES) -> Chang
     """Measure the runs of Table 1 with this seed that left their weights.
 
     On synthetic images, which need no files; those of CIFAR-100 would not be the same on every machine that has the
-    results alone. The random generator is left as it was.
+    results alone. What was measured of weights that are not here any more is kept. The random generator is left as
+    it was.
 
     Raises:
-        ArtifactError: a run or its weights are damaged.
+        ArtifactError: a run, its weights or what is kept is damaged, or no run left its weights.
     """
     splits = load(RunConfig(dataset="synthetic"))
-    runs = [run for run in find_runs(results, FULL) if run.config.seed == seed]
-    measured = {
-        run.config.name: _change(run, splits.train, images, results)
-        for run in runs
-        if (RunPaths.of(results, run.config).folder / WEIGHTS).exists()
-    }
-    networks = {name: change for name, change in measured.items() if change}
+    networks: dict[str, Change] = {}
+    for run in find_runs(results, FULL):
+        if run.config.seed == seed and is_full(run):
+            here = exists("results", RunPaths.of(results, run.config).folder / WEIGHTS)
+            change = _change(run, splits.train, images, results) if here else of_run(run, results)
+            if change:
+                networks[run.config.name] = change
+    if not networks:
+        raise ArtifactError(
+            f"seed: no run of Table 1 with seed {seed} left its weights in {results_folder(results)}; train one: "
+            f"vggkit train --suite {FULL} --seed {seed}"
+        )
     return Changes(seed, splits.checksum, networks, provenance.describe(torch.device("cpu")))
 
 

@@ -1,4 +1,4 @@
-"""What passes forwards and backwards through untrained networks of many depths, layer by layer; and in which precision.
+"""What passes through untrained networks of many depths, for the chapter on the cause: features, errors, precision.
 
 Every network sees one batch of real images, in training mode: BN takes its statistics from them, as in a
 step of training. It is measured in float64, and once more in float32, in which networks are trained.
@@ -55,8 +55,10 @@ def measure(
     """
     for seed in seeds:
         RunConfig(seed=seed)
+    if images < 2:
+        raise ConfigError(f"images: {images!r} is not allowed; allowed: an integer of at least 2")
     splits = load(RunConfig(), data)
-    if not 2 <= images <= len(splits.train):
+    if images > len(splits.train):
         raise ConfigError(f"images: {images!r} is not allowed; allowed: 2 to {len(splits.train)}")
     batch, labels = next(evaluation_batches(splits.train, images))
     kept = {seed: artefact.read(results, seed) for seed in seeds if artefact.place(results, seed).exists()}

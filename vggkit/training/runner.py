@@ -156,10 +156,18 @@ class Attempt:
         return len(self.metrics) >= self.trainer.config.epochs or _diverged(self.metrics)
 
     def load(self, state: dict[str, Any] | None) -> None:
-        """Go on from a checkpoint, where there is one."""
+        """Go on from a checkpoint, where there is one.
+
+        Raises:
+            ArtifactError: it holds no state of this run.
+        """
         if state:
-            self.trainer.load_state_dict(state)
-            self.metrics, self.gradients, self.best = state["metrics"], state["gradients"], state["best"]
+            try:
+                checkpoints.check_history(state, self.trainer.config)
+                self.trainer.load_state_dict(state)
+                self.metrics, self.gradients, self.best = state["metrics"], state["gradients"], state["best"]
+            except Exception as error:  # torch documents none for a state of another network or optimiser
+                raise checkpoints.damaged(self.paths.checkpoint, error) from error
             self.segments = state.get("segments") or [segment(self.trainer.config, 1, len(self.metrics))]
 
     def record(self, row: Epoch, values: Tensor) -> None:

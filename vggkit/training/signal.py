@@ -1,4 +1,7 @@
-"""What passes forwards and backwards through networks before they are trained, layer by layer."""
+"""What passes through the networks of Table 1 before they are trained: what differs between images, and the error.
+
+On synthetic images, in seconds; `propagation` measures networks of many depths on real ones, and more of each layer.
+"""
 
 from typing import Any
 

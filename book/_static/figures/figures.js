@@ -2,7 +2,7 @@
 // this works from a file too; without the script the drawing stands as it is. It moves nothing by itself.
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
-  const PAPER = "#1b1f24"; // what stands in a downloaded drawing for the page's own text colour
+  const INK = "#1b1f24"; // what stands in a downloaded drawing for the page's own text colour
   const GAP = 12; // between the panels of a downloaded drawing, in points
   const FEW = 8; // lines whose values are told together; of more, the nearest one's
   const KEYS = "Left and right go along the axis, Home and End to its ends, up and down to another line, Escape ends.";
@@ -179,7 +179,7 @@
       height = Math.max(height, box.height);
     }
     const size = { width: `${across - GAP}pt`, height: `${height}pt`, viewBox: `0 0 ${across - GAP} ${height}` };
-    for (const [name, value] of Object.entries({ ...size, color: PAPER, fill: PAPER })) whole.setAttribute(name, value);
+    for (const [name, value] of Object.entries({ ...size, color: INK, fill: INK })) whole.setAttribute(name, value);
     return new XMLSerializer().serializeToString(whole);
   }
 

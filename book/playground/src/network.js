@@ -1,6 +1,6 @@
 // The report's network: its parameters, the walk forwards and backwards, and the step of Adam.
 //
-// The same as vggkit's models.py, written as calls of a backend (wasm.js or webgpu.js), which only knows
+// The same as vggkit's networks/vgg.py, written as calls of a backend (wasm.js or webgpu.js), which only knows
 // the single operations. Nothing is allocated after the constructor: memory stays flat.
 
 export const FILTERS = 32;
@@ -177,15 +177,15 @@ export class Network {
 
   /**
    * Divide each layer's weights by the standard deviation of what the layer makes of the batch, from input to output
-   * (Mishkin and Matas 2016); without biases, as such weights are drawn, that scales it exactly. After `load` and
-   * `setBatch`; vggkit's lsuv.py.
+   * (Mishkin and Matas 2016); with biases of 0, as such weights are drawn, that scales it exactly. After `load` and
+   * `setBatch`; vggkit's networks/lsuv.py.
    */
   async scaleToUnitVariance() {
     const { backend, batch } = this;
     for (const [layer, unit] of this.units.entries()) {
       const { size } = unit;
       backend.begin();
-      backend.conv(unit.shape, unit.input, unit.weight.value, null, unit.raw);
+      backend.conv(unit.shape, unit.input, unit.weight.value, unit.biasOf?.value ?? null, unit.raw);
       const made = await backend.read(unit.raw, batch * (size + 2) ** 2 * FILTERS); // zeros around each image
       await this.#divide(unit.weight, deviation(made, batch * size ** 2 * FILTERS));
       backend.begin();
@@ -204,6 +204,7 @@ export class Network {
   }
 
   async #divide(parameter, by) {
+    if (!(by > 0)) throw new Error("a layer makes the same of all images");
     const values = await this.backend.read(parameter.value, parameter.elements);
     this.backend.write(
       parameter.value,
