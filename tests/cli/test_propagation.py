@@ -33,7 +33,8 @@ def test_command_measures_each_seed_and_goes_on(call: Call, tmp_path: Path, monk
     ("arguments", "told"),
     [
         (["--seeds", "x"], "seeds: 'x' is not allowed"),
-        (["--images", "1", "--data", "nowhere"], "data: no folder nowhere"),
+        (["--images", "1", "--data", "nowhere"], "images: 1 is not allowed; allowed: an integer of at least 2"),
+        (["--images", "2", "--data", "nowhere"], "data: no folder nowhere"),
     ],
 )
 def test_mistake_is_one_line(arguments: list[str], told: str, call: Call, tmp_path: Path) -> None:

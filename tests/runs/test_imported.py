@@ -284,7 +284,7 @@ def test_changed_file_is_refused(change: Callable[[Any], Any], told: str, summar
 def test_damaged_file_is_one_line(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"damaged .*; import the run anew"):
+    with pytest.raises(ArtifactError, match=r"damaged .*; move it aside to .*, and import the run anew"):
         read_imported(file)
 
 

@@ -238,7 +238,7 @@ EXTRA = "layer_dict.reduction_block_0.layer_dict.conv_2.weight"
     ("make", "told"),
     [
         (lambda: b"not torch's", "is damaged"),
-        (lambda: packed(checkpoint({}))[:200], "is damaged, or none of torch.save"),
+        (lambda: packed(checkpoint({}))[:200], "is damaged (it is no file that torch.save wrote)"),
         (lambda: pickle.dumps({"network": {}}, protocol=4), "is damaged"),
         (lambda: packed({"network": Bomb()}), "holds code ('exec'), which is not run"),
         (lambda: pickle.dumps(Bomb(), protocol=2), "holds code ('exec'), which is not run"),

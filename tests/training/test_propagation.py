@@ -133,7 +133,7 @@ def test_measurement_is_kept_and_read_the_next_time(tmp_path: Path, monkeypatch:
     assert again.layers["size"].to_numpy() == pytest.approx(first.layers["size"].to_numpy(), rel=1e-4)
     with pytest.raises(TypeError):
         next(measurement.measure([2], 4, results=tmp_path))  # of other images: measured anew
-    with pytest.raises(ConfigError, match="images: 1 is not allowed; allowed: 2 to"):
+    with pytest.raises(ConfigError, match="images: 1 is not allowed; allowed: an integer of at least 2"):
         next(measurement.measure([2], 1, results=tmp_path))
 
 

@@ -122,8 +122,6 @@ def read_state(path: str | Path, content: bytes) -> dict[str, "torch.Tensor"]:
     Raises:
         ArtifactError: the content is none of torch.save, holds code, or no network's state.
     """
-    import pickle
-
     import torch
 
     allowed = "allowed: a file of the framework, or of torch.save(network.state_dict(), FILE)"
@@ -132,12 +130,10 @@ def read_state(path: str | Path, content: bytes) -> dict[str, "torch.Tensor"]:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(_Unread, name) for name in NUMPY]):
             warnings.simplefilter("ignore")
             found = unpack_saved(content)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"holds code ({_shown(named[1])}), which is not run" if named else "is damaged"
+    except (ValueError, MemoryError) as error:
+        named = re.search(r"GLOBAL (\S+)", str(error.__cause__))  # in torch's words for what it does not run
+        what = f"holds code ({_shown(named[1])}), which is not run" if named else f"is damaged ({reason(error)})"
         raise ArtifactError(f"file: {path} {what}; {allowed}") from error
-    except Exception as error:  # torch documents none
-        raise ArtifactError(f"file: {path} is damaged, or none of torch.save ({reason(error)}); {allowed}") from error
     state = found.get("network", found) if isinstance(found, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
         raise ArtifactError(f"file: {path} holds no network's state; {allowed}")
