@@ -219,7 +219,7 @@ def cure_told(short: Found) -> str:
     if not known:
         return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
     learn = [name for name, value in known.items() if value > 100 * (CHANCE + LEARNS)]
-    told = ", ".join(f"`{name}` {value:.2f} %" for name, value in known.items())
+    told = ", ".join(f"`{name}` {value:.2f} % ({_seeds(groups[name])})" for name, value in known.items())
     if not learn:
         return f"The scale alone is not enough in so few epochs: {told} test accuracy, which is guessing."
     rest = accuracy(short.get("vgg38_bn_rc", ()))
