@@ -185,7 +185,7 @@ export class Network {
     for (const [layer, unit] of this.units.entries()) {
       const { size } = unit;
       backend.begin();
-      backend.conv(unit.shape, unit.input, unit.weight.value, unit.biasOf?.value ?? null, unit.raw);
+      this.#convolve(unit);
       const made = await backend.read(unit.raw, batch * (size + 2) ** 2 * FILTERS); // zeros around each image
       await this.#divide(unit.weight, deviation(made, batch * size ** 2 * FILTERS));
       backend.begin();
@@ -226,10 +226,14 @@ export class Network {
     for (const unit of [...this.units].reverse()) this.#backward(unit);
   }
 
+  #convolve(unit) {
+    this.backend.conv(unit.shape, unit.input, unit.weight.value, unit.biasOf?.value ?? null, unit.raw);
+  }
+
   #forward(unit, layer) {
     const { backend } = this;
     const { shape, raw, output } = unit;
-    backend.conv(shape, unit.input, unit.weight.value, unit.biasOf?.value ?? null, raw);
+    this.#convolve(unit);
     backend.signal(shape, raw, layer);
     if (unit.norm) backend.normalise(shape, raw, unit.inverse);
     backend.activate(shape, raw, unit.gamma?.value ?? null, unit.beta?.value ?? null, unit.shortcut, output);
