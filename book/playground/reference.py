@@ -81,11 +81,11 @@ def _first_epoch(gradients: Any, column: str) -> list[float | None]:
 
 
 def copy_weights(results: Path, target: Path = WEIGHTS) -> list[dict[str, Any]]:
-    """Put the weights of finished runs beside the page, which reads them where it is served."""
+    """Put the weights of finished runs beside the page, which reads them where it is served; Table 1's first."""
     from vggkit.runs.store import find_runs
 
     found = []
-    for run in find_runs(results):
+    for run in sorted(find_runs(results), key=_rank):
         config = run.config
         source = results / config.suite / config.name / f"seed-{config.seed}" / "weights.safetensors"
         if not source.exists() or not _on_page(config):
