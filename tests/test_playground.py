@@ -49,7 +49,7 @@ def test_presets_are_table_1s_rows(reference: ModuleType) -> None:
 
 def test_thin_lines_are_the_first_epoch_of_the_committed_runs(reference: ModuleType) -> None:
     found = reference.measured(ROOT / "results")
-    assert len({tuple(run[key] for key in reference.COMPARED) for run in found}) == len(found) == len(CONFIGURATIONS)
+    assert len({tuple(run[key] for key in reference.COMPARED) for run in found}) == len(found) >= len(CONFIGURATIONS)
     for entry in found:
         run = read_run(ROOT / "results" / entry["run"])
         rows = run.gradients.query("epoch == 1 and over == 'mean' and kind != 'bn'").sort_values("layer")
