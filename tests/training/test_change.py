@@ -94,7 +94,7 @@ def test_share_is_the_deviation_between_images_over_the_size() -> None:
         model.classifier.weight.zero_()
         model.classifier.bias.fill_(1.0)
     images = load(RunConfig(dataset="synthetic")).train
-    found = change.shares(model, images, 4)
+    found = change.watched(model, images, 4).shares()
     assert len(found) == 9
     assert found[8] == 0  # logits that are the same for all images
     seen = (images.pixels[:4].double() / 255 - torch.tensor((0.5071, 0.4865, 0.4409))) / torch.tensor(

@@ -96,8 +96,8 @@ class BySeed(Generic[M]):
             ArtifactError: there is none, one is damaged, or they differ in more than the seed.
         """
         folder = self.place(results, 0).parent
-        seeds = {seed_of(file.stem) for file in folder.glob(f"seed-*.{self.kind}")} - {None}
-        measured = [self.read(results, seed) for seed in sorted(seed for seed in seeds if seed is not None) or [0]]
+        seeds = [seed for file in folder.glob(f"*.{self.kind}") if (seed := seed_of(file.stem)) is not None]
+        measured = [self.read(results, seed) for seed in sorted(seeds) or [0]]
         if len({self.settings(one) for one in measured}) > 1:
             raise ArtifactError(f"results: {folder} holds measurements of different images or steps; remove some")
         return measured

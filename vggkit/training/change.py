@@ -4,7 +4,6 @@ import copy
 import math
 
 import torch
-from torch import Tensor
 
 from vggkit.config import RunConfig
 from vggkit.data import Images, evaluation_batches, load
@@ -17,7 +16,7 @@ from vggkit.runs.records import Run
 from vggkit.runs.select import is_full
 from vggkit.runs.store import WEIGHTS, find_runs, read_weights
 from vggkit.study import FULL
-from vggkit.training.propagation import Pass
+from vggkit.training.propagation import Pass, displacement
 
 IMAGES = 10
 
@@ -53,7 +52,8 @@ def _change(run: Run, images: Images, count: int, results: Given) -> Change | No
     before = drawn(run.config)
     after = copy.deepcopy(before)
     after.load_state_dict(read_weights(RunPaths.of(results, run.config)))
-    parts = displacement(before, after), *(shares(model, images, count) for model in (before, after))
+    first, last = (watched(model, images, count) for model in (before, after))
+    parts = displacement(first.weights, last.weights), first.shares(), last.shares()
     if not all(math.isfinite(number) for part in parts for number in part):
         return None
     return Change(count, run.summary["files"][WEIGHTS], *parts)
@@ -66,22 +66,7 @@ def drawn(config: RunConfig) -> VGG:
         return VGG.from_config(config)
 
 
-def displacement(before: VGG, after: VGG) -> tuple[float, ...]:
-    """For each convolution and the linear layer the norm of its weights' change over what they were."""
-    pairs = zip(_weights(before), _weights(after), strict=True)
-    return tuple(((new - old).norm() / old.norm()).item() for old, new in pairs)
-
-
-def _weights(model: VGG) -> list[Tensor]:
-    layers = [part for part in model.modules() if isinstance(part, torch.nn.Conv2d | torch.nn.Linear)]
-    return [layer.weight.detach().double() for layer in layers]
-
-
-def shares(model: VGG, images: Images, count: int = IMAGES) -> tuple[float, ...]:
-    """Of each layer's input and of the logits the share that differs between the first `count` images.
-
-    That is the standard deviation over images over the root mean square, in training mode: BN takes its statistics
-    from these images.
-    """
+def watched(model: VGG, images: Images, count: int = IMAGES) -> Pass:
+    """A pass of the first `count` images, in float64 and training mode: BN takes its statistics from these images."""
     batch, labels = next(evaluation_batches(images, count))
-    return Pass(copy.deepcopy(model).double().train(), batch.double(), labels).shares()
+    return Pass(copy.deepcopy(model).double().train(), batch.double(), labels)

@@ -17,7 +17,7 @@ from vggkit.folders import Given
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
 from vggkit.runs.epsilon import Arm, Movement, Travel, place, read, write
-from vggkit.training.propagation import Pass
+from vggkit.training.propagation import Pass, displacement
 
 ARMS = (
     Arm(38, "default", 1e-8),
@@ -77,6 +77,5 @@ def travel(arm: Arm, splits: Splits, seed: int, steps: int, batch_size: int = BA
         optimizer.step()
         losses.append(loss.item())
     last = Pass(model, batches[0][0].double(), batches[0][1])
-    moved = [((new - old).norm() / old.norm()).item() for new, old in zip(last.weights, begin, strict=True)]
     shares = [one.shares() for one in (first, last)]
-    return Movement(tuple(moved), tuple(losses), *shares)
+    return Movement(displacement(begin, last.weights), tuple(losses), *shares)

@@ -154,6 +154,12 @@ class Pass:
             self.errors.append(x.grad)
 
 
+def displacement(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[float, ...]:
+    """For each of a network's weight tensors the L2 norm of its change over its norm before, computed in float64."""
+    pairs = [(old.detach().double(), new.detach().double()) for old, new in zip(before, after, strict=True)]
+    return tuple(((new - old).norm() / old.norm()).item() for old, new in pairs)
+
+
 def features(x: Tensor) -> dict[str, float]:
     """How large features are and how much of them differs between images; see `artefact.LAYER_STATISTICS`.
 
