@@ -192,8 +192,9 @@
     link.download = first.download.replace(/\.\w+$/, ".svg");
     link.href = "#";
     link.addEventListener("click", () => {
-      link.href = URL.createObjectURL(new Blob([standalone(drawing)], { type: "image/svg+xml" }));
-      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+      const address = URL.createObjectURL(new Blob([standalone(drawing)], { type: "image/svg+xml" }));
+      link.href = address;
+      setTimeout(() => URL.revokeObjectURL(address), 60000);
     });
     first.before(link, " · ");
   }
