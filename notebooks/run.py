@@ -25,6 +25,7 @@ suite: str = "local"  # group of runs, its folder in results/; "table1", "short"
 depth: int = None  # layers with weights: 8 + 6 x blocks per stage; None here and below: the configuration's own
 batch_norm: bool = None  # batch normalisation in processing and reduction blocks
 residual: bool = None  # identity shortcut around each processing block
+reduction_shortcut: bool = None  # shortcut around each reduction block too: its input, pooled
 initialisation: str = None  # default, he or lsuv
 skip_init: bool = None  # a learned factor, 0 at first, before each shortcut is added
 dropout: float = None  # probability of dropping a feature before the linear layer

@@ -57,6 +57,14 @@ def test_impossible_value_is_one_line_naming_field_and_allowed_values(field: str
     assert "\n" not in message
 
 
+def test_shortcuts_of_the_reduction_blocks_alone_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^reduction_shortcut: True is not allowed; allowed: false without residual$"
+    ):
+        RunConfig.named("vgg38", suite="placement")
+    assert RunConfig.named("vgg38_rc", suite="placement").name == "vgg38_rc"
+
+
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean vgg38_bn"):
         RunConfig.named("vgg38_nb")
@@ -135,6 +143,7 @@ def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
         "dropout": 0.5, "dataset": "synthetic", "train_images_per_class": 7, "split_seed": 1, "batch_size": 99,
         "epochs": 99, "learning_rate": 2e-3, "minimum_learning_rate": 1e-5, "schedule": "constant",
         "weight_decay": 1e-4, "decoupled_weight_decay": True, "skip_init": True, "seed": 1,
+        "reduction_shortcut": True,
     }  # fmt: skip
     if field == "precision":
         assert RunConfig(precision="bfloat16").name == RunConfig().name

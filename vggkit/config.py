@@ -70,6 +70,7 @@ class RunConfig:
     depth: int = _setting(38, "layers with weights: 8 + 6 x blocks per stage (8, 14, 20, ...)")
     batch_norm: bool = _setting(True, "batch normalisation in processing and reduction blocks")
     residual: bool = _setting(True, "identity shortcut around each processing block")
+    reduction_shortcut: bool = _setting(False, "shortcut around each reduction block too: its input, pooled")
     initialisation: str = _setting(
         "default", "PyTorch's default, He et al. (2015), or LSUV (Mishkin and Matas 2016)", INITIALISATIONS
     )
@@ -106,6 +107,7 @@ class RunConfig:
         check(self.suite not in NO_SUITES, "suite", "another name: that folder of results holds no runs")
         check_depth(self.depth)
         check_skip_init(self.skip_init, self.batch_norm, self.residual)
+        check_reduction_shortcut(self.reduction_shortcut, self.residual)
         check(0 <= self.dropout < 1, "dropout", "a number from 0 up to, but not including, 1")
         size, images = DATASETS[self.dataset].train, self.train_images
         check(NUM_CLASSES <= images <= size * NUM_CLASSES, "train_images_per_class",
@@ -241,6 +243,11 @@ def check_skip_init(skip_init: bool, batch_norm: bool, residual: bool) -> None:
     """Raise ConfigError unless there is a shortcut for SkipInit, and no BN, which it stands in for."""
     allowed = "false without residual, and with batch_norm, which it takes the place of"
     _require(not skip_init or (residual and not batch_norm), "skip_init", skip_init, allowed)
+
+
+def check_reduction_shortcut(reduction_shortcut: bool, residual: bool) -> None:
+    """Raise ConfigError where only the reduction blocks would have shortcuts."""
+    _require(not reduction_shortcut or residual, "reduction_shortcut", reduction_shortcut, "false without residual")
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:

@@ -127,6 +127,11 @@ SUITES: dict[str, Suite] = {
         purpose="the report's setting with the rate stepped after every batch",
         settings={"schedule": "cosine-per-batch"},
     ),
+    "placement": Suite(
+        purpose="the report's setting with shortcuts around the reduction blocks too",
+        settings={"reduction_shortcut": True},
+        asked=(Asked("vgg38_bn_rc"), Asked("vgg38_rc"), Asked(BEST)),
+    ),
     "cure": Suite(purpose="short, VGG38 without BN after other initialisations", settings=_SHORT, asked=CURES),
     "depth": Suite(purpose="short, networks between VGG08 and VGG38", settings=_SHORT, asked=BY_DEPTH),
     "further": Suite(purpose="short, the report's further experiments", settings=_SHORT, asked=(*RATES, *REGULARISED)),

@@ -82,10 +82,10 @@ def test_variance_survives_a_mean_that_dwarfs_it() -> None:
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_network_in_bfloat16_is_as_close_to_float64_as_pytorchs_own(batch_norm: bool) -> None:
     torch.manual_seed(0)
-    eager = VGG(14, batch_norm)
+    eager = VGG(14, batch_norm, reduction_shortcut=True)
     eager.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own types lack it
     batch = images(16, 3, 32, 32, dtype=torch.float32).detach()
-    exact = VGG(14, batch_norm).double()
+    exact = VGG(14, batch_norm, reduction_shortcut=True).double()
     exact.load_state_dict(eager.state_dict())
     labels = torch.arange(16)
 

@@ -78,9 +78,14 @@ def test_shortcut_carries_the_input_past_a_dead_block(residual: bool) -> None:
     torch.testing.assert_close(block(x), expected)
 
 
-def written_out(state: dict[str, Tensor], x: Tensor, blocks: int, batch_norm: bool, residual: bool) -> Tensor:
+def written_out(
+    state: dict[str, Tensor], x: Tensor, blocks: int, batch_norm: bool, residual: bool, reduction_shortcut: bool
+) -> Tensor:
     def act(x: Tensor) -> Tensor:
         return torch.maximum(x, 0.01 * x)
+
+    def pool(x: Tensor) -> Tensor:
+        return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
 
     def layer(x: Tensor, place: str, number: str, norm: bool) -> Tensor:
         x = F.conv2d(x, state[f"{place}.conv{number}.weight"], state.get(f"{place}.conv{number}.bias"), padding=1)
@@ -97,23 +102,28 @@ def written_out(state: dict[str, Tensor], x: Tensor, blocks: int, batch_norm: bo
             out = layer(act(layer(x, place, "1", batch_norm)), place, "2", batch_norm)
             x = act(out + x if residual else out)
         place = f"stages.stage{stage}.reduction"
-        x = act(layer(x, place, "1", batch_norm))
-        x = (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
-        x = act(layer(x, place, "2", batch_norm))
+        out = layer(pool(act(layer(x, place, "1", batch_norm))), place, "2", batch_norm)
+        x = act(out + pool(x) if reduction_shortcut else out)
     return x.mean((2, 3)) @ state["classifier.weight"].T + state["classifier.bias"]
 
 
 @pytest.mark.parametrize(("batch_norm", "residual"), VARIANTS)
-def test_logits_equal_the_equations_written_out(batch_norm: bool, residual: bool) -> None:
+@pytest.mark.parametrize("reduction_shortcut", [False, True])
+def test_logits_equal_the_equations_written_out(batch_norm: bool, residual: bool, reduction_shortcut: bool) -> None:
+    if reduction_shortcut > residual:
+        return
     torch.manual_seed(0)
-    model = VGG(14, batch_norm, residual).double()
+    model = VGG(14, batch_norm, residual, reduction_shortcut=reduction_shortcut).double()
     images = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     logits = model(images)
     assert logits.shape == (4, 100)
-    torch.testing.assert_close(logits, written_out(model.state_dict(), images, 1, batch_norm, residual))
+    expected = written_out(model.state_dict(), images, 1, batch_norm, residual, reduction_shortcut)
+    torch.testing.assert_close(logits, expected)
 
 
-@pytest.mark.parametrize("block", [ProcessingBlock(True, True), ProcessingBlock(False, False), ReductionBlock(True)])
+@pytest.mark.parametrize(
+    "block", [*(ProcessingBlock(x, x) for x in (True, False)), ReductionBlock(True), ReductionBlock(False, True)]
+)
 def test_gradients_equal_numerical_ones(block: nn.Module) -> None:
     torch.manual_seed(0)
     block = block.double()
@@ -144,7 +154,16 @@ def test_dropout_acts_in_training_alone() -> None:
     assert not torch.equal(model(images), model(images))
 
 
-@pytest.mark.parametrize("settings", [{"depth": 9}, {"dropout": 1.0}, {"initialisation": "zero"}, {"skip_init": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"depth": 9},
+        {"dropout": 1.0},
+        {"initialisation": "zero"},
+        {"skip_init": True},
+        {"reduction_shortcut": True, "residual": False},
+    ],
+)
 def test_impossible_networks_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         VGG(**settings)

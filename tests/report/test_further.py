@@ -119,6 +119,16 @@ def test_rows_of_the_report_are_judged_where_there_are_runs() -> None:
     assert "no run" in page and "nan" not in page
     assert "What cannot be known" in told
     assert forensics.told({}, forensics.judge({})).startswith("No configuration that learns has two full runs")
+    assert all(hypothesis.suite in SUITES for hypothesis in forensics.HYPOTHESES)
+
+
+def test_each_hypothesis_is_judged_by_the_runs_of_its_own_suite() -> None:
+    runs = forensics.read(ROOT / "results")
+    alike = {"vgg38_rc": runs["table1"]["vgg38_rc"]}
+    rows = {row.hypothesis.suite: row for row in forensics.judge(runs | {"placement": alike}) if row.name == "vgg38_rc"}
+    assert rows["placement"].runs == len(alike["vgg38_rc"]) and rows["schedule"].runs == 0
+    assert rows["placement"].ours == rows["table1"].ours
+    assert rows["placement"].fit == pytest.approx(rows["table1"].fit)
 
 
 def test_settings_that_the_suite_gives_are_not_given_twice() -> None:

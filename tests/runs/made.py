@@ -13,6 +13,7 @@ from vggkit.networks.vgg import VGG, count_parameters
 from vggkit.runs import schema
 from vggkit.runs.records import Run
 from vggkit.training.gradients import to_frame, weight_names
+from vggkit.training.propagation import signal_frame
 
 
 def a_run(config: RunConfig) -> Run:
@@ -27,6 +28,7 @@ def a_run(config: RunConfig) -> Run:
     model = VGG.from_config(config)
     names = weight_names(model)
     history = torch.rand(config.epochs, 2, 3, len(names), generator=generator, dtype=torch.float64)
+    shares = torch.rand(config.epochs, config.depth + 1, generator=generator, dtype=torch.float64)
 
     def measured(place: int) -> dict[str, Any]:
         row = {name: metrics[name].iloc[place] for name in schema.MEASURED if not name.startswith("test")}
@@ -46,7 +48,9 @@ def a_run(config: RunConfig) -> Run:
         "versions": {"python": "3.11.7", "torch": "2.13.0+cpu"},
         "commit": "b24ba1675159bfbf6f1a10afa8e9ed0b89cabbb5+changes",
     }
-    return Run(config, metrics, to_frame(names, history), part_of_summary(**summary))
+    return Run(
+        config, metrics, to_frame(names, history), part_of_summary(**summary), signal_frame(shares, config.epochs)
+    )
 
 
 def weights_of(config: RunConfig) -> dict[str, torch.Tensor]:

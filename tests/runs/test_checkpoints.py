@@ -43,6 +43,8 @@ def test_checkpoint_is_read_back_and_its_writing_never_spoils_the_last(
     [
         ({"metrics": []}, "its epochs are not 1 to 3 at most"), ({"metrics": 7}, "'int' object is not iterable"),
         ({"metrics": [{"epoch": 2}]}, "its epochs are not 1"), ({"gradients": []}, "of other epochs than metrics"),
+        ({"signal": [torch.zeros(8)]}, "a signal of other epochs or layers"),
+        ({"signal": [torch.zeros(9)] * 2}, "a signal of other epochs or layers"),
         ({"model": {}}, "Missing key|loading state_dict"), ({"model": 7}, "OrderedDict|dict"),
         ({"optimizer": {}}, "it has no 'param_groups'"), ({"scheduler": 7}, "int"),
         ({"best": None}, "it has no 'best'"),

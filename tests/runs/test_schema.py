@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tests.shared import ROOT, at, places
 from vggkit.cli.results import print_summary
@@ -22,13 +23,14 @@ from vggkit.runs import schema, select
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.store import ArtifactWarning, find_runs, read_run
 from vggkit.study import CONFIGURATIONS, STATISTICS
+from vggkit.training.propagation import signal_frame
 
 MARKUP = "<b>x</b>"
 VALUES: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 7, 1.5, 10**400, 1e308, "", "x" * 10_000, MARKUP, "`x`", "../x", "a\nb", [], {},
 )  # fmt: skip
 PLACE = "preview/vgg08/seed-0"
-FILES = ("config.json", "metrics.csv", "gradients.parquet")
+FILES = ("config.json", "metrics.csv", "gradients.parquet", "signal.parquet")
 SUMMARY = json.loads((ROOT / "results" / PLACE / "summary.json").read_text())
 
 
@@ -55,7 +57,8 @@ def folder(tmp_path: Path) -> Path:
     }
     summary["segments"] = [{"first_epoch": 1, "last_epoch": 4, **parts}, {"first_epoch": 5, "last_epoch": 10, **parts}]
     summary["fused"] = True
-    write(folder, summary)
+    signal_frame(torch.rand(10, 9), 10).to_parquet(folder / "signal.parquet", index=False)
+    write(folder, summary, files_too=True)
     return folder
 
 
@@ -108,7 +111,7 @@ def test_unaltered_run_is_shown(folder: Path) -> None:
 
 # Keys whose values no other file of the run repeats, so that an alteration cannot be found.
 FREE = {"wall_seconds", "images_per_second", "threads", "device", "python", "torch", "torchvision", "numpy", "fused",
-        "commit", "data_sha256", "test_loss", "test_accuracy", "versions", "segments"}  # fmt: skip
+        "commit", "data_sha256", "test_loss", "test_accuracy", "versions", "segments", "signal.parquet"}  # fmt: skip
 
 
 @pytest.mark.parametrize("key", [*SUMMARY, "segments", "fused"])
@@ -217,7 +220,7 @@ def altered_columns(frame: pd.DataFrame, keys: int) -> Iterator[tuple[str, pd.Da
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")
-@pytest.mark.parametrize("name", ["metrics.csv", "gradients.parquet"])
+@pytest.mark.parametrize("name", ["metrics.csv", "gradients.parquet", "signal.parquet"])
 @EVERY
 def test_altered_table_is_refused_or_shown(every: bool, name: str, folder: Path) -> None:
     run = read_run(folder)
@@ -228,7 +231,9 @@ def test_altered_table_is_refused_or_shown(every: bool, name: str, folder: Path)
         else lambda frame: frame.to_parquet(folder / name, index=False)
     )
     refused, shown, accepted = [], [], []
-    for what, frame in altered_columns(run.metrics if csv else run.gradients, 1 if csv else 5):
+    assert run.signal is not None
+    kept = {"metrics.csv": (run.metrics, 1), "gradients.parquet": (run.gradients, 5), "signal.parquet": (run.signal, 2)}
+    for what, frame in altered_columns(*kept[name]):
         try:
             save(frame)
         except Exception:  # pyarrow writes no column of mixed types
@@ -245,13 +250,14 @@ def test_altered_table_is_refused_or_shown(every: bool, name: str, folder: Path)
         else:
             shown.append(what)
             accepted.append(frame)
-    assert csv or not [what for what in shown if "nan" in what or "inf" in what]  # of a run that did not diverge
+    if name == "gradients.parquet":  # of a run that did not diverge
+        assert not [what for what in shown if "nan" in what or "inf" in what]
     for frame in accepted if every else accepted[:: max(1, len(accepted) - 1)]:
         save(frame)
         write(folder, dict(run.summary), files_too=True)
         assert not refused_or_shown(folder, name)
-    assert len(refused) > 50
-    possible = ("learning_rate", "train", "gradient_norm", "validation", "seconds", *STATISTICS)
+    assert len(refused) > 35
+    possible = ("learning_rate", "train", "gradient_norm", "validation", "seconds", "share", *STATISTICS)
     assert all(what.startswith(possible) for what in shown), shown
     # A statistic may be missing altogether: older versions did not log all of them.
     damaged = [what for what in shown if what not in [f"{statistic} lost" for statistic in STATISTICS]]

@@ -35,6 +35,7 @@ def test_run_is_read_back_exactly(tiny: RunConfig, tmp_path: Path) -> None:
     assert read.config == config
     pd.testing.assert_frame_equal(read.metrics, written.metrics, check_exact=True)
     pd.testing.assert_frame_equal(read.gradients, written.gradients, check_exact=True)
+    assert read.signal is not None and read.signal.equals(written.signal)
     found = read_weights(paths)
     assert set(found) == set(weights) and all(torch.equal(found[name], weights[name]) for name in weights)
 
@@ -52,7 +53,7 @@ def test_committed_numbers_are_read_as_python_reads_them(file: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 0.3, 0.7, 1])
-@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet", "signal.parquet"])
 def test_one_changed_bit_anywhere_is_refused(name: str, place: float, paths: RunPaths, tiny: RunConfig) -> None:
     content = bytearray((paths.folder / name).read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
@@ -62,7 +63,7 @@ def test_one_changed_bit_anywhere_is_refused(name: str, place: float, paths: Run
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet", "summary.json"])
+@pytest.mark.parametrize("name", ["config.json", "metrics.csv", "gradients.parquet", "signal.parquet", "summary.json"])
 def test_missing_file_is_refused_in_one_line(name: str, paths: RunPaths, tiny: RunConfig) -> None:
     (paths.folder / name).unlink()
     with pytest.raises(ArtifactError, match=name) as error:
@@ -289,7 +290,7 @@ def test_damage_is_answered_with_a_place_to_restore_from_and_a_place_to_move_to(
 ) -> None:
     with claim(paths):
         write_checkpoint(paths, {"config": tiny.to_dict()})
-    files = ["summary.json", "config.json", "metrics.csv", "gradients.parquet", "weights.safetensors"]
+    files = ["summary.json", "config.json", "metrics.csv", "gradients.parquet", "signal.parquet", "weights.safetensors"]
     for file in [*(paths.folder / name for name in files), paths.checkpoint]:
         content = file.read_bytes()
         file.write_bytes(content[:-20])

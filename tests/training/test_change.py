@@ -16,7 +16,7 @@ from vggkit.networks.vgg import VGG
 from vggkit.runs import store
 from vggkit.runs.files import RunPaths, claim
 from vggkit.runs.store import read_run, write_run
-from vggkit.training import change
+from vggkit.training import change, propagation
 from vggkit.training.runner import train
 
 
@@ -94,7 +94,7 @@ def test_share_is_the_deviation_between_images_over_the_size() -> None:
         model.classifier.weight.zero_()
         model.classifier.bias.fill_(1.0)
     images = load(RunConfig(dataset="synthetic")).train
-    found = change.watched(model, images, 4).shares()
+    found = propagation.watched(model, images, 4).shares()
     assert len(found) == 9
     assert found[8] == 0  # logits that are the same for all images
     seen = (images.pixels[:4].double() / 255 - torch.tensor((0.5071, 0.4865, 0.4409))) / torch.tensor(
@@ -102,3 +102,16 @@ def test_share_is_the_deviation_between_images_over_the_size() -> None:
     )
     assert found[0] == pytest.approx((seen.std(0).square().mean().sqrt() / seen.square().mean().sqrt()).item(), rel=0.2)
     assert 1e-3 < found[7] < found[0] <= 1.2
+    assert propagation.Pass(model, torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64)).shares()[0] == 0
+
+
+def test_watching_leaves_out_dropout_and_compiled_passes_and_leaves_the_network_as_it_was() -> None:
+    torch.manual_seed(0)
+    images, model = load(RunConfig(dataset="synthetic")).train, VGG(8)
+    dropped = VGG(8, dropout=0.9)
+    dropped.load_state_dict(model.state_dict())
+    dropped.eval().fuse()
+    found, state = propagation.watched(dropped, images).shares(), torch.get_rng_state()
+    assert found == propagation.watched(model, images).shares()
+    assert torch.equal(torch.get_rng_state(), state) and not dropped.training and dropped.entry.fused
+    assert all(torch.equal(dropped.state_dict()[name], tensor) for name, tensor in model.state_dict().items())

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.shared import CPU, FEW_IMAGES, ROOT, best_of, part_of_summary, stop_in
 from vggkit import data
 from vggkit.config import ConfigError, RunConfig
-from vggkit.data import DataError, Images, load
+from vggkit.data import DataError, Images, evaluation_batches, load
 from vggkit.networks import fused, lsuv
 from vggkit.networks.vgg import VGG
 from vggkit.report import pages
@@ -114,6 +115,20 @@ def test_numbers_of_a_run_are_those_of_its_own_splits(tiny: RunConfig, trained: 
     assert run.metrics["validation_loss"].iloc[-1] == final["validation_loss"]
 
 
+def test_signal_is_what_differs_between_images_in_what_each_layer_is_given(tiny: RunConfig, trained: Path) -> None:
+    folder = RunPaths.of(trained, tiny).folder
+    given: list[Tensor] = []
+    found, model = read_run(folder).signal, VGG.from_run(folder).double()
+    assert found is not None and list(found["epoch"]) == [1] * 9 + [2] * 9 + [3] * 9
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.register_forward_pre_hook(lambda part, inputs: given.append(inputs[0].detach().clone()))
+    images, _ = next(evaluation_batches(load(tiny).train, 10))
+    given.append(model.train()(images.double()).detach())
+    expected = [(x.var(dim=0).mean() / x.square().mean()).sqrt().item() for x in given]
+    assert found["share"][-9:].tolist() == pytest.approx(expected, rel=1e-6)
+
+
 def test_speed_is_the_median_epochs_and_the_time_all_epochs(tiny: RunConfig, trained: Path) -> None:
     run = store.read_run(RunPaths.of(trained, tiny).folder)
     middle = sorted(run.metrics["train_seconds"])[1]
@@ -126,7 +141,9 @@ def same(first: Run, second: Run) -> bool:
     """Whether all numbers but the times are equal, bit for bit."""
     metrics, others = (run.metrics.drop(columns=["train_seconds", "seconds"]) for run in (first, second))
     ends, other_ends = ([run.summary[name] for name in ("final", "best")] for run in (first, second))
-    return bool(metrics.equals(others) and first.gradients.equals(second.gradients) and ends == other_ends)
+    assert first.signal is not None and second.signal is not None
+    frames = [(metrics, others), (first.gradients, second.gradients), (first.signal, second.signal)]
+    return all(frame.equals(other) for frame, other in frames) and ends == other_ends
 
 
 def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_path: Path) -> None:
@@ -269,7 +286,9 @@ def test_checkpoint_of_an_older_version_is_gone_on_with(tiny: RunConfig, trained
     old = ("config", "metrics", "gradients", "best", "model", "optimizer", "scheduler")
     checkpoints.write_checkpoint(paths, {name: state[name] for name in old})
     run = train(tiny, results=tmp_path / "old")
-    assert same(run, whole)
+    assert whole.signal is not None
+    assert same(run, replace(whole, signal=whole.signal[-9:].reset_index(drop=True)))
+    assert same(read_run(paths.folder), run)
     first, second = read_run(paths.folder).summary["segments"]
     nothing = dict.fromkeys(("commit", "device", "threads", "torch", "fused"))
     assert first == {"first_epoch": 1, "last_epoch": 2, "precision": "float32", **nothing}
@@ -282,7 +301,7 @@ def test_run_keeps_the_fusing_it_was_begun_with(
     begun: bool, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused, "available", lambda device: True)
-    monkeypatch.setattr(VGG, "fuse", lambda model: model)  # nothing is compiled: only the choice is tested
+    monkeypatch.setattr(VGG, "fuse", lambda model, fused=True: model)  # nothing is compiled: only the choice is tested
     assert stopped(tiny, tmp_path, 2, fuse=begun)["fused"] is begun
     monkeypatch.setattr(runner, "worth_fusing", lambda config, device: not begun)
     with pytest.raises(ConfigError, match=f"^fuse: {not begun} is not allowed.*begun with {begun}") as error:
@@ -296,7 +315,7 @@ def test_run_keeps_the_fusing_it_was_begun_with(
 def test_run_begun_fused_goes_on_where_nothing_can_be_compiled(
     tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(VGG, "fuse", lambda model: model)
+    monkeypatch.setattr(VGG, "fuse", lambda model, fused=True: model)
     stopped(tiny, tmp_path, 2, fuse=True)
     monkeypatch.setattr(fused, "available", lambda device: False)
     with pytest.warns(ArtifactWarning, match="begun with fused passes") as told:

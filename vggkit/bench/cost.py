@@ -30,9 +30,10 @@ STATES = FINISHED, BEGUN, NEW = "finished", "begun", "new"
 
 # Bytes of a finished run and of its checkpoint; tests/workflow/test_cost.py compares them with runs.
 ROW_BYTES = 17  # of gradients.parquet, for each row
+SHARE_BYTES = 5  # of signal.parquet, for each row
 EPOCH_BYTES = 165  # of metrics.csv
 RUN_BYTES = 20_000  # of a run's files, whatever its length
-NUMBER_BYTES = 4  # of a weight
+NUMBER_BYTES = 4  # of a weight, and of a share in a checkpoint
 STATE_COPIES = 4  # of each weight in a checkpoint: the weight, Adam's two averages, and that of the best epoch
 HISTORY_BYTES = 3 * 8  # of a checkpoint, for each row of gradients so far: three statistics in float64
 
@@ -155,13 +156,15 @@ def gradient_rows(config: RunConfig) -> int:
 
 def run_bytes(config: RunConfig) -> int:
     """Bytes that a finished run takes on disk, its weights included."""
-    history = config.epochs * (gradient_rows(config) * ROW_BYTES + EPOCH_BYTES)
+    rows = gradient_rows(config) * ROW_BYTES + (config.depth + 1) * SHARE_BYTES
+    history = config.epochs * (rows + EPOCH_BYTES)
     return RUN_BYTES + NUMBER_BYTES * config.parameters + history
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
     """Bytes of a run's last checkpoint, which lies on disk while the run is trained."""
-    return STATE_COPIES * NUMBER_BYTES * config.parameters + config.epochs * gradient_rows(config) * HISTORY_BYTES
+    history = config.epochs * (gradient_rows(config) * HISTORY_BYTES + (config.depth + 1) * NUMBER_BYTES)
+    return STATE_COPIES * NUMBER_BYTES * config.parameters + history
 
 
 def state(results: Given, config: RunConfig) -> str:

@@ -27,6 +27,7 @@ from vggkit.config import (
     ConfigError,
     RunConfig,
     check_depth,
+    check_reduction_shortcut,
     check_skip_init,
 )
 from vggkit.networks import fused, lsuv
@@ -95,10 +96,14 @@ class ProcessingBlock(Block):
 
 
 class ReductionBlock(Block):
-    """act([BN](conv(pool(act([BN](conv(x))))))); halves height and width, without a shortcut."""
+    """act([pool(x) +] f(x)), f = conv, [BN], act, pool, conv, [BN]; halves height and width.
 
-    def __init__(self, batch_norm: bool) -> None:
+    A shortcut is the pooled input, which has the right shape without weights of its own.
+    """
+
+    def __init__(self, batch_norm: bool, shortcut: bool = False) -> None:
         super().__init__()
+        self.shortcut = shortcut
         self.conv1 = conv3x3(NUM_FILTERS, bias=True)
         self.bn1 = norm2d(batch_norm)
         self.conv2 = conv3x3(NUM_FILTERS, bias=True)
@@ -106,7 +111,7 @@ class ReductionBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.norm_act(self.conv1(x), self.bn1, pool=True)
-        return self.norm_act(self.conv2(out), self.bn2)
+        return self.norm_act(self.conv2(out), self.bn2, shortcut=F.avg_pool2d(x, 2) if self.shortcut else None)
 
 
 class VGG(nn.Module):
@@ -124,9 +129,10 @@ class VGG(nn.Module):
             `lsuv.scale` then scales by a batch of images (Mishkin & Matas 2016).
         skip_init: what each processing block adds to its shortcut is multiplied by a number of its own, which
             begins as 0 and is learned (De & Smith 2020); with `residual` and without `batch_norm`.
+        reduction_shortcut: a shortcut around every reduction block as well; with `residual`.
 
     Raises:
-        ConfigError: no network of this depth, dropout, initialisation or SkipInit.
+        ConfigError: no network of this depth, dropout, initialisation, SkipInit or shortcuts.
     """
 
     def __init__(
@@ -137,10 +143,12 @@ class VGG(nn.Module):
         dropout: float = 0.0,
         initialisation: str = "default",
         skip_init: bool = False,
+        reduction_shortcut: bool = False,
     ) -> None:
         super().__init__()
         check_depth(depth)
         check_skip_init(skip_init, batch_norm, residual)
+        check_reduction_shortcut(reduction_shortcut, residual)
         if not 0 <= dropout < 1:
             raise ConfigError(f"dropout: {dropout!r} is not allowed; allowed: 0 up to, but not including, 1")
         if initialisation not in INITIALISATIONS:
@@ -152,7 +160,7 @@ class VGG(nn.Module):
             blocks: OrderedDict[str, nn.Module] = OrderedDict(
                 (f"block{i}", ProcessingBlock(batch_norm, residual, skip_init)) for i in range(1, (depth - 8) // 6 + 1)
             )
-            blocks["reduction"] = ReductionBlock(batch_norm)
+            blocks["reduction"] = ReductionBlock(batch_norm, reduction_shortcut)
             self.stages.add_module(f"stage{stage}", nn.Sequential(blocks))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(NUM_FILTERS, NUM_CLASSES)
@@ -162,7 +170,13 @@ class VGG(nn.Module):
     @classmethod
     def from_config(cls, config: RunConfig) -> "VGG":
         return cls(
-            config.depth, config.batch_norm, config.residual, config.dropout, config.initialisation, config.skip_init
+            config.depth,
+            config.batch_norm,
+            config.residual,
+            config.dropout,
+            config.initialisation,
+            config.skip_init,
+            config.reduction_shortcut,
         )
 
     @classmethod
@@ -180,11 +194,11 @@ class VGG(nn.Module):
         model.load_state_dict(weights)
         return model.eval()
 
-    def fuse(self) -> "VGG":
-        """Compute BN, shortcut and activation of each block as one compiled function in training; see `fused`."""
+    def fuse(self, fused: bool = True) -> "VGG":
+        """Compute BN, shortcut and activation of a block as one compiled function in training, or not; see `fused`."""
         for module in self.modules():
             if isinstance(module, Block):
-                module.fused = True
+                module.fused = fused
         return self
 
     def forward(self, images: Tensor) -> Tensor:

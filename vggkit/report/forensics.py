@@ -28,13 +28,13 @@ class Hypothesis(NamedTuple):
     """One way in which the report's runs may have been made, and the suite of ours that was made so."""
 
     words: str
-    suite: str | None
+    suite: str
 
 
 HYPOTHESES = (
     Hypothesis("rate stepped once per epoch", FULL),
     Hypothesis("rate stepped after every batch", "schedule"),
-    Hypothesis("shortcuts around the reduction blocks too", None),
+    Hypothesis("shortcuts around the reduction blocks too", "placement"),
 )
 
 
@@ -55,7 +55,7 @@ def read(results: Given = None) -> dict[str, dict[str, list[Run]]]:
         ArtifactError: a run is damaged.
     """
     found: dict[str, dict[str, list[Run]]] = {}
-    for suite in (hypothesis.suite for hypothesis in HYPOTHESES if hypothesis.suite):
+    for suite in (hypothesis.suite for hypothesis in HYPOTHESES):
         for run in find_runs(results, suite):
             if run.config.name in REPORT["rows"] and not run.summary["diverged"]:
                 found.setdefault(suite, {}).setdefault(run.config.name, []).append(run)
@@ -91,7 +91,7 @@ def judge(runs: dict[str, dict[str, list[Run]]]) -> list[Row]:
         report = [told[metric] for metric in VALUES]
         images = draw_variance(told["validation_accuracy"])
         for hypothesis in HYPOTHESES[: None if "_rc" in name else 2]:  # without RC there is no shortcut to place
-            group = runs.get(hypothesis.suite or "", {}).get(name, [])
+            group = runs.get(hypothesis.suite, {}).get(name, [])
             if not group or noise is None:
                 rows.append(Row(name, hypothesis, 0, (), None))
                 continue

@@ -1,7 +1,7 @@
 """The state of a run under way: written after every epoch, read by whoever goes on with it.
 
 It is a dictionary of `format`, `statistics` (what is logged of the gradients), `config`, `fused`, the history of the
-run (`metrics`, `gradients`, `best`, `segments`), and the states of `model`, `optimizer` and `scheduler`;
+run (`metrics`, `gradients`, `signal`, `best`, `segments`), and the states of `model`, `optimizer` and `scheduler`;
 `training.runner.Attempt.record` makes it. Its checksum ends the file: torch reads numbers that were altered on the disk
 without a word.
 """
@@ -120,6 +120,9 @@ def check_history(state: dict[str, Any], config: RunConfig) -> None:
         raise ValueError(f"its epochs are not 1 to {config.epochs} at most, in order")
     if len(state["gradients"]) != len(epochs):
         raise ValueError("it holds gradients of other epochs than metrics")
+    signal = state.get("signal", [])  # older versions did not log it
+    if len(signal) > len(epochs) or any(tuple(shares.shape) != (config.depth + 1,) for shares in signal):
+        raise ValueError("it holds a signal of other epochs or layers")
 
 
 def damaged(file: Path, error: Exception) -> ArtifactError:

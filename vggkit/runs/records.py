@@ -112,6 +112,7 @@ class Run:
     metrics: "pd.DataFrame"
     gradients: "pd.DataFrame"
     summary: Summary
+    signal: "pd.DataFrame | None" = None  # of older versions there is none
 
 
 def has_diverged(train_loss: float, validation_loss: float) -> bool:

@@ -19,7 +19,7 @@ from vggkit.study import STATISTICS
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 3
+FORMAT = 4
 """Version of what runs and checkpoints hold; 1 where it is not recorded. A higher one is of a newer vggkit."""
 FIRST_STATISTICS = ("mean_abs", "l2_norm", "update_ratio")
 """What checkpoints hold of the gradients that do not tell it."""
@@ -118,6 +118,7 @@ METRICS: dict[str, tuple[float, float, bool]] = {
 }
 METRIC_TYPES = {"epoch": "int64"} | dict.fromkeys(METRICS, "float64")
 KEYS = ("epoch", "layer", "parameter", "kind", "over")
+SIGNAL = {"epoch": "int32", "layer": "int32", "share": "float32"}
 
 
 def check_record(where: str, found: Any, rules: Mapping[str, Rule], later: Mapping[str, Rule] | None = None) -> None:
@@ -220,6 +221,24 @@ def check_gradients(gradients: "pd.DataFrame", config: RunConfig, metrics: "pd.D
         values = gradients[name]
         if values.dtype != np.float32 or (values < 0).any() or not np.isfinite(values[finite]).all():
             raise ValueError(f"{name} must be finite float32 numbers of at least 0")
+
+
+def check_signal(signal: "pd.DataFrame", config: RunConfig, metrics: "pd.DataFrame") -> None:
+    """Raise ValueError unless there is a row for each layer, and for the logits, of the last epochs, in order.
+
+    The first epochs may be missing: an older version may have trained them. A share that was not finite is missing.
+    """
+    import numpy as np
+
+    if list(signal.dtypes.astype(str).items()) != list(SIGNAL.items()):
+        raise ValueError(f"its columns must be {', '.join(f'{name} ({kind})' for name, kind in SIGNAL.items())}")
+    places, last = config.depth + 1, len(metrics)
+    epochs = len(signal) // places
+    expected = np.repeat(np.arange(last - epochs, last) + 1, places), np.tile(np.arange(places) + 1, epochs)
+    if not 1 <= epochs <= last or not np.array_equal(signal[["epoch", "layer"]].to_numpy().T, expected):
+        raise ValueError(f"its rows are not {places} for each of the last of {last} epochs, in order")
+    if ((signal["share"] < 0) | np.isinf(signal["share"])).any():
+        raise ValueError("share must be finite numbers of at least 0, or missing")
 
 
 def kind_of(parameter: str) -> str:

@@ -4,6 +4,7 @@
         config.json        the full configuration
         metrics.csv        a row for each epoch
         gradients.parquet  a row for each epoch, weight tensor and kind of average (see `training.gradients`)
+        signal.parquet     a row for each epoch and layer: how much of what it is given differs between images
         summary.json       final and best metrics, speed, machine, versions, segments, checksums
         weights.safetensors  the network after the last epoch, with its configuration and a short model card
     results/.checkpoints/<suite>/<name>/seed-<n>/
@@ -22,6 +23,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "summary.json"
 WEIGHTS = "weights.safetensors"
+SIGNAL = "signal.parquet"
 REQUIRED = {"config.json", "metrics.csv", "gradients.parquet"}
 OWN_SUM = "summary_sha256"
 
@@ -73,6 +76,8 @@ def write_run(paths: RunPaths, run: Run, weights: Mapping[str, "torch.Tensor"] |
             "metrics.csv": run.metrics.to_csv(index=False, lineterminator="\n").encode(),
             "gradients.parquet": run.gradients.to_parquet(compression="zstd", index=False),
         }
+        if run.signal is not None:
+            files[SIGNAL] = run.signal.to_parquet(compression="zstd", index=False)
         if weights:
             files[WEIGHTS] = pack(run.config, run.summary, weights)
         summary = run.summary.copy()
@@ -91,7 +96,7 @@ def write_run(paths: RunPaths, run: Run, weights: Mapping[str, "torch.Tensor"] |
     except BaseException:
         clear(partial)
         raise
-    return Run(run.config, run.metrics, run.gradients, summary)
+    return replace(run, summary=summary)
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
@@ -128,9 +133,14 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     with _blaming(folder / "gradients.parquet"):
         gradients = pd.read_parquet(BytesIO(contents["gradients.parquet"]))
         schema.check_gradients(gradients, config, metrics)
+    signal = None
+    if SIGNAL in contents:
+        with _blaming(folder / SIGNAL):
+            signal = pd.read_parquet(BytesIO(contents[SIGNAL]))
+            schema.check_signal(signal, config, metrics)
     with _blaming(folder / SUMMARY):
         schema.check_whole(summary, config, metrics)
-    return Run(config, metrics, gradients, summary)
+    return Run(config, metrics, gradients, summary, signal)
 
 
 def _metrics(text: str) -> "pd.DataFrame":

@@ -6,7 +6,7 @@ import math
 import torch
 
 from vggkit.config import RunConfig
-from vggkit.data import Images, evaluation_batches, load
+from vggkit.data import Images, load
 from vggkit.folders import Given, exists, results_folder
 from vggkit.networks.vgg import VGG
 from vggkit.runs import provenance
@@ -16,9 +16,7 @@ from vggkit.runs.records import Run
 from vggkit.runs.select import is_full
 from vggkit.runs.store import WEIGHTS, find_runs, read_weights
 from vggkit.study import FULL
-from vggkit.training.propagation import Pass, displacement
-
-IMAGES = 10
+from vggkit.training.propagation import IMAGES, displacement, watched
 
 
 def measure(seed: int = 0, results: Given = None, images: int = IMAGES) -> Changes:
@@ -64,9 +62,3 @@ def drawn(config: RunConfig) -> VGG:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return VGG.from_config(config)
-
-
-def watched(model: VGG, images: Images, count: int = IMAGES) -> Pass:
-    """A pass of the first `count` images, in float64 and training mode: BN takes its statistics from these images."""
-    batch, labels = next(evaluation_batches(images, count))
-    return Pass(copy.deepcopy(model).double().train(), batch.double(), labels)

@@ -8,17 +8,19 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggkit.config import DRAWN, ConfigError, RunConfig
-from vggkit.data import evaluation_batches, load
+from vggkit.data import Images, evaluation_batches, load
 from vggkit.folders import Given
 from vggkit.networks.vgg import VGG
 from vggkit.runs import propagation as artefact
 from vggkit.runs import provenance
 from vggkit.runs.propagation import Measurement, Network
+from vggkit.runs.schema import SIGNAL
 from vggkit.training.compute import Compute
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 56, 74, 110)
@@ -136,9 +138,12 @@ class Pass:
         self.loss = F.cross_entropy(logits, labels)
 
     def shares(self) -> tuple[float, ...]:
-        """Of each of the activations the share that differs between images: deviation over root mean square."""
-        found = [features(x.detach()) for x in self.activations]
-        return tuple(row["between_images"] / row["size"] for row in found)
+        """Of each of the activations the share that differs between images: deviation over root mean square.
+
+        It is 0 where all is 0, and not a number where an activation is not finite.
+        """
+        found = [x.detach() for x in self.activations]
+        return tuple((_between_images(x) / _size(x).clamp_min(torch.finfo(x.dtype).tiny)).item() for x in found)
 
     def gradients(self, scalar: Tensor) -> Sequence[Tensor]:
         """The gradient of `scalar`, made of the logits, by each of the activations."""
@@ -154,6 +159,28 @@ class Pass:
             self.errors.append(x.grad)
 
 
+def watched(model: VGG, images: Images, count: int = IMAGES) -> Pass:
+    """A pass of the first `count` images through a copy of the network, in float64 and without dropout.
+
+    It is in training mode: BN takes its statistics from these images.
+    """
+    copied = copy.deepcopy(model).fuse(False).double().train()
+    copied.dropout.eval()
+    batch, labels = next(evaluation_batches(images, count))
+    return Pass(copied, batch.double(), labels)
+
+
+def signal_frame(history: Tensor, last: int) -> pd.DataFrame:
+    """The shares of the epochs up to `last`, (epochs, layers and logits), as a row for each of both.
+
+    Columns: epoch; layer, convolutions and the linear layer from 1 and then the logits; share, see `Pass.shares`.
+    """
+    epochs, places = history.shape
+    index = [range(last - epochs + 1, last + 1), range(1, places + 1)]
+    frame = pd.MultiIndex.from_product(index, names=["epoch", "layer"]).to_frame(index=False)
+    return frame.assign(share=history.where(history.isfinite(), torch.nan).flatten().numpy()).astype(SIGNAL)
+
+
 def displacement(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[float, ...]:
     """For each of a network's weight tensors the L2 norm of its change over its norm before, computed in float64."""
     pairs = [(old.detach().double(), new.detach().double()) for old, new in zip(before, after, strict=True)]
@@ -166,14 +193,21 @@ def features(x: Tensor) -> dict[str, float]:
     Args:
         x: (N, C, ...) float64 of N images, at least 2, in C channels.
     """
-    size = x.square().mean().sqrt().item()
     return {
-        "size": size,
-        "between_images": x.std(dim=0).square().mean().sqrt().item(),
+        "size": _size(x).item(),
+        "between_images": _between_images(x).item(),
         "between_channels": x.std(dim=1).square().mean().sqrt().item(),
         "correlation_gap": correlation_gap(x),
         "effective_rank": effective_rank(x),
     }
+
+
+def _size(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()
+
+
+def _between_images(x: Tensor) -> Tensor:
+    return x.std(dim=0).square().mean().sqrt()
 
 
 def centred(x: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from vggkit.training.compute import Compute, warn_of_emulation, worth_fusing
 from vggkit.training.evaluation import evaluate
 from vggkit.training.gradients import to_frame
 from vggkit.training.graph import one_step
+from vggkit.training.propagation import signal_frame, watched
 from vggkit.training.step import Trainer, train_epoch
 
 Progress = Callable[[int, int, SeedEpoch | None], None]
@@ -147,6 +148,7 @@ class Attempt:
     paths: RunPaths
     metrics: list[Epoch] = field(default_factory=list)
     gradients: list[Tensor] = field(default_factory=list)
+    signal: list[Tensor] = field(default_factory=list)
     best: Best = field(default_factory=lambda: Best(epoch=0, validation_accuracy=-1.0, model=None))
     segments: list[Segment] = field(default_factory=list)
     own: Segment | None = None  # this process's segment, once it has finished an epoch
@@ -166,14 +168,17 @@ class Attempt:
                 checkpoints.check_history(state, self.trainer.config)
                 self.trainer.load_state_dict(state)
                 self.metrics, self.gradients, self.best = state["metrics"], state["gradients"], state["best"]
+                self.signal = state.get("signal", [])
             except Exception as error:  # torch documents none for a state of another network or optimiser
                 raise checkpoints.damaged(self.paths.checkpoint, error) from error
             self.segments = state.get("segments") or [segment(self.trainer.config, 1, len(self.metrics))]
 
     def record(self, row: Epoch, values: Tensor) -> None:
-        """Take an epoch's metrics and gradient statistics into the history and write the checkpoint."""
+        """Take an epoch's metrics, gradient statistics and signal into the history and write the checkpoint."""
         self.metrics.append(row)
         self.gradients.append(values)
+        with torch.no_grad():
+            self.signal.append(torch.tensor(watched(self.trainer.model, self.trainer.data.train).shares()))
         if not _diverged(self.metrics) and row["validation_accuracy"] > self.best["validation_accuracy"]:
             weights = {k: v.clone() for k, v in self.trainer.model.state_dict().items()}
             self.best = {"epoch": row["epoch"], "validation_accuracy": row["validation_accuracy"], "model": weights}
@@ -182,7 +187,7 @@ class Attempt:
             self.own = segment(trainer.config, first, first, trainer.machine, trainer.compute.fused)
             self.segments.append(self.own)
         self.own["last_epoch"] = row["epoch"]
-        history = {name: getattr(self, name) for name in ("metrics", "gradients", "best", "segments")}
+        history = {name: getattr(self, name) for name in ("metrics", "gradients", "signal", "best", "segments")}
         state = {"format": FORMAT, "statistics": list(STATISTICS), "config": self.trainer.config.to_dict()}
         state |= {"fused": self.trainer.compute.fused, **history, **self.trainer.state_dict()}
         checkpoints.write_checkpoint(self.paths, state)
@@ -193,7 +198,8 @@ class Attempt:
         weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
         frame = to_frame(trainer.gradient_log.names, torch.stack(self.gradients))
         summary = _summary(trainer, self.metrics, self.best, self.segments)
-        run = Run(trainer.config, pd.DataFrame(self.metrics), frame, summary)
+        signal = signal_frame(torch.stack(self.signal), len(self.metrics)) if self.signal else None
+        run = Run(trainer.config, pd.DataFrame(self.metrics), frame, summary, signal)
         run = store.write_run(self.paths, run, weights)
         try:
             self.paths.checkpoint.unlink(missing_ok=True)
