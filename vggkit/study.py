@@ -95,11 +95,17 @@ BEST = "vgg38_bn_rc_lr1e-2"
 """The configuration that the report's further experiments begin with."""
 DEPTHS = (8, 14, 20, 26, 32, 38)
 """Of the networks whose accuracy is told against their depth."""
-CURES = (
+SMALL = 1e-4
+"""A learning rate at which a step of Adam changes weights of the scale of He et al. by about a thousandth."""
+SCALES = (
     Asked("vgg38", {"initialisation": "he"}),
     Asked("vgg38", {"initialisation": "lsuv"}),
-    Asked("vgg38_rc", {"skip_init": True}),
+    Asked("vgg38", {"initialisation": "he", "learning_rate": SMALL}),
+    Asked("vgg38", {"initialisation": "lsuv", "learning_rate": SMALL}),
+    Asked("vgg38", {"learning_rate": SMALL}),
 )
+"""VGG38 without BN and RC, begun with weights of another scale, at the report's rate and at a small one."""
+CURES = (*SCALES, Asked("vgg38_rc", {"skip_init": True}))
 """VGG38 without BN, begun in another way."""
 BY_DEPTH = (
     *(Asked("vgg38", {"depth": depth}) for depth in DEPTHS[1:-1]),
@@ -132,12 +138,16 @@ SUITES: dict[str, Suite] = {
         settings={"reduction_shortcut": True},
         asked=(Asked("vgg38_bn_rc"), Asked("vgg38_rc"), Asked(BEST)),
     ),
-    "cure": Suite(purpose="short, VGG38 without BN after other initialisations", settings=_SHORT, asked=CURES),
+    "cure": Suite(
+        purpose="short, VGG38 without BN after other initialisations, some at a smaller learning rate",
+        settings=_SHORT,
+        asked=CURES,
+    ),
     "depth": Suite(purpose="short, networks between VGG08 and VGG38", settings=_SHORT, asked=BY_DEPTH),
     "further": Suite(purpose="short, the report's further experiments", settings=_SHORT, asked=(*RATES, *REGULARISED)),
     "beside": Suite(
         purpose="the report's setting, what is not in Table 1",
-        asked=(*CURES[:2], Asked("vgg08", {"batch_norm": True}), REGULARISED[0], REGULARISED[-1]),
+        asked=(*SCALES[2:4], Asked("vgg08", {"batch_norm": True}), REGULARISED[0], REGULARISED[-1]),
     ),
 }
 

@@ -72,3 +72,20 @@ def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> N
     assert "never" in table and "nan" not in table
     assert "VGG38: alive in the first epoch" in alive.sentences(list(found.values()))
     assert "there is no full run yet" in alive.sentences([found["vgg38"]])
+
+
+def test_signal_is_drawn_where_it_was_logged_in_every_epoch(run: Run) -> None:
+    assert run.signal is not None and alive.logs_signal(run)
+    assert alive.heatmaps(Trained(run, None), "A & B").svg.count("<svg ") == 3
+    parts = run.signal[9:].reset_index(drop=True)
+    for signal in (None, parts):  # of an older version, and of a run that one began
+        older = dataclasses.replace(run, signal=signal)
+        assert not alive.logs_signal(older) and alive.heatmaps(Trained(older, None)).svg.count("<svg ") == 2
+    shares = alive.by_epoch(run, alive.SHARE)
+    assert shares.shape == (8, 3)
+    assert shares.loc[3, 2] == run.signal.query("epoch == 2 and layer == 3")["share"].item()
+    figure = alive.signal_by_epoch({"VGG08": run, "VGG08 & more": run})
+    first, second = figure.values["panels"][0]["lines"]
+    assert (first["name"], second["name"]) == ("VGG08", "VGG08 & more")
+    assert figure.values["series"][first["y"]] == pytest.approx(shares.loc[8].tolist(), rel=1e-5)
+    assert "VGG08 &amp; more" in figure.caption

@@ -1,5 +1,6 @@
 """The further experiments, the third cure and the depth: what is said of runs, and of those that are not there."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,28 @@ def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untra
 def test_one_cure_is_enough_to_say_so() -> None:
     he = made("vgg38", 0.3, initialisation="he")
     assert further.cure_told(listed(he)).startswith("Neither BN nor RC is needed")
-    assert "not enough" in further.cure_told(listed(made("vgg38", 0.01, initialisation="lsuv")))
+    lsuv = made("vgg38", 0.01, initialisation="lsuv")
+    assert "not enough" in further.cure_told(listed(lsuv))
+    slow = made("vgg38", 0.2, initialisation="lsuv", learning_rate=1e-4)
+    told = further.cure_told(listed(lsuv, slow, made("vgg38", 0.02, learning_rate=1e-4)))
+    assert "to begin to learn: VGG38, LSUV, 1e-4 20.00 % (1 seed) test accuracy." in told
+    assert told.endswith(" Not enough, in so few epochs: VGG38, LSUV 1.00 % (1 seed); VGG38, 1e-4 2.00 % (1 seed).")
+
+
+def test_networks_whose_signal_is_drawn_are_those_that_logged_it() -> None:
+    def logged(name: str, seed: int, epochs: int, **settings: Any) -> Run:
+        signal = pd.DataFrame({"share": [0.5] * 39 * epochs})
+        return replace(made(name, 0.3, seed, **settings), signal=signal)
+
+    runs = [
+        made("vgg38", 0.01),
+        logged("vgg38", 1, 3),
+        logged("vgg38", 2, 3),
+        logged("vgg38", 0, 2, initialisation="he"),
+    ]
+    assert {name: run.config.seed for name, run in further.cured(listed(*runs)).items()} == {"VGG38": 1}
+    skip = logged("vgg38_rc", 4, 3, skip_init=True)
+    assert further.cured(listed(skip)) == {"VGG38 RC, SkipInit": skip}
 
 
 def test_rows_of_the_report_are_judged_where_there_are_runs() -> None:

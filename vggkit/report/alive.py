@@ -4,7 +4,7 @@ A layer is *alive* in an epoch whose mean |gradient| is above Adam's epsilon: wh
 than half of what a gradient of ordinary size does. A layer has *moved* if its weights changed by `MOVED` of their norm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -23,12 +23,18 @@ from vggkit.report.render import html, power
 from vggkit.runs.change import Change, of_run
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.records import Run
+from vggkit.runs.schema import SIGNAL_IMAGES
 from vggkit.runs.select import fullest_runs, is_full
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
 MOVED = 0.01
-RANGES = {"mean_abs": (1e-12, 1.0), "update_ratio": (1e-8, 0.1)}
+SHARE = "share"
+"""Column of what of each layer's input differs between images, see `training.propagation.signal_frame`."""
+RANGES = {"mean_abs": (1e-12, 1.0), "update_ratio": (1e-8, 0.1), SHARE: (1e-8, 1.0)}
 """Of the colours of a statistic, the same for all networks; what is smaller has the colour of the lowest."""
+OTHERS = ((4, "P"), (5, "X"), (6, "*"), (8, "h"), (9, "p"))
+"""Colours and markers of networks that are no row of Table 1."""
+LABELS = {name: statistic.label for name, statistic in STATISTICS.items()} | {SHARE: "share that differs"}
 
 
 class Trained(NamedTuple):
@@ -48,20 +54,31 @@ def read(results: Given = None) -> list[Trained]:
     found = []
     for group in fullest_runs(root).values():
         run = min(group, key=lambda run: run.config.seed)
-        if is_full(run) and set(RANGES) <= set(run.gradients):
+        if is_full(run) and "update_ratio" in run.gradients:
             found.append(Trained(run, of_run(run, root)))
     return found
 
 
 def by_epoch(run: Run, statistic: str) -> pd.DataFrame:
-    """A statistic, mean over each epoch's batches: convolutions and linear layer, from 1, by epochs.
+    """A statistic, mean over each epoch's batches, `SHARE` after it: convolutions and linear layer, from 1, by epochs.
 
     Epochs in which a run diverged, whose numbers are not finite, are left out.
     """
-    rows = run.gradients[(run.gradients["over"] == "mean") & (run.gradients["kind"] != "bn")]
+    if statistic == SHARE:
+        assert run.signal is not None
+        rows = run.signal[run.signal["layer"] <= run.config.depth]  # behind them come the logits
+    else:
+        rows = run.gradients[(run.gradients["over"] == "mean") & (run.gradients["kind"] != "bn")]
     table = rows.pivot(index="layer", columns="epoch", values=statistic).sort_index()
     table = table.set_axis(range(1, len(table) + 1)).astype("float64")
     return table.loc[:, np.isfinite(table).all()]
+
+
+def logs_signal(run: Run) -> bool:
+    """Whether all its epochs were trained by a version that logs the signal, and to their end."""
+    if run.signal is None or run.summary["diverged"]:
+        return False
+    return len(run.signal) == len(run.metrics) * (run.config.depth + 1)
 
 
 def alive_from(run: Run) -> pd.Series:
@@ -91,22 +108,25 @@ def still(trained: Trained) -> list[int]:
     return [int(place) for place in found.index[found < MOVED]]
 
 
-def heatmaps(trained: Trained) -> Figure:
-    """Layers by epochs: mean |gradient| and |update| / |weight|, in the colours that all networks share."""
-    run, name = trained.run, title(trained.run.config.name)
-    with drawing(PANEL, PANEL, height=3.6) as axes:
-        for ax, statistic in zip(axes, RANGES, strict=True):
+def heatmaps(trained: Trained, name: str | None = None) -> Figure:
+    """Layers by epochs: |gradient|, |update| / |weight|, the signal if logged; in colours that all networks share."""
+    run, name = trained.run, name or title(trained.run.config.name)
+    shown = [statistic for statistic in RANGES if statistic != SHARE or logs_signal(run)]
+    with drawing(*[PANEL] * len(shown), height=3.6) as axes:
+        for ax, statistic in zip(axes, shown, strict=True):
             _map(ax, by_epoch(run, statistic), statistic)
         finding = f"{_lives(run)}; {_moves(trained)}"
-        low, least = (power(bounds[0], 1) for bounds in RANGES.values())
+        least = [power(RANGES[statistic][0], 1) for statistic in shown]
+        signal = ", and after each epoch of what each is given the share that differs between images" * (SHARE in shown)
         caption = (
-            f"{name}: {finding}. Mean |gradient| and |update| / |weight| of each convolution and the linear layer, "
-            f"averaged over the batches of each epoch, in the same colours for all networks; smaller ones than {low} "
-            f"and {least} have the darkest. Grey: exactly zero. "
+            f"{as_html(name)}: {finding}. Mean |gradient| and |update| / |weight| of each convolution and the linear "
+            f"layer, averaged over the batches of each epoch{signal}, in the same colours for all networks; smaller "
+            f"ones than {', '.join(least[:-1])} and {least[-1]} have the darkest. Grey: exactly zero. "
             f'<small class="vggkit-origin">[{run.config.suite}: {run_settings(run)}]</small>'
         )
         layers = [f"layer {place}" for place in by_epoch(run, "mean_abs").index]
-        return finish(axes, caption, f"Two heat maps, layers by epochs. {name}: {finding}.", [layers] * len(RANGES))
+        description = f"{len(shown)} heat maps, layers by epochs. {name}: {finding}."
+        return finish(axes, caption, description, [layers] * len(shown))
 
 
 def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:
@@ -118,7 +138,7 @@ def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:
         shown, aspect="auto", interpolation="nearest", cmap=colours, norm=LogNorm(low, high), extent=extent
     )
     ax.set(xlabel="epoch", ylabel="layer, from input to output")
-    canvas_of(ax).colorbar(image, ax=ax, label=STATISTICS[statistic].label, extend="min")
+    canvas_of(ax).colorbar(image, ax=ax, label=LABELS[statistic], extend="min")
 
 
 def _lives(run: Run) -> str:
@@ -222,6 +242,36 @@ def trained_signal(found: Sequence[Trained]) -> Figure:
             "rounding. Training does not log it; runs that left no weights are not shown."
         )
         return finish((ax,), caption, f"Line chart over the layers. {finding}.")
+
+
+def signal_by_epoch(runs: Mapping[str, Run]) -> Figure:
+    """What differs between images in the linear layer's input after each epoch, a line for each of the runs, by title.
+
+    Args:
+        runs: at least one; all log the signal.
+    """
+    with drawing(1.1 * PANEL, height=4.0) as (ax,):
+        ax.set(xlabel="epoch", ylabel="share that differs between images", yscale="log")
+        named, ends, more = [], [], iter(OTHERS)
+        for name, run in runs.items():
+            row = CONFIGURATIONS.get(run.config.name)
+            colour, marker = (row.colour, row.marker) if row else next(more)
+            share = by_epoch(run, SHARE).iloc[-1]
+            look: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "markersize": 4}
+            (line,) = ax.plot(share.index, share.where(share > 0), linewidth=1.6, **look)
+            named.append((name.removeprefix("VGG38 ").removeprefix("VGG38, "), line))
+            ends.append(f"{as_html(name)} {power(share.iloc[0])}, {power(share.iloc[-1])}")
+        direct_labels(ax, named)
+        finding = (
+            "What differs between images at the linear layer, as a share of its size, after the first epoch and the "
+            f"last: {'; '.join(ends)}"
+        )
+        first = next(iter(runs.values()))
+        caption = (
+            f"{finding}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
+            f'training mode and float64. <small class="vggkit-origin">[{run_settings(first)}]</small>'
+        )
+        return finish((ax,), caption, f"Line chart over the epochs. {finding}.")
 
 
 def sentences(found: Sequence[Trained]) -> str:

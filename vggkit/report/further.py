@@ -13,6 +13,7 @@ import pandas as pd
 
 from vggkit.config import ADAM_EPSILON, RunConfig
 from vggkit.folders import Given
+from vggkit.report.alive import logs_signal
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import LEVEL, newcombe_interval
@@ -23,7 +24,7 @@ from vggkit.report.untrained import Untrained
 from vggkit.report.verdicts import LEARNS, TEST_IMAGES
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
-from vggkit.study import BEST, CONFIGURATIONS, CURES, DEPTHS, FULL, RATES, REGULARISED, SUITES, Asked
+from vggkit.study import BEST, CONFIGURATIONS, CURES, DEPTHS, FULL, RATES, REGULARISED, SCALES, SMALL, SUITES, Asked
 
 SHORT = "short"
 
@@ -184,21 +185,22 @@ def _turning(name: str, runs: Sequence[Run], how: str) -> dict[str, str]:
     return cells | {"command": f"<code>{as_html(how)}</code>"}
 
 
+CURED = (
+    (Asked("vgg38"), SHORT),
+    *((asked, "cure") for asked in CURES),
+    *((Asked(name), SHORT) for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
+)
+"""VGG38 without a cure, and each that was tried, with the suite that trains it."""
+
+
 def cures_html(short: Found, full: Found) -> Html:
     """VGG38 without BN after other initialisations, beside BN and RC."""
     rows = []
-    beside = [(Asked("vgg38"), SHORT), *((asked, "cure") for asked in CURES)]
-    beside += [(Asked(name), SHORT) for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")]
-    words: dict[str, dict[object, str]] = {
-        "initialisation": {"he": "He", "lsuv": "LSUV"},
-        "skip_init": {True: "SkipInit"},
-    }
-    for asked, suite in beside:
-        more = [words[name][value] for name, value in asked.settings.items()]
+    for asked, suite in CURED:
         name = config(asked).name
         rows.append(
             {
-                "network": as_html(", ".join([CONFIGURATIONS[asked.configuration].title, *more])),
+                "network": as_html(_network(asked)),
                 "15 epochs": as_html(outcome(short.get(name, ()))),
                 "100 epochs": as_html(outcome(full.get(name, ()))),
                 "command": f"<code>{as_html(command(asked, suite))}</code>",
@@ -207,24 +209,40 @@ def cures_html(short: Found, full: Found) -> Html:
     caption = (
         "Official test accuracy after the last epoch of VGG38, all images, mean ± standard deviation over seeds. He: "
         "He et al. (2015); LSUV: layer-sequential unit variance, Mishkin and Matas (2016); SkipInit: De and Smith "
-        "(2020). The command is that of the short run; with <code>--suite beside</code> it trains the long one."
+        "(2020); 1e-4: at this learning rate in place of 1e-3. The command is that of the short run; with "
+        "<code>--suite beside</code> it trains the long one."
     )
     return html(pd.DataFrame(rows), "A third cure", caption, markup=True)
 
 
+def _network(asked: Asked) -> str:
+    """The title of a network of `CURED`."""
+    words: dict[object, str] = {"he": "He", "lsuv": "LSUV", True: "SkipInit", SMALL: _exponent(SMALL)}
+    return ", ".join([CONFIGURATIONS[asked.configuration].title, *map(words.__getitem__, asked.settings.values())])
+
+
+def cured(short: Found) -> dict[str, Run]:
+    """By title, of the networks of `CURED`: the run of the lowest seed that logged the signal."""
+    runs = {_network(asked): filter(logs_signal, short.get(config(asked).name, ())) for asked, _ in CURED}
+    found = {name: next(group, None) for name, group in runs.items()}
+    return {name: run for name, run in found.items() if run}
+
+
 def cure_told(short: Found) -> str:
     """Whether BN or RC are needed, or only the scale, by the short runs, as Markdown."""
-    groups = {config(asked).name: short.get(config(asked).name, ()) for asked in CURES[:2]}
+    groups = {_network(asked): short.get(config(asked).name, ()) for asked in SCALES}
     known = {name: accuracy(runs).mean() for name, runs in groups.items() if len(accuracy(runs))}
     if not known:
         return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
-    learn = [name for name, value in known.items() if value > 100 * (CHANCE + LEARNS)]
-    told = ", ".join(f"`{name}` {value:.2f} % ({_seeds(groups[name])})" for name, value in known.items())
+    told = {name: f"{name} {value:.2f} % ({_seeds(groups[name])})" for name, value in known.items()}
+    learn = [told[name] for name, value in known.items() if value > 100 * (CHANCE + LEARNS)]
+    guess = [words for words in told.values() if words not in learn]
     if not learn:
-        return f"The scale alone is not enough in so few epochs: {told} test accuracy, which is guessing."
+        return f"The scale alone is not enough in so few epochs: {'; '.join(guess)} test accuracy, which is guessing."
     rest = accuracy(short.get("vgg38_bn_rc", ()))
     beside = f"; with BN and RC it is {rest.mean():.2f} %" if len(rest) else ""
-    return f"Neither BN nor RC is needed for VGG38 to begin to learn: {told} test accuracy{beside}."
+    needless = f"Neither BN nor RC is needed for VGG38 to begin to learn: {'; '.join(learn)} test accuracy{beside}."
+    return needless + f" Not enough, in so few epochs: {'; '.join(guess)}." * bool(guess)
 
 
 KINDS = {

@@ -118,6 +118,7 @@ METRICS: dict[str, tuple[float, float, bool]] = {
 }
 METRIC_TYPES = {"epoch": "int64"} | dict.fromkeys(METRICS, "float64")
 KEYS = ("epoch", "layer", "parameter", "kind", "over")
+SIGNAL_IMAGES = 10  # of training, in which a layer's share is measured
 SIGNAL = {"epoch": "int32", "layer": "int32", "share": "float32"}
 
 

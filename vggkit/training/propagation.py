@@ -20,7 +20,7 @@ from vggkit.networks.vgg import VGG
 from vggkit.runs import propagation as artefact
 from vggkit.runs import provenance
 from vggkit.runs.propagation import Measurement, Network
-from vggkit.runs.schema import SIGNAL
+from vggkit.runs.schema import SIGNAL, SIGNAL_IMAGES
 from vggkit.training.compute import Compute
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 56, 74, 110)
@@ -159,7 +159,7 @@ class Pass:
             self.errors.append(x.grad)
 
 
-def watched(model: VGG, images: Images, count: int = IMAGES) -> Pass:
+def watched(model: VGG, images: Images, count: int = SIGNAL_IMAGES) -> Pass:
     """A pass of the first `count` images through a copy of the network, in float64 and without dropout.
 
     It is in training mode: BN takes its statistics from these images.
