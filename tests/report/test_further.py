@@ -1,5 +1,6 @@
 """The further experiments, the third cure and the depth: what is said of runs, and of those that are not there."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,22 @@ def test_each_hypothesis_is_judged_by_the_runs_of_its_own_suite() -> None:
     assert rows["placement"].runs == len(alike["vgg38_rc"]) and rows["schedule"].runs == 0
     assert rows["placement"].ours == rows["table1"].ours
     assert rows["placement"].fit == pytest.approx(rows["table1"].fit)
+
+
+def test_schedules_are_set_against_each_other_where_both_have_runs() -> None:
+    runs = forensics.read(ROOT / "results")
+    rows = [row for row in forensics.judge(runs) if row.hypothesis.suite != "schedule"]
+    missing = [row._replace(runs=0) for row in forensics.judge(runs) if row.hypothesis.suite == "schedule"]
+    assert "no runs yet for each schedule" in forensics.schedules_told([*rows, *missing])
+    alike = runs["table1"]["vgg08"]
+    row = next(row for row in forensics.judge(runs | {"schedule": {"vgg08": alike}}) if row.name == "vgg08")
+    assert row.fit
+    far = row._replace(
+        hypothesis=forensics.HYPOTHESES[1], fit=replace(row.fit, log_likelihood=row.fit.log_likelihood + math.log(4))
+    )
+    told = forensics.schedules_told([row, far])
+    assert "The report's VGG08 has 1.74 training loss, 46.84 % validation accuracy." in told
+    assert "4 times as likely with the rate stepped after every batch." in told and "3 seeds" in told
 
 
 def test_settings_that_the_suite_gives_are_not_given_twice() -> None:

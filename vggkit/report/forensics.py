@@ -21,6 +21,9 @@ from vggkit.study import CONFIGURATIONS, FULL, REPORT, title
 
 VALUES = ("train_loss", "validation_accuracy")
 """What is compared of a row. The other two say nearly the same again: each follows from one of these."""
+UNITS = (" training loss", " % validation accuracy")
+CHEAP = "vgg08"
+"""The network of which many full runs can be had."""
 VALIDATION_IMAGES = DATASETS["cifar100"].validation * NUM_CLASSES
 
 
@@ -133,6 +136,31 @@ def table_html(rows: Sequence[Row]) -> Html:
     )
     return html(pd.DataFrame(cells), "Likelihood of the report's rows", caption,
                 text=("row", "hypothesis"))  # fmt: skip
+
+
+def schedules_told(rows: Sequence[Row]) -> str:
+    """Under which schedule the report's values of `CHEAP` are likelier, as Markdown."""
+    once, every = (next(row for row in rows if (row.name, row.hypothesis.suite) == (CHEAP, suite))
+                   for suite in (FULL, "schedule"))  # fmt: skip
+    if not (once.runs and every.runs):
+        return (
+            f"Of {title(CHEAP)} there are no runs yet for each schedule; those whose rate is stepped after every batch "
+            f"are trained by `vggkit sweep {CHEAP} --suite schedule --seeds 0-2`."
+        )
+    told = REPORT["rows"][CHEAP]
+    report = ", ".join(f"{number(told[name])}{unit}" for name, unit in zip(VALUES, UNITS, strict=True))
+    text = f"The report's {title(CHEAP)} has {report}."
+    for row in (once, every):
+        ours = ", ".join(f"{number(value)}{unit}" for value, unit in zip(row.ours, UNITS, strict=True))
+        seeds = f"{row.runs} seed{'s' * (row.runs > 1)}"
+        chance = f"; chance of the report's values {row.fit.chance:.2g}" if row.fit else ""
+        text += f" With the {row.hypothesis.words} ours has {ours} ({seeds}{chance})."
+    if once.fit and every.fit:
+        better, worse = sorted((once, every), key=lambda row: -row.fit.log_likelihood if row.fit else 0)
+        assert better.fit and worse.fit
+        factor = times(better.fit.log_likelihood, worse.fit.log_likelihood)
+        text += f" The report's values are {factor:.2g} times as likely with the {better.hypothesis.words}."
+    return text
 
 
 def _chance(row: Row) -> str:
