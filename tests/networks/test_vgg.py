@@ -121,6 +121,17 @@ def test_logits_equal_the_equations_written_out(batch_norm: bool, residual: bool
     torch.testing.assert_close(logits, expected)
 
 
+def test_configuration_places_the_shortcuts() -> None:
+    images, models = torch.randn(2, 3, 32, 32), []
+    for suite in ("table1", "placement"):
+        torch.manual_seed(0)
+        models.append(VGG.from_config(RunConfig.named("vgg38_rc", suite=suite, depth=14)))
+    torch.manual_seed(0)
+    both = VGG(14, False, True, reduction_shortcut=True)
+    assert torch.equal(models[1](images), both(images))
+    assert not torch.allclose(models[0](images), both(images))
+
+
 @pytest.mark.parametrize(
     "block", [*(ProcessingBlock(x, x) for x in (True, False)), ReductionBlock(True), ReductionBlock(False, True)]
 )
