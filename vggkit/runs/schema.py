@@ -119,7 +119,7 @@ METRICS: dict[str, tuple[float, float, bool]] = {
 METRIC_TYPES = {"epoch": "int64"} | dict.fromkeys(METRICS, "float64")
 KEYS = ("epoch", "layer", "parameter", "kind", "over")
 SIGNAL_IMAGES = 10  # of training, in which a layer's share is measured
-SIGNAL = {"epoch": "int32", "layer": "int32", "share": "float32"}
+SIGNAL_TYPES = {"epoch": "int32", "layer": "int32", "share": "float32"}
 
 
 def check_record(where: str, found: Any, rules: Mapping[str, Rule], later: Mapping[str, Rule] | None = None) -> None:
@@ -231,8 +231,8 @@ def check_signal(signal: "pd.DataFrame", config: RunConfig, metrics: "pd.DataFra
     """
     import numpy as np
 
-    if list(signal.dtypes.astype(str).items()) != list(SIGNAL.items()):
-        raise ValueError(f"its columns must be {', '.join(f'{name} ({kind})' for name, kind in SIGNAL.items())}")
+    if list(signal.dtypes.astype(str).items()) != list(SIGNAL_TYPES.items()):
+        raise ValueError(f"its columns must be {', '.join(f'{name} ({kind})' for name, kind in SIGNAL_TYPES.items())}")
     places, last = config.depth + 1, len(metrics)
     epochs = len(signal) // places
     expected = np.repeat(np.arange(last - epochs, last) + 1, places), np.tile(np.arange(places) + 1, epochs)

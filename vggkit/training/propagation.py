@@ -20,7 +20,7 @@ from vggkit.networks.vgg import VGG
 from vggkit.runs import propagation as artefact
 from vggkit.runs import provenance
 from vggkit.runs.propagation import Measurement, Network
-from vggkit.runs.schema import SIGNAL, SIGNAL_IMAGES
+from vggkit.runs.schema import SIGNAL_IMAGES, SIGNAL_TYPES
 from vggkit.training.compute import Compute
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 56, 74, 110)
@@ -178,7 +178,7 @@ def signal_frame(history: Tensor, last: int) -> pd.DataFrame:
     epochs, places = history.shape
     index = [range(last - epochs + 1, last + 1), range(1, places + 1)]
     frame = pd.MultiIndex.from_product(index, names=["epoch", "layer"]).to_frame(index=False)
-    return frame.assign(share=history.where(history.isfinite(), torch.nan).flatten().numpy()).astype(SIGNAL)
+    return frame.assign(share=history.where(history.isfinite(), torch.nan).flatten().numpy()).astype(SIGNAL_TYPES)
 
 
 def displacement(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[float, ...]:
