@@ -35,7 +35,7 @@ def folder(results: Path) -> Path:
 def test_what_is_whole_has_nothing_wrong(results: Path) -> None:
     found, wrong = verification.examine(results)
     assert wrong == []
-    assert (len(found.runs), found.files, found.weights) == (2, 10, 2)
+    assert (len(found.runs), found.files, found.weights) == (2, 12, 2)
     assert set(found.verdicts) and set(found.table1) >= {"vgg08", "vgg38_bn_rc"}
 
 
@@ -62,7 +62,7 @@ def test_a_lost_file_is_named(results: Path, name: str) -> None:
 def test_weights_may_be_kept_elsewhere(results: Path) -> None:
     (folder(results) / "weights.safetensors").unlink()
     found, wrong = verification.examine(results)
-    assert wrong == [] and (found.files, found.weights) == (9, 1)
+    assert wrong == [] and (found.files, found.weights) == (11, 1)
     before = replace(found, weights=2)
     assert verification.changes(before, found) == [f"weights of 2 networks were there on {found.date}, of 1 are now"]
 
@@ -159,7 +159,7 @@ def test_imported_runs_are_read_and_stay_out_of_the_record(results: Path) -> Non
 def test_command_records_and_tells_what_changed(results: Path, call: Call) -> None:
     given = ["--results", str(results)]
     status, out, error = call("verify", *given)
-    assert (status, error) == (0, "") and "10 files of 2 runs" in out and "nothing was recorded" in out
+    assert (status, error) == (0, "") and "12 files of 2 runs" in out and "nothing was recorded" in out
     assert "Table 1 is derived anew: 0 of 12 claims have a verdict, the others cannot be told yet\n" in out
     place = folder(results).relative_to(results).as_posix()
     status, out, _ = call("verify", "--record", "--retrain", place, *given)
