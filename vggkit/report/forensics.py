@@ -156,10 +156,9 @@ def schedules_told(rows: Sequence[Row]) -> str:
         chance = f"; chance of the report's values {row.fit.chance:.2g}" if row.fit else ""
         text += f" With the {row.hypothesis.words} ours has {ours} ({seeds}{chance})."
     if once.fit and every.fit:
-        better, worse = sorted((once, every), key=lambda row: -row.fit.log_likelihood if row.fit else 0)
-        assert better.fit and worse.fit
-        factor = times(better.fit.log_likelihood, worse.fit.log_likelihood)
-        text += f" The report's values are {factor:.2g} times as likely with the {better.hypothesis.words}."
+        gain = every.fit.log_likelihood - once.fit.log_likelihood
+        likelier = (every if gain > 0 else once).hypothesis.words
+        text += f" The report's values are {times(abs(gain), 0):.2g} times as likely with the {likelier}."
     return text
 
 
