@@ -27,7 +27,7 @@ def test_expected_sizes_are_those_of_the_committed_runs() -> None:
         assert len(run.gradients) == len(run.metrics) * cost.gradient_rows(run.config)
         files = list(RunPaths.of(ROOT / "results", run.config).folder.iterdir())
         weights = 0 if any(file.suffix == ".safetensors" for file in files) else 4 * run.config.parameters
-        signal = 0 if run.signal is not None else 5 * len(run.metrics) * (run.config.depth + 1)
+        signal = 0 if run.signal is not None else cost.SHARE_BYTES * len(run.metrics) * (run.config.depth + 1)
         size = sum(file.stat().st_size for file in files) + weights + signal
         assert cost.run_bytes(run.config) == pytest.approx(size, rel=0.15), run.config
 
