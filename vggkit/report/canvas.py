@@ -31,6 +31,7 @@ NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white 
 DOTS_PER_INCH, PICTURE_COLOURS = 160, 64  # of the image for pages that know no SVG, twice as wide as a page's text
 PANEL = 4.2  # width of one of two panels, in inches
 LARGEST = 1.35  # how many times as large as drawn a panel is shown where there is room
+LARGEST_OF_MANY = 0.9
 STROKE = 22.0  # length of a line's sample beside its name, in points
 NUMBER = '<b class="vggkit-number"></b>'
 """Where the book's builder writes a figure's number; see `frame`."""
@@ -85,7 +86,9 @@ def drawing(*widths: float, height: float = 3.2) -> Iterator[list[Axes]]:
 
 def finish(axes: Sequence[Axes], caption: str, description: str, rows: Sequence[Sequence[str]] | None = None) -> Figure:
     """The figure of all `axes`, drawn; `rows` are the names of the rows of each one's image, where it has one."""
-    panels = "".join(_panel(ax) for ax in axes)
+    # Two fill a row of a page; a third, alone in the next one, stays as large as they are.
+    largest = LARGEST if len(axes) < 3 else LARGEST_OF_MANY
+    panels = "".join(_panel(ax, largest) for ax in axes)
     svg = f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.5rem">{panels}</div>'
     return Figure(svg, caption, description, _image(axes), values_of(axes, rows))
 
@@ -154,7 +157,7 @@ def _image(axes: Sequence[Axes]) -> bytes:
     return buffer.getvalue()
 
 
-def _panel(ax: Axes) -> str:
+def _panel(ax: Axes, largest: float) -> str:
     sns.despine(ax=ax)
     if ax.get_xlabel() == "epoch":
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -168,7 +171,7 @@ def _panel(ax: Axes) -> str:
     # Coordinates to a tenth of a point; numbers between tags are tick labels and stay.
     svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
     width = canvas.get_figwidth()
-    style = f"flex:{width:.1f} 1 18rem;min-width:0;max-width:{96 * LARGEST * width:.0f}px;height:auto"
+    style = f"flex:{width:.1f} 1 18rem;min-width:0;max-width:{96 * largest * width:.0f}px;height:auto"
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'style="{style}"', svg, count=1)
     # Ids must differ between figures on one page.
     unique = f"{zlib.crc32(svg.encode()):x}"
