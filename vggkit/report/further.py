@@ -209,8 +209,8 @@ def cures_html(short: Found, full: Found) -> Html:
     caption = (
         "Official test accuracy after the last epoch of VGG38, all images, mean ± standard deviation over seeds. He: "
         "He et al. (2015); LSUV: layer-sequential unit variance, Mishkin and Matas (2016); SkipInit: De and Smith "
-        "(2020); 1e-4: at this learning rate in place of 1e-3. The command is that of the short run; with "
-        "<code>--suite beside</code> it trains the long one."
+        f"(2020); {_exponent(SMALL)}: at this learning rate in place of {_exponent(RunConfig().learning_rate)}. The "
+        "command is that of the short run; with <code>--suite beside</code> it trains the long one."
     )
     return html(pd.DataFrame(rows), "A third cure", caption, markup=True)
 

@@ -12,6 +12,7 @@ from vggkit.report import measures
 from vggkit.report.render import power
 from vggkit.report.verdicts import LEARNS, VANISHED
 from vggkit.runs.records import Run
+from vggkit.runs.schema import SIGNAL_IMAGES
 from vggkit.runs.select import Runs, fullest, is_full
 from vggkit.study import FULL, REPORT, STATISTICS, SUITES, shown_suites, title
 
@@ -70,6 +71,15 @@ def suites() -> str:
 def statistics() -> str:
     """What is logged of the gradients, with its unit, as Markdown."""
     return "\n".join(f"- {statistic.label} ({statistic.unit})" for statistic in STATISTICS.values())
+
+
+def signal() -> str:
+    """What is logged of the signal after each epoch, as Markdown."""
+    return (
+        "After each epoch, of what each layer is given, and of the logits, the share that differs between images: the "
+        f"standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in float64 and training "
+        "mode."
+    )
 
 
 def how_made(runs: Runs) -> str:

@@ -28,7 +28,8 @@ DEEP, DEEP_SEEDS = 38, 1
 """Beyond how many layers networks are measured with the first seeds alone, and with how many: they take longest."""
 HE_SEEDS = 3
 """With how many seeds networks are measured after He initialisation."""
-IMAGES = 10
+IMAGES = SIGNAL_IMAGES
+"""As many as runs log the signal of, so that what training made of it can be set beside what it began with."""
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # BN, RC
 
 
