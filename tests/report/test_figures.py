@@ -51,6 +51,12 @@ def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
         assert canvas.INK not in page
         ET.fromstring(figure.svg)
         assert figure.caption
+        named = re.findall(r'\bid="([^"]+)"', figure.svg)
+        referred = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', figure.svg)
+        assert len(named) == len(set(named)) and {"".join(found) for found in referred} <= set(named)
+        letters = re.findall(r"<text[^>]*>", figure.svg)
+        plain = [letter for letter in letters if "font-family" not in letter]
+        assert len(plain) > len(letters) / 2 and figure.svg.count('<svg font-family="') == figure.svg.count("<svg ")
     assert figures.curves([run]).svg == drawn[0].svg
 
 

@@ -170,6 +170,7 @@ def _panel(ax: Axes, largest: float) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     # Coordinates to a tenth of a point; numbers between tags are tick labels and stay.
     svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
+    svg = _once(svg)
     width = canvas.get_figwidth()
     style = f"flex:{width:.1f} 1 18rem;min-width:0;max-width:{96 * largest * width:.0f}px;height:auto"
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'style="{style}"', svg, count=1)
@@ -177,6 +178,17 @@ def _panel(ax: Axes, largest: float) -> str:
     unique = f"{zlib.crc32(svg.encode()):x}"
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>v{unique}-", svg)
     return re.sub(r"\n\s*", "\n", svg)
+
+
+def _once(svg: str) -> str:
+    """The same drawing with its letters' font named once, and without groups that only have a name of matplotlib's."""
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    found = 1
+    while found:  # the innermost first; nothing refers to the names
+        svg, found = re.subn(r"<g>((?:(?!</?g\b).)*)</g>|<g/>", r"\1", svg, flags=re.S)
+    if fonts := re.search(r" font-family: ([^;]*sans-serif);", svg):
+        svg = svg.replace(fonts[0], "").replace("<svg ", f'<svg font-family="{fonts[1]}" ', 1)
+    return svg
 
 
 def canvas_of(ax: Axes) -> Canvas:
