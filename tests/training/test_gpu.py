@@ -1,5 +1,7 @@
 """On a GPU: steps captured as a CUDA graph equal ordinary ones, and a stopped run goes on there."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +19,22 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 STEPS = 50
 
 
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """cuDNN's deterministic algorithms; `torch.backends.cudnn.flags` reads an older switch that new ones disable."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
 def losses(seeds: list[int], graph: bool, fuse: bool = False) -> torch.Tensor:
     """Training loss of each step and seed, (STEPS, seeds), with cuDNN's deterministic algorithms."""
     device = torch.device("cuda")
     config = RunConfig.named("vgg38_bn_rc", dataset="synthetic")
-    with (
-        Compute(device, config.precision).process_settings(),
-        torch.backends.cudnn.flags(deterministic=True, benchmark=False),
-    ):
+    with Compute(device, config.precision).process_settings(), deterministic():
         data = load(config).to(device)
         configs = [RunConfig.from_dict(config.to_dict() | {"seed": seed}) for seed in seeds]
         trainers = [Trainer(config, data, Compute(device, config.precision, fuse)) for config in configs]

@@ -157,8 +157,22 @@ def test_seeds_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_p
     dropped = [replace(config, dropout=0.5) for config in configs]
     with pytest.raises(ConfigError, match="dropout"):
         train_together(dropped, results=tmp_path)
-    with pytest.raises(ConfigError, match="seeds"):
-        train_together([tiny, replace(tiny, epochs=4)], results=tmp_path)
+    for unlike in (tiny, replace(tiny, seed=1, batch_size=25), replace(tiny, split_seed=1)):
+        with pytest.raises(ConfigError, match="trained together"):
+            train_together([tiny, unlike], results=tmp_path)
+
+
+def test_different_networks_trained_together_equal_those_trained_alone(tiny: RunConfig, tmp_path: Path) -> None:
+    """Depth, BN, initialisation, learning rate, decay and number of epochs may differ."""
+    others: dict[str, Any] = {"depth": 14, "batch_norm": False, "initialisation": "lsuv", "learning_rate": 1e-4}
+    configs = [tiny, replace(tiny, **others, epochs=2), replace(tiny, weight_decay=1e-3, epochs=1)]
+    seen = []
+    together = train_together(
+        configs, results=tmp_path / "together", progress=lambda epoch, images, row: seen.append(row and row["name"])
+    )
+    alone = [train(config, results=tmp_path / "alone") for config in configs]
+    assert all(same(first, second) for first, second in zip(together, alone, strict=True))
+    assert [seen.count(config.name) for config in configs] == [config.epochs for config in configs]
 
 
 KILLED = """

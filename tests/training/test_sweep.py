@@ -13,6 +13,7 @@ from tests.shared import Call, refused
 from vggkit.config import ConfigError
 from vggkit.runs.files import ArtifactError, InUseError, RunPaths, claim
 from vggkit.runs.store import find_runs
+from vggkit.study import Asked
 from vggkit.training.sweep import TimeUp, archive, order, sweep
 
 SETTINGS = {"dataset": "synthetic", "train_images_per_class": 1, "epochs": 2, "suite": "local"}
@@ -24,9 +25,22 @@ def test_first_seeds_of_all_come_before_the_next() -> None:
         return [[(config.depth, config.seed) for config in group] for group in groups]
 
     assert placed(1) == [[(8, 0)], [(38, 0)], [(8, 1)], [(38, 1)], [(8, 2)], [(38, 2)]]
-    assert placed(2) == [[(8, 0), (8, 1)], [(38, 0), (38, 1)], [(8, 2)], [(38, 2)]]
+    assert placed(2) == [[(8, 0), (8, 1)], [(38, 0), (38, 1)], [(8, 2), (38, 2)]]
+    assert placed(5) == [[(8, 0), (8, 1), (8, 2)], [(38, 0), (38, 1), (38, 2)]]
+    assert placed(6) == [[(8, 0), (8, 1), (8, 2), (38, 0), (38, 1), (38, 2)]]
     with pytest.raises(ConfigError, match="together"):
         order(["vgg08"], [0], 0)
+
+
+def test_runs_that_cannot_be_trained_together_are_groups_of_their_own() -> None:
+    names = [Asked("vgg08", {"dropout": 0.5}), Asked("vgg08"), Asked("vgg38"), Asked("vgg38", {"batch_size": 50})]
+    groups = order(names, [0, 1], 6)
+    assert [[(config.name, config.seed) for config in group] for group in groups] == [
+        [("vgg08_dropout5e-1", 0)],
+        [("vgg08_dropout5e-1", 1)],
+        [("vgg08", 0), ("vgg08", 1), ("vgg38", 0), ("vgg38", 1)],
+        [("vgg38_batch-size50", 0), ("vgg38_batch-size50", 1)],
+    ]
 
 
 def test_stops_in_time_goes_on_and_hands_out_what_is_finished(tmp_path: Path) -> None:

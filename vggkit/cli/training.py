@@ -41,7 +41,7 @@ def sweep(
     suite: Annotated[str, typer.Option(help="Suite of the runs.")] = FULL,
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-4.")] = "0",
     set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of every run; repeatable.")] = None,
-    together: Annotated[int, typer.Option(help="Seeds of a configuration trained side by side.")] = 1,
+    together: Annotated[int, typer.Option(help="How many runs are trained side by side.")] = 1,
     minutes: Annotated[float | None, typer.Option(help="Stop after the epoch in which these are over.")] = None,
     archives: Annotated[
         str | None, typer.Option(help="Folder for each finished run as one small archive.", metavar="FOLDER")
@@ -63,7 +63,7 @@ def sweep(
     def tell(config: RunConfig) -> "Progress":
         def after_epochs(epoch: int, images: int, metrics: "SeedEpoch | None") -> None:
             if metrics:
-                print(f"{config.name} seed {metrics['seed']} {terminal.epoch_line(epoch, metrics)}", flush=True)
+                print(f"{metrics['name']} seed {metrics['seed']} {terminal.epoch_line(epoch, metrics)}", flush=True)
 
         return after_epochs
 

@@ -36,8 +36,9 @@ class Epoch(TrainedEpoch):
 
 
 class SeedEpoch(Epoch):
-    """An epoch as progress is told of it, where several seeds may be under way."""
+    """An epoch as progress is told of it, where several runs may be under way."""
 
+    name: str
     seed: int
 
 

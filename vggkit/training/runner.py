@@ -1,4 +1,4 @@
-"""Training: one function, `train`, from a configuration to a finished run; `train_together` for several seeds.
+"""Training: one function, `train`, from a configuration to a finished run; `train_together` for several runs.
 
 It can be stopped at any moment and called again: it goes on after the last finished epoch. On the CPU it
 ends with the same numbers, bit for bit, as a run that was never stopped, where all its epochs are trained on
@@ -42,6 +42,9 @@ Progress = Callable[[int, int, SeedEpoch | None], None]
 """Called as progress(epoch, images, metrics): after each batch with the images of the epoch so far
 and None, and after each epoch with its row of metrics."""
 
+SHARED = ("dataset", "train_images_per_class", "split_seed", "batch_size", "precision")
+"""Settings in which runs that are trained together are alike."""
+
 
 def train(
     config: RunConfig,
@@ -83,19 +86,16 @@ def train_together(
     fuse: bool | None = None,
     progress: Progress = lambda epoch, images, metrics: None,
 ) -> list[Run]:
-    """`train` several seeds of one configuration side by side, which on a GPU takes less time than in turn.
+    """`train` several runs side by side, which on a GPU takes less time than in turn.
 
     Each run is the one that `train` would make, but for rounding on a GPU. `progress` is told of each batch
-    of the first, and of each run's epochs, with `seed` in the row.
+    of the first, and of each run's epochs, with `name` and `seed` in the row. The time of an epoch counts in equal
+    shares, also where the networks differ in size.
 
     Raises:
-        ConfigError: the configurations differ in more than the seed; and as `train`.
+        ConfigError: the runs cannot be trained together, see `check_together`; and as `train`.
     """
-    if len({replace(config, seed=0) for config in configs}) != 1 or len(set(configs)) != len(configs):
-        raise ConfigError("configs: runs trained together must differ in their seeds and in nothing else")
-    if len(configs) > 1 and configs[0].dropout:
-        # Their masks would be drawn in turn from one generator, and so depend on who else is trained.
-        raise ConfigError(f"dropout: {configs[0].dropout} is not allowed for runs trained together; allowed: 0")
+    check_together(configs)
     compute = Compute.resolve(configs[0].precision, device)
     finished: dict[RunConfig, Run] = {}
     with contextlib.ExitStack() as stack:
@@ -113,17 +113,34 @@ def train_together(
             splits = load(configs[0], data).to(compute.device)
             warn_of_emulation(compute)
             begun = [_fusing(state, fuse, compute.device) for state in states]
-            if None in begun and fuse is None:
-                fuse = worth_fusing(configs[0], compute.device)  # may take seconds, so after the checks
-            fusing = [fuse if choice is None else choice for choice in begun]
-            under_way = [
-                Attempt(Trainer(config, splits, replace(compute, fused=bool(choice))), RunPaths.of(results, config))
-                for config, choice in zip(waiting, fusing, strict=True)
-            ]
+            under_way = []
+            for config, choice in zip(waiting, begun, strict=True):
+                if choice is None:
+                    # Finding out may take seconds, so it comes after the checks.
+                    choice = worth_fusing(config, compute.device) if fuse is None else fuse
+                trainer = Trainer(config, splits, replace(compute, fused=choice))
+                under_way.append(Attempt(trainer, RunPaths.of(results, config)))
             for attempt, state in zip(under_way, states, strict=True):
                 attempt.load(state)
             finished |= _train_epochs(under_way, progress)
     return [finished[config] for config in configs]
+
+
+def check_together(configs: Sequence[RunConfig]) -> None:
+    """Raise ConfigError unless the runs see the same images in batches of one size, in one precision, and drop nothing.
+
+    Dropout's masks would be drawn in turn from one generator, and so depend on who else is trained.
+    """
+    if not configs or len(set(configs)) != len(configs):
+        raise ConfigError("configs: runs trained together must be at least one, each another")
+    for name in SHARED:
+        values = [getattr(config, name) for config in configs]
+        if len(set(values)) > 1:
+            shown = " and ".join(str(value) for value in dict.fromkeys(values))
+            raise ConfigError(f"{name}: {shown} is not allowed for runs trained together; allowed: one value for all")
+    dropped = next((config.dropout for config in configs if config.dropout), 0.0)
+    if dropped and len(configs) > 1:
+        raise ConfigError(f"dropout: {dropped} is not allowed for runs trained together; allowed: 0")
 
 
 def _fusing(state: dict[str, Any] | None, asked: bool | None, device: torch.device) -> bool | None:
@@ -241,7 +258,8 @@ def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig
                 "seconds": seconds + time.perf_counter() - start,
             }
             attempt.record(metrics, values)
-            progress(epoch, len(trainer.data.train), {"seed": trainer.config.seed, **metrics})
+            config = trainer.config
+            progress(epoch, len(trainer.data.train), {"name": config.name, "seed": config.seed, **metrics})
 
 
 def _diverged(metrics: list[Epoch]) -> bool:

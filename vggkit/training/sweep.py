@@ -15,7 +15,7 @@ from vggkit.folders import Given, expanded
 from vggkit.runs.files import InUseError, RunPaths, cannot_write, clear, make_folder, partial_file
 from vggkit.runs.records import Run, SeedEpoch
 from vggkit.study import Asked
-from vggkit.training.runner import Progress, train_together
+from vggkit.training.runner import Progress, check_together, train_together
 
 
 class TimeUp(Exception):
@@ -25,10 +25,11 @@ class TimeUp(Exception):
 def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:
     """Groups of runs to train together: the first `together` seeds of every configuration, then the next.
 
-    A configuration may come with settings of its own, to which `settings` are added.
+    A configuration may come with settings of its own, to which `settings` are added. Groups that follow each other
+    are one where they have room for both.
 
-    >>> [[run.seed for run in group] for group in order(["vgg08", "vgg38"], [0, 1, 2], 2)]
-    [[0, 1], [0, 1], [2], [2]]
+    >>> [[(run.depth, run.seed) for run in group] for group in order(["vgg08", "vgg38"], [0, 1, 2], 2)]
+    [[(8, 0), (8, 1)], [(38, 0), (38, 1)], [(8, 2), (38, 2)]]
 
     Raises:
         ConfigError: a name, a setting or `together` is unusable.
@@ -45,11 +46,26 @@ def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **s
         if not values or any(values.count(value) > 1 for value in values):
             shown = list(names if field == "names" else seeds)
             raise ConfigError(f"{field}: {shown!r} is not allowed; allowed: at least one, each once")
-    return [
-        [RunConfig.named(one.configuration, **settings, **one.settings, seed=seed) for seed in group]
-        for group in (seeds[start : start + together] for start in range(0, len(seeds), together))
-        for one in wanted
-    ]
+    groups: list[list[RunConfig]] = []
+    for start in range(0, len(seeds), together):
+        for one in wanted:
+            group = [
+                RunConfig.named(one.configuration, **settings, **one.settings, seed=seed)
+                for seed in seeds[start : start + together]
+            ]
+            if groups and len(groups[-1] + group) <= together and _fit(groups[-1] + group):
+                groups[-1] += group
+            else:
+                groups += [group] if _fit(group) else [[config] for config in group]
+    return groups
+
+
+def _fit(group: Sequence[RunConfig]) -> bool:
+    try:
+        check_together(group)
+    except ConfigError:
+        return False
+    return True
 
 
 def sweep(
