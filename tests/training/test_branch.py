@@ -61,6 +61,19 @@ def test_interrupted_branches_go_on_where_they_were(state: branch.State, tmp_pat
     assert kept["config"] == state.config.to_dict()
 
 
+def test_branches_of_a_version_with_fewer_settings_are_gone_on_with(state: branch.State, tmp_path: Path) -> None:
+    next(branch.branch(state, orders=[0], results=tmp_path))
+    file = branch.place(state, tmp_path)
+    content = json.loads(file.read_text())
+    del content["config"]["reduction_shortcut"]
+    file.write_text(json.dumps(content))
+    assert len(list(branch.branch(state, orders=[0], results=tmp_path))) == 1
+    content["config"]["learning_rate"] *= 2
+    file.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="branches of another config"):
+        list(branch.branch(state, orders=[0], results=tmp_path))
+
+
 def test_the_command_keeps_branches_and_refuses_in_one_line(checkpoint: Path, tmp_path: Path, call: Call) -> None:
     file, where = str(checkpoint), ("--results", str(tmp_path))
     status, out, _ = call("branch", file, "--orders", "0", *where)

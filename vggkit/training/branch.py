@@ -177,6 +177,8 @@ def _read_or_begin(file: Path, state: State, epochs: int) -> dict[str, Any]:
     if not exists("results", file):
         return begun
     kept = read_branches(file)
+    # An earlier version wrote fewer settings; read as a configuration, the others have their defaults.
+    kept["config"] = RunConfig.from_dict(kept["config"]).to_dict()
     for name in ("config", "epoch", "epochs", "checkpoint_sha256"):
         if kept[name] != begun[name]:
             raise ArtifactError(f"results: {file} holds branches of another {name}; choose another results folder")
