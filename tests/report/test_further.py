@@ -10,7 +10,7 @@ import pytest
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import forensics, further
+from vggkit.report import cures, forensics, further
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
@@ -41,8 +41,8 @@ def measured() -> Untrained:
 
 
 def test_without_runs_everything_says_so(measured: Untrained) -> None:
-    assert further.cure_told({}).endswith("there is no run yet.")
-    for page in (further.table_html({}), further.turns_html({}), further.cures_html({}, {})):
+    assert cures.told({}).endswith("there is no run yet.")
+    for page in (further.table_html({}), further.turns_html({}), cures.table_html({}, {})):
         assert "no run yet" in page and "nan" not in page
     table = further.by_depth({})
     assert table.isna().all(axis=None) and table.shape == (6, 5)
@@ -105,12 +105,14 @@ def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untra
 
 def test_one_cure_is_enough_to_say_so() -> None:
     he = made("vgg38", 0.3, initialisation="he")
-    assert further.cure_told(listed(he)).startswith("Neither BN nor RC is needed")
+    assert cures.told(listed(he)).startswith("Neither BN nor RC is needed")
     lsuv = made("vgg38", 0.01, initialisation="lsuv")
-    assert "not enough" in further.cure_told(listed(lsuv))
+    assert "not enough" in cures.told(listed(lsuv))
     slow = made("vgg38", 0.2, initialisation="lsuv", learning_rate=1e-4)
-    told = further.cure_told(listed(lsuv, slow, made("vgg38", 0.02, learning_rate=1e-4)))
+    told = cures.told(listed(lsuv, slow, made("vgg38", 0.02, learning_rate=1e-4)))
     assert "to begin to learn: VGG38, LSUV, 1e-4 20.00 % (1 seed) test accuracy." in told
+    some = cures.told(listed(made("vgg38", 0.01, initialisation="he"), made("vgg38", 0.05, 1, initialisation="he")))
+    assert "to begin to learn: VGG38, He 3.00 % (2 seeds, 1 learning) test accuracy." in some
     assert told.endswith(" Not enough, in so few epochs: VGG38, LSUV 1.00 % (1 seed); VGG38, 1e-4 2.00 % (1 seed).")
 
 
@@ -125,9 +127,17 @@ def test_networks_whose_signal_is_drawn_are_those_that_logged_it() -> None:
         logged("vgg38", 2, 3),
         logged("vgg38", 0, 2, initialisation="he"),
     ]
-    assert {name: run.config.seed for name, run in further.cured(listed(*runs)).items()} == {"VGG38": 1}
+    found = [(cures.network(asked), run.config.seed) for asked, run in cures.watched(listed(*runs))]
+    assert found == [("VGG38", 1)]
     skip = logged("vgg38_rc", 4, 3, skip_init=True)
-    assert further.cured(listed(skip)) == {"VGG38 RC, SkipInit": skip}
+    assert cures.watched(listed(skip)) == [(Asked("vgg38_rc", {"skip_init": True}), skip)]
+
+
+def test_lines_of_cures_differ_and_those_at_a_small_rate_are_dashed() -> None:
+    looks = {cures.network(asked): cures.look(asked) for asked, _ in cures.CURED}
+    assert len(set(looks.values())) == len(looks)
+    assert {name for name, look in looks.items() if look.line == "--"} == {name for name in looks if "1e-4" in name}
+    assert looks["VGG38, He"][:2] == looks["VGG38, He, 1e-4"][:2]
 
 
 def test_rows_of_the_report_are_judged_where_there_are_runs() -> None:

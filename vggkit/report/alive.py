@@ -4,7 +4,7 @@ A layer is *alive* in an epoch whose mean |gradient| is above Adam's epsilon: wh
 than half of what a gradient of ordinary size does. A layer has *moved* if its weights changed by `MOVED` of their norm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -32,9 +32,15 @@ SHARE = "share"
 """Column of what of each layer's input differs between images, see `training.propagation.signal_frame`."""
 RANGES = {"mean_abs": (1e-12, 1.0), "update_ratio": (1e-8, 0.1), SHARE: (1e-8, 1.0)}
 """Of the colours of a statistic, the same for all networks; what is smaller has the colour of the lowest."""
-OTHERS = ((4, "P"), (5, "X"), (6, "*"), (8, "h"), (9, "p"))
-"""Colours and markers of networks that are no row of Table 1."""
 LABELS = {name: statistic.label for name, statistic in STATISTICS.items()} | {SHARE: "share that differs"}
+
+
+class Look(NamedTuple):
+    """How a network's line is drawn: place in the palette, matplotlib's marker and line style."""
+
+    colour: int
+    marker: str
+    line: str = "-"
 
 
 class Trained(NamedTuple):
@@ -244,21 +250,19 @@ def trained_signal(found: Sequence[Trained]) -> Figure:
         return finish((ax,), caption, f"Line chart over the layers. {finding}.")
 
 
-def signal_by_epoch(runs: Mapping[str, Run]) -> Figure:
-    """What differs between images in the linear layer's input after each epoch, a line for each of the runs, by title.
+def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
+    """What differs between images in the linear layer's input after each epoch, a line for each run.
 
     Args:
-        runs: at least one; all log the signal.
+        lines: at least one title, look and run; all runs log the signal.
     """
     with drawing(1.1 * PANEL, height=4.0) as (ax,):
         ax.set(xlabel="epoch", ylabel="share that differs between images", yscale="log")
-        named, ends, more = [], [], iter(OTHERS)
-        for name, run in runs.items():
-            row = CONFIGURATIONS.get(run.config.name)
-            colour, marker = (row.colour, row.marker) if row else next(more)
+        named, ends = [], []
+        for name, look, run in lines:
             share = by_epoch(run, SHARE).iloc[-1]
-            look: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "markersize": 4}
-            (line,) = ax.plot(share.index, share.where(share > 0), linewidth=1.6, **look)
+            style: dict[str, Any] = {"color": COLOURS[look.colour], "marker": look.marker, "linestyle": look.line}
+            (line,) = ax.plot(share.index, share.where(share > 0), linewidth=1.6, markersize=4, **style)
             named.append((name.removeprefix("VGG38 ").removeprefix("VGG38, "), line))
             ends.append(f"{as_html(name)} {power(share.iloc[0])}, {power(share.iloc[-1])}")
         direct_labels(ax, named)
@@ -266,10 +270,9 @@ def signal_by_epoch(runs: Mapping[str, Run]) -> Figure:
             "What differs between images at the linear layer, as a share of its size, after the first epoch and the "
             f"last: {'; '.join(ends)}"
         )
-        first = next(iter(runs.values()))
         caption = (
             f"{finding}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
-            f'training mode and float64. <small class="vggkit-origin">[{run_settings(first)}]</small>'
+            f'training mode and float64. <small class="vggkit-origin">[{run_settings(lines[0][2])}]</small>'
         )
         return finish((ax,), caption, f"Line chart over the epochs. {finding}.")
 

@@ -164,8 +164,10 @@ def _tidy(app: Sphinx, exception: Exception | None) -> None:
 
 
 def _strip(app: Sphinx, exception: Exception | None) -> None:
-    """Leave the outputs of a notebook that can be downloaded to its page, which shows them: they are most of it."""
+    """Remove what nobody asks for: outputs of notebooks for download, which their pages show, the theme's tongues."""
     if exception is None and app.builder.format == "html":
+        if app.config.language in (None, "en"):  # the theme looks its words up in them while it builds, not later
+            shutil.rmtree(Path(app.outdir, "_static/locales"), ignore_errors=True)
         for path in Path(app.outdir, "_sources").rglob("*.ipynb"):
             notebook = json.loads(path.read_text(encoding="utf-8"))
             for cell in notebook["cells"]:

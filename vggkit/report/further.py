@@ -1,4 +1,4 @@
-"""The report's further experiments, a third cure, and the depth at which plain networks stop: what runs say of each.
+"""The report's further experiments, and the depth at which plain networks stop: what runs say of each.
 
 Runs of suites with the same settings are taken together, by name; what has no run is shown as such, with the command
 that makes it.
@@ -13,7 +13,6 @@ import pandas as pd
 
 from vggkit.config import ADAM_EPSILON, RunConfig
 from vggkit.folders import Given
-from vggkit.report.alive import logs_signal
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import LEVEL, newcombe_interval
@@ -24,7 +23,7 @@ from vggkit.report.untrained import Untrained
 from vggkit.report.verdicts import LEARNS, TEST_IMAGES
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
-from vggkit.study import BEST, CONFIGURATIONS, CURES, DEPTHS, FULL, RATES, REGULARISED, SCALES, SMALL, SUITES, Asked
+from vggkit.study import BEST, DEPTHS, FULL, RATES, REGULARISED, SUITES, Asked
 
 SHORT = "short"
 
@@ -58,11 +57,11 @@ def command(asked: Asked, suite: str) -> str:
 
 def _option(value: object) -> str:
     return (
-        str(value).lower() if isinstance(value, bool) else _exponent(value) if isinstance(value, float) else str(value)
+        str(value).lower() if isinstance(value, bool) else exponent(value) if isinstance(value, float) else str(value)
     )
 
 
-def _exponent(value: float) -> str:
+def exponent(value: float) -> str:
     """A number as the report writes it: 1e-4."""
     return f"{value:g}" if value >= 0.1 else f"{value:.0e}".replace("e-0", "e-")
 
@@ -72,7 +71,7 @@ def accuracy(runs: Sequence[Run]) -> pd.Series:
     return finals(runs, "test_accuracy")
 
 
-def _seeds(runs: Sequence[Run]) -> str:
+def seeds_told(runs: Sequence[Run]) -> str:
     diverged = sum(run.summary["diverged"] for run in runs)
     return f"{len(runs)} seed{'s' * (len(runs) > 1)}" + f", {diverged} diverged" * bool(diverged)
 
@@ -83,9 +82,9 @@ def outcome(runs: Sequence[Run], baseline: Sequence[Run] = ()) -> str:
         return NO_RUN
     found, base = accuracy(runs), accuracy(baseline)
     if found.empty:
-        return f"diverged ({_seeds(runs)})"
+        return f"diverged ({seeds_told(runs)})"
     spread = f" ± {found.std(ddof=1):.2f}" if len(found) > 1 else ""
-    text = f"{found.mean():.2f}{spread} % ({_seeds(runs)})"
+    text = f"{found.mean():.2f}{spread} % ({seeds_told(runs)})"
     if found.mean() <= 100 * (CHANCE + LEARNS):
         return f"{text}: guessing"
     if base.empty:
@@ -183,66 +182,6 @@ def _turning(name: str, runs: Sequence[Run], how: str) -> dict[str, str]:
         "validation loss turns": turn(runs),
     }
     return cells | {"command": f"<code>{as_html(how)}</code>"}
-
-
-CURED = (
-    (Asked("vgg38"), SHORT),
-    *((asked, "cure") for asked in CURES),
-    *((Asked(name), SHORT) for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
-)
-"""VGG38 without a cure, and each that was tried, with the suite that trains it."""
-
-
-def cures_html(short: Found, full: Found) -> Html:
-    """VGG38 without BN after other initialisations, beside BN and RC."""
-    rows = []
-    for asked, suite in CURED:
-        name = config(asked).name
-        rows.append(
-            {
-                "network": as_html(_network(asked)),
-                "15 epochs": as_html(outcome(short.get(name, ()))),
-                "100 epochs": as_html(outcome(full.get(name, ()))),
-                "command": f"<code>{as_html(command(asked, suite))}</code>",
-            }
-        )
-    caption = (
-        "Official test accuracy after the last epoch of VGG38, all images, mean ± standard deviation over seeds. He: "
-        "He et al. (2015); LSUV: layer-sequential unit variance, Mishkin and Matas (2016); SkipInit: De and Smith "
-        f"(2020); {_exponent(SMALL)}: at this learning rate in place of {_exponent(RunConfig().learning_rate)}. The "
-        "command is that of the short run; with <code>--suite beside</code> it trains the long one."
-    )
-    return html(pd.DataFrame(rows), "A third cure", caption, markup=True)
-
-
-def _network(asked: Asked) -> str:
-    """The title of a network of `CURED`."""
-    words: dict[object, str] = {"he": "He", "lsuv": "LSUV", True: "SkipInit", SMALL: _exponent(SMALL)}
-    return ", ".join([CONFIGURATIONS[asked.configuration].title, *map(words.__getitem__, asked.settings.values())])
-
-
-def cured(short: Found) -> dict[str, Run]:
-    """By title, of the networks of `CURED`: the run of the lowest seed that logged the signal."""
-    runs = {_network(asked): filter(logs_signal, short.get(config(asked).name, ())) for asked, _ in CURED}
-    found = {name: next(group, None) for name, group in runs.items()}
-    return {name: run for name, run in found.items() if run}
-
-
-def cure_told(short: Found) -> str:
-    """Whether BN or RC are needed, or only the scale, by the short runs, as Markdown."""
-    groups = {_network(asked): short.get(config(asked).name, ()) for asked in SCALES}
-    known = {name: accuracy(runs).mean() for name, runs in groups.items() if len(accuracy(runs))}
-    if not known:
-        return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
-    told = {name: f"{name} {value:.2f} % ({_seeds(groups[name])})" for name, value in known.items()}
-    learn = [told[name] for name, value in known.items() if value > 100 * (CHANCE + LEARNS)]
-    guess = [words for words in told.values() if words not in learn]
-    if not learn:
-        return f"The scale alone is not enough in so few epochs: {'; '.join(guess)} test accuracy, which is guessing."
-    rest = accuracy(short.get("vgg38_bn_rc", ()))
-    beside = f"; with BN and RC it is {rest.mean():.2f} %" if len(rest) else ""
-    needless = f"Neither BN nor RC is needed for VGG38 to begin to learn: {'; '.join(learn)} test accuracy{beside}."
-    return needless + f" Not enough, in so few epochs: {'; '.join(guess)}." * bool(guess)
 
 
 KINDS = {

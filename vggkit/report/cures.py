@@ -1,0 +1,98 @@
+"""A third cure: what became of VGG38 begun with weights of another scale, beside BN and RC."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from vggkit.config import RunConfig
+from vggkit.report.alive import Look, Trained, heatmaps, logs_signal, signal_by_epoch
+from vggkit.report.canvas import Figure
+from vggkit.report.further import SHORT, Found, accuracy, command, config, exponent, outcome, seeds_told
+from vggkit.report.markup import Html, as_html
+from vggkit.report.measures import CHANCE
+from vggkit.report.render import html
+from vggkit.report.verdicts import LEARNS
+from vggkit.runs.records import Run
+from vggkit.study import CONFIGURATIONS, CURES, SCALES, SMALL, Asked
+
+CURED = (
+    (Asked("vgg38"), SHORT),
+    *((asked, "cure") for asked in CURES),
+    *((Asked(name), SHORT) for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
+)
+"""VGG38 without a cure, and each that was tried, with the suite that trains it."""
+LOOKS: dict[object, Look] = {"he": Look(4, "P"), "lsuv": Look(5, "X"), True: Look(6, "*")}
+"""Of initialisations, and of SkipInit."""
+MAPPED = SCALES[0], SCALES[2]
+"""The cures whose layers are drawn epoch by epoch: one scale at two rates."""
+
+
+def table_html(short: Found, full: Found) -> Html:
+    """VGG38 without BN after other initialisations, beside BN and RC."""
+    rows = []
+    for asked, suite in CURED:
+        name = config(asked).name
+        rows.append(
+            {
+                "network": as_html(network(asked)),
+                "15 epochs": as_html(outcome(short.get(name, ()))),
+                "100 epochs": as_html(outcome(full.get(name, ()))),
+                "command": f"<code>{as_html(command(asked, suite))}</code>",
+            }
+        )
+    caption = (
+        "Official test accuracy after the last epoch of VGG38, all images, mean ± standard deviation over seeds. He: "
+        "He et al. (2015); LSUV: layer-sequential unit variance, Mishkin and Matas (2016); SkipInit: De and Smith "
+        f"(2020); {exponent(SMALL)}: at this learning rate in place of {exponent(RunConfig().learning_rate)}. The "
+        "command is that of the short run; with <code>--suite beside</code> it trains the long one."
+    )
+    return html(pd.DataFrame(rows), "A third cure", caption, markup=True)
+
+
+def network(asked: Asked) -> str:
+    """The title of a network of `CURED`."""
+    words: dict[object, str] = {"he": "He", "lsuv": "LSUV", True: "SkipInit", SMALL: exponent(SMALL)}
+    return ", ".join([CONFIGURATIONS[asked.configuration].title, *map(words.__getitem__, asked.settings.values())])
+
+
+def look(asked: Asked) -> Look:
+    """How its line is drawn: as in Table 1's figures, or by what was changed; dashed at the small learning rate."""
+    row = CONFIGURATIONS[asked.configuration]
+    changes = (LOOKS[value] for value in asked.settings.values() if value in LOOKS)
+    found = next(changes, Look(row.colour, row.marker))
+    return found._replace(line="--") if "learning_rate" in asked.settings else found
+
+
+def watched(short: Found, of: Iterable[Asked] = tuple(row[0] for row in CURED)) -> list[tuple[Asked, Run]]:
+    """Of each network that has one: the run of the lowest seed that logged the signal."""
+    runs = ((asked, next(filter(logs_signal, short.get(config(asked).name, ())), None)) for asked in of)
+    return [(asked, run) for asked, run in runs if run]
+
+
+def figures(short: Found) -> list[Figure]:
+    """The signal of all cures epoch by epoch, and for those of `MAPPED` layers by epochs."""
+    lines = [(network(asked), look(asked), run) for asked, run in watched(short)]
+    maps = [heatmaps(Trained(run, None), network(asked)) for asked, run in watched(short, MAPPED)]
+    return [signal_by_epoch(lines).titled("The signal, epoch by epoch"), *maps] if lines else []
+
+
+def told(short: Found) -> str:
+    """Whether BN or RC are needed, or only the scale, by the short runs, as Markdown."""
+    learn: list[str] = []
+    guess: list[str] = []
+    for asked in SCALES:
+        runs = short.get(config(asked).name, ())
+        found = accuracy(runs)
+        learning = int((found > 100 * (CHANCE + LEARNS)).sum())
+        some = f", {learning} learning" * (0 < learning < len(runs))
+        if len(found):
+            text = f"{network(asked)} {found.mean():.2f} % ({seeds_told(runs)}{some})"
+            (learn if learning else guess).append(text)
+    if not learn and not guess:
+        return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
+    if not learn:
+        return f"The scale alone is not enough in so few epochs: {'; '.join(guess)} test accuracy, which is guessing."
+    rest = accuracy(short.get("vgg38_bn_rc", ()))
+    beside = f"; with BN and RC it is {rest.mean():.2f} %" if len(rest) else ""
+    needless = f"Neither BN nor RC is needed for VGG38 to begin to learn: {'; '.join(learn)} test accuracy{beside}."
+    return needless + f" Not enough, in so few epochs: {'; '.join(guess)}." * bool(guess)
