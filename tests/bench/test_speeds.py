@@ -1,6 +1,7 @@
 """The page on performance shows the measured numbers, and refuses what is no measurement."""
 
 import copy
+import dataclasses
 import html
 import json
 import re
@@ -12,6 +13,8 @@ import pytest
 from tests.shared import ROOT, at, places
 from vggkit.bench import speeds
 from vggkit.runs.files import ArtifactError
+from vggkit.runs.records import Run
+from vggkit.runs.store import find_runs
 
 
 def test_page_shows_what_was_measured() -> None:
@@ -67,3 +70,17 @@ def test_missing_or_damaged_measurement_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="vggkit bench --json") as error:
             speeds.read_bench(tmp_path / "bench.json")
         assert "\n" not in str(error.value)
+
+
+def test_runs_of_a_gpu_are_told_apart_with_their_time_and_speed() -> None:
+    (run,) = (run for run in find_runs(ROOT / "results", "table1") if run.config.name == "vgg38_bn_rc")
+    bfloat16 = dataclasses.replace(run, config=dataclasses.replace(run.config, precision="bfloat16"))
+
+    def on(device: str, speed: float) -> Run:
+        summary = bfloat16.summary | {"device": device, "wall_seconds": 90.0, "images_per_second": speed, "threads": 2}
+        return dataclasses.replace(bfloat16, summary=summary)
+
+    told = speeds.gpu_told([on("NVIDIA H200", 70_000), on("NVIDIA H200", 74_000), on("A processor", 300)])
+    assert "2 of the 3 runs" in told and "together 3.0 minutes" in told
+    assert "NVIDIA H200: 72,000" in told and "A processor, 2 threads: 300" in told
+    assert speeds.gpu_told([on("A processor", 300)]) == "No run behind this book was trained on a GPU."

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.shared import stop_in
 from vggkit.config import RunConfig
-from vggkit.data import load
+from vggkit.data import evaluation_batches, load
+from vggkit.networks.vgg import VGG
 from vggkit.training.compute import Compute
 from vggkit.training.graph import capture
 from vggkit.training.runner import train, train_together
@@ -61,8 +63,27 @@ def test_several_at_once_equal_one_at_a_time() -> None:
 
 
 def test_fused_graph_stays_beside_the_eager_one() -> None:
+    """Adam's first steps are as large where a gradient is rounding as elsewhere, so the two part from the second on."""
     fused, eager = losses([0], graph=True, fuse=True), losses([0], graph=False)
-    torch.testing.assert_close(fused[:5], eager[:5], rtol=1e-3, atol=0)
+    torch.testing.assert_close(fused[:1], eager[:1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(fused[:3], eager[:3], rtol=5e-3, atol=0)
+    assert fused[STEPS // 2 :].mean() == pytest.approx(eager[STEPS // 2 :].mean(), rel=0.02)
+
+
+def test_fused_gradients_are_those_of_float64() -> None:
+    def gradients(dtype: torch.dtype, fuse: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = VGG(38, batch_norm=False, residual=True).to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        logits = model.fuse(fuse)(images.to(dtype))
+        F.cross_entropy(logits, labels).backward()
+        return [p.grad.double() for p in model.parameters() if p.grad is not None]
+
+    device = torch.device("cuda")
+    config = RunConfig.named("vgg38_rc", dataset="synthetic")
+    images, labels = next(evaluation_batches(load(config).to(device).train, 100))
+    with Compute(device, "float32").process_settings():
+        for ours, exact in zip(gradients(torch.float32, True), gradients(torch.float64, False), strict=True):
+            assert (ours - exact).norm() < 2e-3 * exact.norm()
 
 
 def test_resumed_run_equals_an_uninterrupted_one_to_rounding(tiny: RunConfig, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import math
 import re
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from vggkit.config import PRECISIONS
 from vggkit.report.markup import Html, as_markdown
 from vggkit.report.render import html
 from vggkit.runs.files import ArtifactError, reason
+from vggkit.runs.records import Run
 from vggkit.study import CONFIGURATIONS, title
 
+GPUS = re.compile("NVIDIA|Tesla|GeForce|Quadro|Instinct|Radeon")  # in their names
 FLOOR = ("operations", "bytes", "operations_per_second", "bytes_per_second")
 
 
@@ -92,4 +96,32 @@ def bench_method(measured: dict[str, Any]) -> str:
         f"of {measured['seconds']:g} seconds, and of the ratios to the plain loop within a round; commit `{commit}`. "
         f"One image needs, in a step, at least: {needs}. "
         f"Measured rates: matrix product {rates}; copy up to {copy:,.0f} GB/s."
+    )
+
+
+def gpu_told(runs: Sequence[Run], name: str = "vgg38_bn_rc") -> str:
+    """In sentences, as Markdown: which runs a GPU trained, in how long, and how fast one of them beside other machines.
+
+    A run tells its device by name alone; those of `GPUS` are GPUs.
+    """
+    gpus = {run.summary["device"] for run in runs if GPUS.search(run.summary["device"])}
+    trained = [run for run in runs if run.summary["device"] in gpus]
+    if not trained:
+        return "No run behind this book was trained on a GPU."
+    devices = ", ".join(sorted({f"{r.summary['device']}, torch {r.summary['versions']['torch']}" for r in trained}))
+    minutes = sum(run.summary["wall_seconds"] for run in trained) / 60
+    rates: dict[str, list[float]] = {}
+    for run in runs:
+        if (run.config.name, run.config.precision) == (name, "bfloat16"):
+            machine, threads = run.summary["device"], run.summary["threads"]
+            if machine not in gpus:
+                machine += f", {threads} thread{'s' * (threads > 1)}"
+            rates.setdefault(machine, []).append(run.summary["images_per_second"])
+    beside = "; ".join(
+        f"{as_markdown(machine)}: {statistics.median(found):,.0f}" for machine, found in sorted(rates.items())
+    )
+    return (
+        f"{len(trained)} of the {len(runs)} runs behind this book were trained on a GPU ({as_markdown(devices)}), "
+        f"several side by side, in together {minutes:,.1f} minutes of training and validation. Images/s of whole runs "
+        f"of {as_markdown(title(name))} in bfloat16, for those side by side in their share of the time: {beside}."
     )

@@ -16,7 +16,7 @@ def propagation(
     results: Results = None,
     data: Data = None,
 ) -> None:
-    """Measure untrained networks of 8 to 110 layers, and Adam's epsilon: half an hour; the same command goes on."""
+    """Measure untrained networks of 8 to 110 layers, and Adam's epsilon: an hour; the same command goes on."""
     numbers = seed_list(seeds)
     for seed in numbers:
         RunConfig(seed=seed)  # checks it before torch is imported

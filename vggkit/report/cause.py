@@ -75,14 +75,12 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
     deepest = int(measured.frame["depth"].max())
     under = int((measured.by_layer("plain", "float32_gradient", depth=deepest)["mean"] < 0.5).sum())
     bn = theory.batch_norm_gain()
-    few = measured.seeds(DEEP, "he")
     return {
         "settings": (
             f"Every network sees one batch, the first {measured.images} training images of CIFAR-100 without "
             "augmentation, in training mode, so that BN takes its statistics from them; its weights are those with "
-            f"which training begins. There are {seeds(measured.seeds())}, {seeds(few)} after He initialisation and "
-            f"{seeds(measured.seeds(110))} of more than {DEEP} layers, and one batch for all: an interval tells of "
-            "other weights, not of other images."
+            f"which training begins. There are {_counted(measured)}, and one batch for all: an interval tells of other "
+            "weights, not of other images."
         ),
         "forward": (
             f"The features themselves do not vanish: at the linear layer their size is {e(plain['size'][DEEP])}, "
@@ -130,3 +128,11 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         ),
         "verdict": RETURNS if after[DEEP] > RETURNED * before[DEEP] else STAYS,
     }
+
+
+def _counted(measured: Untrained) -> str:
+    """How many seeds there are, in words; of networks that have fewer than the others, how many they have."""
+    most, he, deepest = measured.seeds(), measured.seeds(DEEP, "he"), measured.seeds(int(measured.frame["depth"].max()))
+    fewer = f"{seeds(he)} after He initialisation" * (he < most)
+    deep = f"{seeds(deepest)} of more than {DEEP} layers" * (deepest < most)
+    return " and ".join(filter(None, [", ".join(filter(None, [seeds(most), fewer])), deep]))

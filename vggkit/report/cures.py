@@ -21,6 +21,7 @@ CURED = (
     *((Asked(name), SHORT) for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
 )
 """VGG38 without a cure, and each that was tried, with the suite that trains it."""
+TRIED = [asked for asked, _ in CURED]
 LOOKS: dict[object, Look] = {"he": Look(4, "P"), "lsuv": Look(5, "X"), True: Look(6, "*")}
 """Of initialisations, and of SkipInit."""
 MAPPED = SCALES[0], SCALES[2]
@@ -63,7 +64,7 @@ def look(asked: Asked) -> Look:
     return found._replace(line="--") if "learning_rate" in asked.settings else found
 
 
-def watched(short: Found, of: Iterable[Asked] = tuple(row[0] for row in CURED)) -> list[tuple[Asked, Run]]:
+def watched(short: Found, of: Iterable[Asked] = TRIED) -> list[tuple[Asked, Run]]:
     """Of each network that has one: the run of the lowest seed that logged the signal."""
     runs = ((asked, next(filter(logs_signal, short.get(config(asked).name, ())), None)) for asked in of)
     return [(asked, run) for asked, run in runs if run]

@@ -248,7 +248,10 @@ def depth_told(table: pd.DataFrame, measured: Untrained) -> str:
          if guess else ""]
     ).strip()  # fmt: skip
     missing = [depth for depth in DEPTHS if depth not in (*learn, *guess)]
-    return f"{text} {found}" + (f" Of {_listed(missing)} layers there is no run yet." if missing else "")
+    found += f" Of {_listed(missing)} layers there is no run yet." if missing else ""
+    ends = table.loc[[DEPTHS[0], DEPTHS[-1]], [kind for kind in KINDS if kind != "plain"]].dropna(axis="columns")
+    others = "; ".join(f"{kind} {first:.0f} and {last:.0f} %" for kind, (first, last) in ends.items())
+    return f"{text} {found}" + f" With {DEPTHS[0]} and {DEPTHS[-1]} layers: {others}." * bool(others)
 
 
 def _from(depth: int | None) -> str:
@@ -279,6 +282,8 @@ def depth_figure(table: pd.DataFrame, measured: Untrained) -> Figure:
                 ax.annotate(words, (depth, 1), xycoords=("data", "axes fraction"), xytext=(3, -12),
                             textcoords="offset points", fontsize=10)  # fmt: skip
         widen(ax, LEAST_SPAN["accuracy"])
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.08 * (high - low))  # room for the words
         direct_labels(ax, named)
         finding = depth_told(table, measured)
         first = f"{missing} of {table.size} points have no run yet. " if missing else ""

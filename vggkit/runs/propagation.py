@@ -72,7 +72,16 @@ def table(layers: Mapping[Network, Sequence[Mapping[str, float]]]) -> pd.DataFra
         for network, found in layers.items()
         for place, row in enumerate(found, start=1)
     ]
-    return pd.DataFrame(rows).astype({"depth": "int16", "layer": "int16", "initialisation": "category"})
+    columns = [*Network._fields, "layer", *LAYER_STATISTICS]
+    return pd.DataFrame(rows, columns=columns).astype(
+        {"depth": "int16", "layer": "int16", "initialisation": "category"}
+    )
+
+
+def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of several tables of one seed as one."""
+    together = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    return together.astype({"initialisation": "category"})  # of categories that differ pandas makes objects
 
 
 def _pack(measured: Measurement) -> bytes:

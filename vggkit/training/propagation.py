@@ -6,6 +6,7 @@ step of training. It is measured in float64, and once more in float32, in which 
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -24,33 +25,28 @@ from vggkit.runs.schema import SIGNAL_IMAGES, SIGNAL_TYPES
 from vggkit.training.compute import Compute
 
 DEPTHS = (8, 14, 20, 26, 32, 38, 56, 74, 110)
-DEEP, DEEP_SEEDS = 38, 1
-"""Beyond how many layers networks are measured with the first seeds alone, and with how many: they take longest."""
-HE_SEEDS = 3
-"""With how many seeds networks are measured after He initialisation."""
 IMAGES = SIGNAL_IMAGES
 """As many as runs log the signal of, so that what training made of it can be set beside what it began with."""
 VARIANTS = ((False, False), (True, False), (False, True), (True, True))  # BN, RC
 
 
-def networks(seed: int) -> list[Network]:
-    """The networks that are measured with this seed, the shallow ones first; at depth 8 RC change nothing."""
-    return [
-        Network(depth, batch_norm, residual, initialisation)
-        for depth in DEPTHS
-        for batch_norm, residual in VARIANTS
-        if depth > min(DEPTHS) or not residual
-        for initialisation in DRAWN
-        if (depth <= DEEP or seed < DEEP_SEEDS) and (initialisation == "default" or seed < HE_SEEDS)
-    ]
+NETWORKS = [
+    Network(depth, batch_norm, residual, initialisation)
+    for depth in DEPTHS
+    for batch_norm, residual in VARIANTS
+    if depth > min(DEPTHS) or not residual
+    for initialisation in DRAWN
+]
+"""What is measured with every seed, the shallow ones first; at depth 8 RC change nothing."""
 
 
 def measure(
     seeds: Sequence[int], images: int = IMAGES, *, data: Given = None, results: Given = None
 ) -> Iterator[Measurement]:
-    """Measure the networks of each seed on the first training images; yield each measurement as it is kept.
+    """Measure `NETWORKS` of each seed on the first training images; yield each measurement as it is kept.
 
-    A seed that is measured already, on as many of the same images, is read: the same call goes on.
+    What is measured already of a seed, on as many of the same images, is read: the same call goes on. The machine
+    that is told is the one that measured last.
 
     Raises:
         ConfigError: a seed or the number of images is unusable.
@@ -68,9 +64,12 @@ def measure(
     for seed in seeds:
         found = kept.get(seed)
         if found is None or (found.images, found.data_sha256) != (images, splits.checksum):
-            layers = {network: of_network(network, seed, batch, labels) for network in networks(seed)}
+            found = Measurement(seed, images, splits.checksum, {}, artefact.table({}))
+        measured = set(found.layers[[*Network._fields]].itertuples(index=False, name=None))
+        if missing := [network for network in NETWORKS if network not in measured]:
+            layers = artefact.table({network: of_network(network, seed, batch, labels) for network in missing})
             machine = provenance.describe(torch.device("cpu"))
-            found = Measurement(seed, images, splits.checksum, machine, artefact.table(layers))
+            found = replace(found, machine=machine, layers=artefact.joined([found.layers, layers]))
             artefact.write(found, results)
         yield found
 
