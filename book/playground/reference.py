@@ -49,6 +49,7 @@ def measured(results: Path) -> list[dict[str, Any]]:
         if (
             run.config.dataset == "cifar100"
             and _on_page(run.config)
+            and not run.summary["diverged"]  # perhaps in the first epoch, of which there is then nothing to draw
             and (key not in chosen or _rank(run) < _rank(chosen[key]))
         ):
             chosen[key] = run

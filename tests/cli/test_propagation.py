@@ -15,7 +15,7 @@ from vggkit.training import epsilon, propagation
 def test_command_measures_each_seed_and_goes_on(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (propagation, epsilon):
         monkeypatch.setattr(module, "load", lambda config, data: load(replace(config, dataset="synthetic"), data))
-    monkeypatch.setattr(propagation, "networks", lambda seed: [Network(8, False, False, "default")])
+    monkeypatch.setattr(propagation, "NETWORKS", [Network(8, False, False, "default")])
     monkeypatch.setattr(epsilon, "travel", lambda arm, splits, seed, steps: Movement(
         (1.0,) * arm.depth, (4.6,) * steps, (1.0,) * (arm.depth + 1), (1.0,) * (arm.depth + 1)
     ))  # fmt: skip

@@ -3,11 +3,14 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from tests.shared import part_of_summary
 from vggkit.config import RunConfig
 from vggkit.report import precision
+from vggkit.runs.records import Run, segment
 
 
 def made_up(generator: np.random.Generator, orders: int) -> dict[str, Any]:
@@ -72,3 +75,19 @@ def test_page_says_what_the_branches_show() -> None:
     assert ">found</td>" in page and "+0.10" in page
     assert told in figure.caption and figure.svg.count("<svg") == 1
     assert precision.told([]).startswith("No state")
+
+
+def test_machines_whose_bfloat16_was_not_tried_are_named() -> None:
+    kept = made_up(np.random.default_rng(4), 2)
+    for branch in kept["branches"]:
+        branch["made"] = {"device": "Processor A"}
+
+    def run(device: str, precision: str) -> Run:
+        config = RunConfig(precision=precision)
+        part = segment(config, 1, 1, {"device": device, "threads": 1, "versions": {"torch": "2"}, "commit": None})
+        return Run(config, pd.DataFrame(), pd.DataFrame(), part_of_summary(segments=[part]))
+
+    tried = [run("Processor A", "bfloat16"), run("Processor B", "float32")]
+    assert precision.machines([kept]) == "Processor A" and "[Processor A]" in precision.figure([kept]).caption
+    assert precision.untried(tried, [kept]) == ""
+    assert precision.untried([*tried, run("GPU C", "bfloat16")], [kept]).startswith("No state was tried on GPU C, ")

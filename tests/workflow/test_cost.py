@@ -2,16 +2,18 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.shared import ROOT, Call
 from vggkit.bench import cost, scale
+from vggkit.bench.speeds import GPUS
 from vggkit.config import ConfigError, RunConfig
 from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.store import find_runs
-from vggkit.study import asked
+from vggkit.study import asked, shown_suites
 from vggkit.training.sweep import order
 
 BENCH = ROOT / "results/bench/cpu.json"
@@ -46,8 +48,23 @@ def test_expected_size_of_a_checkpoint_is_that_of_one(tiny: RunConfig, tmp_path:
 
 
 def test_expected_hours_are_those_of_the_committed_runs_within_a_factor_of_two(speeds: cost.Speeds) -> None:
-    for run in find_runs(ROOT / "results"):
+    runs = [run for run in find_runs(ROOT / "results") if not GPUS.search(run.summary["device"])]
+    assert len(runs) > 10
+    for run in runs:
         assert 0.5 < run.summary["wall_seconds"] / speeds.seconds(run.config) < 2, run.config
+
+
+def test_runs_of_a_gpu_which_they_share_do_not_change_what_is_expected(speeds: cost.Speeds, tmp_path: Path) -> None:
+    found = 0
+    for suite in shown_suites():
+        for run in find_runs(ROOT / "results", suite):
+            if GPUS.search(run.summary["device"]):
+                found += 1
+            else:
+                place = RunPaths.of(tmp_path, run.config).folder
+                shutil.copytree(RunPaths.of(ROOT / "results", run.config).folder, place)
+    assert found
+    assert cost.Speeds.read(BENCH, tmp_path) == speeds
 
 
 def test_expected_seconds_meet_the_bench_at_its_networks_and_grow_with_depth_and_epochs(speeds: cost.Speeds) -> None:

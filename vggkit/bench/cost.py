@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vggkit.bench.speeds import read_bench
+from vggkit.bench.speeds import GPUS, read_bench
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.folders import Given, results_folder
 from vggkit.runs.files import ArtifactError, RunPaths, check_same
@@ -114,7 +114,8 @@ Finished = list[tuple[RunConfig, dict[str, Any]]]
 def _finished(results: Given) -> Finished:
     """Configurations and summaries of finished runs in the suites that the book shows, as far as they can be read.
 
-    They only improve an estimate, so that a damaged run is no error here, and of thousands some are enough.
+    They only improve an estimate, so that a damaged run is no error here, and of thousands some are enough. Those of
+    a GPU are left out: where several share it, each one's time is a share that tells nothing of its network.
     """
     found: Finished = []
     for suite in shown_suites():
@@ -123,7 +124,8 @@ def _finished(results: Given) -> Finished:
                 config = RunConfig.from_dict(json.loads(path.with_name("config.json").read_text(encoding="utf-8")))
                 summary = json.loads(path.read_text(encoding="utf-8"))
                 check_summary(summary)
-                found.append((config, summary))
+                if not GPUS.search(summary["device"]):
+                    found.append((config, summary))
     return found
 
 

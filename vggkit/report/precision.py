@@ -18,7 +18,8 @@ from scipy import optimize, stats
 from vggkit.config import RunConfig
 from vggkit.report import render
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
-from vggkit.report.markup import Html
+from vggkit.report.markup import Html, as_html
+from vggkit.runs.records import Run, segments
 from vggkit.study import title
 
 LEVEL = 0.95
@@ -165,9 +166,15 @@ def figure(states: Sequence[dict[str, Any]]) -> Figure:
         axes[0].set(ylim=(-len(found) + 0.4, 0.6), xlabel="training loss in bfloat16 minus float32")
         caption = (
             f"{told(states)} Each point is one order of batches, trained in both precisions from one state; below it "
-            "stand the mean of the orders and its interval."
+            "stand the mean of the orders and its interval. "
+            f'<small class="vggkit-origin">[{as_html(machines(states))}]</small>'
         )
-        return finish(axes, caption, f"Dots and intervals of {len(found)} states around zero. {caption}")
+        return finish(axes, caption, f"Dots and intervals of {len(found)} states around zero. {told(states)}")
+
+
+def machines(states: Sequence[dict[str, Any]]) -> str:
+    """What trained the branches: another machine's bfloat16 sums in another order."""
+    return "; ".join(sorted({one["made"]["device"] for kept in states for one in kept["branches"] if "made" in one}))
 
 
 def told(states: Sequence[dict[str, Any]]) -> str:
@@ -183,6 +190,13 @@ def told(states: Sequence[dict[str, Any]]) -> str:
     if not known:
         return "From one order of batches alone nothing can be told."
     return (
-        f"bfloat16 does not shift the training loss by more than chance, in none of the {len(found)} states tried; a "
-        f"shift of {max(known):.4f} would have been found in each with a probability of {100 * POWER:.0f} % at least."
+        f"In none of the {len(found)} states tried does bfloat16 shift the training loss by more than chance; a shift "
+        f"of {max(known):.4f} would have been found in each with a probability of {100 * POWER:.0f} % at least."
     )
+
+
+def untried(runs: Sequence[Run], states: Sequence[dict[str, Any]]) -> str:
+    """On which machines runs computed in bfloat16 without a state of theirs having been tried, in a sentence, or ""."""
+    made = {part["device"] for run in runs for part in segments(run) if part["precision"] == "bfloat16"}
+    others = sorted(device for device in made if device and device not in machines(states).split("; "))
+    return f"No state was tried on {' and '.join(others)}, where runs were trained in bfloat16 too." if others else ""
