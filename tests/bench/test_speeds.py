@@ -76,11 +76,11 @@ def test_runs_of_a_gpu_are_told_apart_with_their_time_and_speed() -> None:
     (run,) = (run for run in find_runs(ROOT / "results", "table1") if run.config.name == "vgg38_bn_rc")
     bfloat16 = dataclasses.replace(run, config=dataclasses.replace(run.config, precision="bfloat16"))
 
-    def on(device: str, speed: float) -> Run:
-        summary = bfloat16.summary | {"device": device, "wall_seconds": 90.0, "images_per_second": speed, "threads": 2}
+    def on(device: str, seconds: float) -> Run:
+        summary = bfloat16.summary | {"device": device, "wall_seconds": seconds}
         return dataclasses.replace(bfloat16, summary=summary)
 
-    told = speeds.gpu_told([on("NVIDIA H200", 70_000), on("NVIDIA H200", 74_000), on("A processor", 300)])
-    assert "2 of the 3 runs" in told and "together 3.0 minutes" in told
-    assert "NVIDIA H200: 72,000" in told and "A processor, 2 threads: 300" in told
+    told = speeds.gpu_told([on("NVIDIA H200", 60), on("NVIDIA H200", 40), on("AMD Ryzen 7 with Radeon Graphics", 3000)])
+    assert "2 of the 3 runs" in told and "9,500,000 images" in told and "in 1.7 minutes" in told
+    assert "95,000 images/s" in told
     assert speeds.gpu_told([on("A processor", 300)]) == "No run behind this book was trained on a GPU."

@@ -40,6 +40,12 @@ def measured() -> Untrained:
     return Untrained(artefact.read_all(ROOT / "results"))
 
 
+def test_a_number_in_a_command_is_the_one_that_is_meant() -> None:
+    for value in (1e-4, 2.5e-4, 1e-6, 3e-5, 0.1, 0.5, 0.01, 1.25e-7):
+        assert float(further.exponent(value)) == value
+    assert further.exponent(1e-4) == "1e-4"
+
+
 def test_without_runs_everything_says_so(measured: Untrained) -> None:
     assert cures.told({}).endswith("there is no run yet.")
     for page in (further.table_html({}), further.turns_html({}), cures.table_html({}, {})):
@@ -64,7 +70,7 @@ def test_runs_are_beside_their_baseline_with_the_interval_of_the_images() -> Non
 
 @pytest.mark.parametrize("suite", ["cure", "depth", "further", "beside"])
 def test_command_trains_what_the_suite_is_asked_for(suite: str) -> None:
-    groups = order(asked(suite), [0], 1, suite=suite)
+    groups = order(asked(suite), [0], 1, suite=suite, precision="bfloat16")
     assert len({group[0].name for group in groups}) == len(SUITES[suite].asked)
     for one, (config,) in zip(SUITES[suite].asked, groups, strict=True):
         words = further.command(one, suite).split()[2:]
@@ -97,7 +103,12 @@ def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untra
     table = further.by_depth(listed(*runs))
     assert further.stops(table) == ([8, 14, 20], [26])
     told = further.depth_told(table, measured)
-    assert "of 8, 14, 20 layers learn. Those of 26 guess. Of 32, 38 layers there is no run yet." in told
+    assert "of 8, 14, 20 layers learn. Those of 26 guess. They stop where the signal is lost before training." in told
+    assert "Of 32, 38 layers there is no run yet." in told
+    sooner = further.by_depth(listed(*runs[:2], made("vgg38", 0.01, depth=20)))
+    assert "stop where the gradient is lost before training." in further.depth_told(sooner, measured)
+    later = further.by_depth(listed(*runs[:3], made("vgg38", 0.1, depth=26), made("vgg38", 0.01, depth=32)))
+    assert "They stop at another depth than either of these says." in further.depth_told(later, measured)
     frame = measured.frame.query("variant == 'plain' and initialisation == 'default' and depth == 20 and layer == 1")
     assert frame["weight_gradient"].max() < 1e-8
     assert further.predicted(measured)["gradient"] == 20

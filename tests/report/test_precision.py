@@ -91,3 +91,13 @@ def test_machines_whose_bfloat16_was_not_tried_are_named() -> None:
     assert precision.machines([kept]) == "Processor A" and "[Processor A]" in precision.figure([kept]).caption
     assert precision.untried(tried, [kept]) == ""
     assert precision.untried([*tried, run("GPU C", "bfloat16")], [kept]).startswith("No state was tried on GPU C, ")
+
+
+def test_a_pair_of_two_machines_or_with_a_loss_that_is_not_finite_is_none() -> None:
+    kept = made_up(np.random.default_rng(5), 4)
+    for branch in kept["branches"]:
+        branch["made"] = {"device": "Processor A", "commit": "a" if branch["order"] == 1 else None}
+    kept["branches"][2]["made"] = {"device": "GPU C"}
+    kept["branches"][5]["epochs"] = [{"train_loss": None}]
+    assert list(precision.paired_losses(kept["branches"]).index) == [0, 3]
+    assert ">2 of 4</td>" in precision.html([kept])

@@ -10,7 +10,7 @@ import torch
 
 from tests.shared import Call, refused, stop_in
 from vggkit.config import ConfigError, RunConfig
-from vggkit.runs.files import ArtifactError, RunPaths
+from vggkit.runs.files import ArtifactError, InUseError, RunPaths
 from vggkit.training import branch
 from vggkit.training.runner import train
 
@@ -70,8 +70,31 @@ def test_branches_of_a_version_with_fewer_settings_are_gone_on_with(state: branc
     assert len(list(branch.branch(state, orders=[0], results=tmp_path))) == 1
     content["config"]["learning_rate"] *= 2
     file.write_text(json.dumps(content))
-    with pytest.raises(ArtifactError, match="branches of another config"):
+    with pytest.raises(ArtifactError, match="branches of another configuration"):
         list(branch.branch(state, orders=[0], results=tmp_path))
+
+
+def test_one_process_at_a_time_adds_branches_to_a_state(state: branch.State, tmp_path: Path) -> None:
+    first = branch.branch(state, orders=[0], results=tmp_path)
+    next(first)
+    with pytest.raises(InUseError, match="another process"):
+        next(branch.branch(state, orders=[1], results=tmp_path))
+    first.close()  # type: ignore[attr-defined]
+    next(branch.branch(state, orders=[1], results=tmp_path))
+    (kept,) = branch.find_branches(tmp_path)
+    assert {one["order"] for one in kept["branches"]} == {0, 1}
+
+
+def test_a_branch_that_diverges_is_kept_as_such_and_keeps_no_other_from_being_trained(
+    state: branch.State, tmp_path: Path, call: Call
+) -> None:
+    for group in state.content["optimizer"]["param_groups"]:
+        group["lr"] = group["initial_lr"] = 1e30
+    state.content["scheduler"]["base_lrs"] = [1e30]
+    for one in branch.branch(state, orders=[0], results=tmp_path):
+        assert one["epochs"][-1]["train_loss"] is None
+    (kept,) = branch.find_branches(tmp_path)
+    assert len(kept["branches"]) == 2 and None in kept["branches"][0]["losses"]
 
 
 def test_the_command_keeps_branches_and_refuses_in_one_line(checkpoint: Path, tmp_path: Path, call: Call) -> None:

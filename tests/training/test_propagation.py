@@ -15,6 +15,7 @@ from vggkit.config import ConfigError, RunConfig
 from vggkit.data import load
 from vggkit.networks.vgg import VGG
 from vggkit.runs import propagation as artefact
+from vggkit.runs.files import ArtifactError
 from vggkit.runs.propagation import Network
 from vggkit.training import propagation as measurement
 from vggkit.training.propagation import cosine, effective_rank, features, mean_correlation, of_network
@@ -136,8 +137,9 @@ def test_measurement_is_kept_and_read_the_next_time(tmp_path: Path, monkeypatch:
     (again,) = measurement.measure([2], 3, results=tmp_path)
     assert artefact.place(tmp_path, 2).read_bytes() == written
     assert again.layers["size"].to_numpy() == pytest.approx(first.layers["size"].to_numpy(), rel=1e-4)
-    with pytest.raises(TypeError):
-        next(measurement.measure([2], 4, results=tmp_path))  # of other images: measured anew
+    with pytest.raises(ArtifactError, match=r"seed-2.parquet was measured on other images \(3 images\)"):
+        next(measurement.measure([1, 2], 4, results=tmp_path))
+    assert artefact.place(tmp_path, 2).read_bytes() == written and not artefact.place(tmp_path, 1).exists()
     with pytest.raises(ConfigError, match="images: 1 is not allowed; allowed: an integer of at least 2"):
         next(measurement.measure([2], 1, results=tmp_path))
 

@@ -172,6 +172,8 @@ def test_different_networks_trained_together_equal_those_trained_alone(tiny: Run
     )
     alone = [train(config, results=tmp_path / "alone") for config in configs]
     assert all(same(first, second) for first, second in zip(together, alone, strict=True))
+    first, second = (run.metrics["train_seconds"][0] for run in together[:2])
+    assert first / second == pytest.approx(configs[0].depth / configs[1].depth)
     assert [seen.count(config.name) for config in configs] == [config.epochs for config in configs]
 
 

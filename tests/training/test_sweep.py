@@ -26,7 +26,7 @@ def test_first_seeds_of_all_come_before_the_next() -> None:
 
     assert placed(1) == [[(8, 0)], [(38, 0)], [(8, 1)], [(38, 1)], [(8, 2)], [(38, 2)]]
     assert placed(2) == [[(8, 0), (8, 1)], [(38, 0), (38, 1)], [(8, 2), (38, 2)]]
-    assert placed(5) == [[(8, 0), (8, 1), (8, 2)], [(38, 0), (38, 1), (38, 2)]]
+    assert placed(5) == [[(8, 0), (8, 1), (8, 2), (38, 0), (38, 1)], [(38, 2)]]
     assert placed(6) == [[(8, 0), (8, 1), (8, 2), (38, 0), (38, 1), (38, 2)]]
     with pytest.raises(ConfigError, match="together"):
         order(["vgg08"], [0], 0)
@@ -73,6 +73,17 @@ def test_sweep_beside_another_process_takes_the_next_free_run(tmp_path: Path) ->
     assert "\n" not in str(error.value)
     assert handed == [1, 2]
     assert [run.config.seed for run in sweep(groups, results=tmp_path)] == [0, 1, 2]
+
+
+def test_sweep_trains_what_is_free_at_its_end_where_another_run_is_still_held(tmp_path: Path) -> None:
+    groups = order(["vgg08"], [0, 1, 2], 1, **SETTINGS)
+    holder, handed = contextlib.ExitStack(), []
+    holder.enter_context(claim(RunPaths.of(tmp_path, groups[1][0])))
+    with claim(RunPaths.of(tmp_path, groups[0][0])), pytest.raises(InUseError):
+        for run in sweep(groups, results=tmp_path):
+            handed.append(run.config.seed)
+            holder.close()  # another process lets go of seed 1, and holds seed 0 to the end
+    assert handed == [2, 1]
 
 
 def test_sweep_of_seeds_together_leaves_out_the_one_that_is_taken(tmp_path: Path) -> None:

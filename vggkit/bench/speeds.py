@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from vggkit.runs.files import ArtifactError, reason
 from vggkit.runs.records import Run
 from vggkit.study import CONFIGURATIONS, title
 
-GPUS = re.compile("NVIDIA|Tesla|GeForce|Quadro|Instinct|Radeon")  # in their names
+GPUS = re.compile("NVIDIA|Tesla|GeForce|Quadro|Instinct|Radeon (?!.*Graphics)")  # in their names
 FLOOR = ("operations", "bytes", "operations_per_second", "bytes_per_second")
 
 
@@ -99,29 +98,21 @@ def bench_method(measured: dict[str, Any]) -> str:
     )
 
 
-def gpu_told(runs: Sequence[Run], name: str = "vgg38_bn_rc") -> str:
-    """In sentences, as Markdown: which runs a GPU trained, in how long, and how fast one of them beside other machines.
+def gpu_told(runs: Sequence[Run]) -> str:
+    """In sentences, as Markdown: which runs a GPU trained, in how long and at which rate.
 
-    A run tells its device by name alone; those of `GPUS` are GPUs.
+    Side by side, networks share the time, so there is one rate for all of them. A run tells its device by name
+    alone; those of `GPUS` are GPUs.
     """
-    gpus = {run.summary["device"] for run in runs if GPUS.search(run.summary["device"])}
-    trained = [run for run in runs if run.summary["device"] in gpus]
+    trained = [run for run in runs if GPUS.search(run.summary["device"])]
     if not trained:
         return "No run behind this book was trained on a GPU."
     devices = ", ".join(sorted({f"{r.summary['device']}, torch {r.summary['versions']['torch']}" for r in trained}))
-    minutes = sum(run.summary["wall_seconds"] for run in trained) / 60
-    rates: dict[str, list[float]] = {}
-    for run in runs:
-        if (run.config.name, run.config.precision) == (name, "bfloat16"):
-            machine, threads = run.summary["device"], run.summary["threads"]
-            if machine not in gpus:
-                machine += f", {threads} thread{'s' * (threads > 1)}"
-            rates.setdefault(machine, []).append(run.summary["images_per_second"])
-    beside = "; ".join(
-        f"{as_markdown(machine)}: {statistics.median(found):,.0f}" for machine, found in sorted(rates.items())
-    )
+    seconds = sum(run.summary["wall_seconds"] for run in trained)
+    images = sum(run.summary["train_images"] * len(run.metrics) for run in trained)
     return (
         f"{len(trained)} of the {len(runs)} runs behind this book were trained on a GPU ({as_markdown(devices)}), "
-        f"several side by side, in together {minutes:,.1f} minutes of training and validation. Images/s of whole runs "
-        f"of {as_markdown(title(name))} in bfloat16, for those side by side in their share of the time: {beside}."
+        f"several side by side: {images:,} images through networks of {min(run.config.depth for run in trained)} to "
+        f"{max(run.config.depth for run in trained)} layers in {seconds / 60:,.1f} minutes of training and validation, "
+        f"{images / seconds:,.0f} images/s."
     )

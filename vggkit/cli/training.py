@@ -102,7 +102,8 @@ def branch(
     state = read_state(folders.expanded("checkpoint", checkpoint))
     settings: dict[str, Any] = {"epochs": epochs, "results": results, "data": data, "device": device}
     for one in train_branches(state, orders=numbers, **settings):
-        losses = ", ".join(f"{row['train_loss']:.4f}" for row in one["epochs"])
+        found = [row["train_loss"] for row in one["epochs"]]
+        losses = ", ".join("not finite" if loss is None else f"{loss:.4f}" for loss in found)
         print(f"order {one['order']} in {one['precision']}: training loss {losses}", flush=True)
     print(f"kept in {place(state, results)}")
 

@@ -122,7 +122,7 @@ def heatmaps(trained: Trained, name: str | None = None) -> Figure:
         for ax, statistic in zip(axes, shown, strict=True):
             _map(ax, by_epoch(run, statistic), statistic)
         finding = f"{_lives(run)}; {_moves(trained)}"
-        least = [power(RANGES[statistic][0], 1) for statistic in shown]
+        least = [f"{power(RANGES[statistic][0], 1)} ({LABELS[statistic]})" for statistic in shown]
         signal = ", and after each epoch of what each is given the share that differs between images" * (SHARE in shown)
         caption = (
             f"{as_html(name)}: {finding}. Mean |gradient| and |update| / |weight| of each convolution and the linear "
@@ -155,7 +155,7 @@ def _lives(run: Run) -> str:
     if alive.to_numpy().all():
         return "every layer is alive in every epoch"
     parts = {"in the first epoch": alive.iloc[:, 0], "in the last": alive.iloc[:, -1], "in none": ~alive.any(axis=1)}
-    told = (f"{when}: {_layers(alive.index[which]) if which.any() else 'no layer'}" for when, which in parts.items())
+    told = (f"{when}: {_layers(alive.index[which])}" for when, which in parts.items() if which.any())
     return f"alive {', '.join(told)}"
 
 
@@ -245,7 +245,7 @@ def trained_signal(found: Sequence[Trained]) -> Figure:
             f"{finding}. After {known[0][0].epochs} epochs, and dashed before the first step: of each layer's "
             f"input and of the logits. {known[0][1].images} synthetic images, which stand in for those of CIFAR-100, "
             f"in training mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is "
-            "rounding. Training does not log it; runs that left no weights are not shown."
+            "rounding. Runs that left no weights are not shown."
         )
         return finish((ax,), caption, f"Line chart over the layers. {finding}.")
 
@@ -278,8 +278,11 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
 
 
 def sentences(found: Sequence[Trained]) -> str:
-    """What the runs say together, as Markdown."""
-    told = [f"{as_html(title(t.run.config.name))}: {_lives(t.run)}; {_moves(t)}." for t in found]
+    """What the runs say together, as Markdown; those of which the same is said, at once."""
+    groups: dict[str, list[str]] = {}
+    for trained in found:
+        groups.setdefault(f"{_lives(trained.run)}; {_moves(trained)}", []).append(title(trained.run.config.name))
+    told = [f"{as_html(', '.join(names))}: {what}." for what, names in groups.items()]
     missing = [title(name) for name in CONFIGURATIONS if name not in {t.run.config.name for t in found}]
     told += [f"Of {', '.join(missing)} there is no full run yet."] if missing else []
     return " ".join(told)

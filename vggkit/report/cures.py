@@ -7,13 +7,11 @@ import pandas as pd
 from vggkit.config import RunConfig
 from vggkit.report.alive import Look, Trained, heatmaps, logs_signal, signal_by_epoch
 from vggkit.report.canvas import Figure
-from vggkit.report.further import SHORT, Found, accuracy, command, config, exponent, outcome, seeds_told
+from vggkit.report.further import SHORT, Found, accuracy, command, config, exponent, learning, outcome, seeds_told
 from vggkit.report.markup import Html, as_html
-from vggkit.report.measures import CHANCE
 from vggkit.report.render import html
-from vggkit.report.verdicts import LEARNS
 from vggkit.runs.records import Run
-from vggkit.study import CONFIGURATIONS, CURES, SCALES, SMALL, Asked
+from vggkit.study import CONFIGURATIONS, CURES, FULL, SCALES, SMALL, Asked
 
 CURED = (
     (Asked("vgg38"), SHORT),
@@ -21,7 +19,8 @@ CURED = (
     *((Asked(name), SHORT) for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
 )
 """VGG38 without a cure, and each that was tried, with the suite that trains it."""
-TRIED = [asked for asked, _ in CURED]
+TRIED = [asked for asked, _ in CURED if asked.configuration in ("vgg38", "vgg38_bn_rc") or asked.settings]
+"""Those whose signal is drawn: the cures, and between which two they stand."""
 LOOKS: dict[object, Look] = {"he": Look(4, "P"), "lsuv": Look(5, "X"), True: Look(6, "*")}
 """Of initialisations, and of SkipInit."""
 MAPPED = SCALES[0], SCALES[2]
@@ -45,7 +44,8 @@ def table_html(short: Found, full: Found) -> Html:
         "Official test accuracy after the last epoch of VGG38, all images, mean ± standard deviation over seeds. He: "
         "He et al. (2015); LSUV: layer-sequential unit variance, Mishkin and Matas (2016); SkipInit: De and Smith "
         f"(2020); {exponent(SMALL)}: at this learning rate in place of {exponent(RunConfig().learning_rate)}. The "
-        "command is that of the short run; with <code>--suite beside</code> it trains the long one."
+        "command is that of the short run; of a cure, <code>--suite beside</code> trains the long one, of the others "
+        f"<code>--suite {FULL}</code>."
     )
     return html(pd.DataFrame(rows), "A third cure", caption, markup=True)
 
@@ -83,12 +83,9 @@ def told(short: Found) -> str:
     guess: list[str] = []
     for asked in SCALES:
         runs = short.get(config(asked).name, ())
-        found = accuracy(runs)
-        learning = int((found > 100 * (CHANCE + LEARNS)).sum())
-        some = f", {learning} learning" * (0 < learning < len(runs))
-        if len(found):
-            text = f"{network(asked)} {found.mean():.2f} % ({seeds_told(runs)}{some})"
-            (learn if learning else guess).append(text)
+        if len(found := accuracy(runs)):
+            text = f"{network(asked)} {found.mean():.2f} % ({seeds_told(runs)})"
+            (learn if learning(runs) else guess).append(text)
     if not learn and not guess:
         return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
     if not learn:

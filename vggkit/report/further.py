@@ -4,6 +4,7 @@ Runs of suites with the same settings are taken together, by name; what has no r
 that makes it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -50,8 +51,9 @@ def config(asked: Asked, suite: str = SHORT) -> RunConfig:
 
 
 def command(asked: Asked, suite: str) -> str:
-    """The command that trains it."""
-    options = "".join(f" --{name.replace('_', '-')} {_option(value)}" for name, value in asked.settings.items())
+    """The command that trains it, in the precision of this book's runs."""
+    settings = {**asked.settings, "precision": "bfloat16"}
+    options = "".join(f" --{name.replace('_', '-')} {_option(value)}" for name, value in settings.items())
     return f"vggkit train {asked.configuration} --suite {suite}{options}"
 
 
@@ -62,8 +64,8 @@ def _option(value: object) -> str:
 
 
 def exponent(value: float) -> str:
-    """A number as the report writes it: 1e-4."""
-    return f"{value:g}" if value >= 0.1 else f"{value:.0e}".replace("e-0", "e-")
+    """A number as the report writes it, 1e-4, with as many digits as it has."""
+    return f"{value:g}" if value >= 0.1 else re.sub(r"\.?0*e-0?", "e-", f"{value:.15e}")
 
 
 def accuracy(runs: Sequence[Run]) -> pd.Series:
@@ -71,9 +73,16 @@ def accuracy(runs: Sequence[Run]) -> pd.Series:
     return finals(runs, "test_accuracy")
 
 
+def learning(runs: Sequence[Run]) -> int:
+    """How many of them have learned: their test accuracy is above that of guessing by `verdicts.LEARNS`."""
+    return int((accuracy(runs) > 100 * (CHANCE + LEARNS)).sum())
+
+
 def seeds_told(runs: Sequence[Run]) -> str:
-    diverged = sum(run.summary["diverged"] for run in runs)
-    return f"{len(runs)} seed{'s' * (len(runs) > 1)}" + f", {diverged} diverged" * bool(diverged)
+    """How many runs there are, and of these how many diverged, and how many learned where only some did."""
+    diverged, learned = sum(run.summary["diverged"] for run in runs), learning(runs)
+    some = f", {learned} learning" * (0 < learned < len(runs))
+    return f"{len(runs)} seed{'s' * (len(runs) > 1)}" + f", {diverged} diverged" * bool(diverged) + some
 
 
 def outcome(runs: Sequence[Run], baseline: Sequence[Run] = ()) -> str:
@@ -85,7 +94,7 @@ def outcome(runs: Sequence[Run], baseline: Sequence[Run] = ()) -> str:
         return f"diverged ({seeds_told(runs)})"
     spread = f" ± {found.std(ddof=1):.2f}" if len(found) > 1 else ""
     text = f"{found.mean():.2f}{spread} % ({seeds_told(runs)})"
-    if found.mean() <= 100 * (CHANCE + LEARNS):
+    if not learning(runs):
         return f"{text}: guessing"
     if base.empty:
         return text
@@ -154,7 +163,8 @@ def table_html(found: Found) -> Html:
             )
     caption = (
         f"All images, {SUITES[SHORT].settings['epochs']} epochs. Official test accuracy after the last epoch, mean ± "
-        "standard deviation over seeds, and the difference from the network without the change in percentage points, "
+        f"standard deviation over seeds (guessing: at most {100 * (CHANCE + LEARNS):g} %), and the "
+        "difference from the network without the change in percentage points, "
         f"with its {100 * LEVEL:g} % interval for the draw of the test images alone, not for that of seeds. The "
         "validation loss is lowest in the epoch named; the gap is training minus validation accuracy in points "
         "at the end."
@@ -164,7 +174,7 @@ def table_html(found: Found) -> Html:
 
 def turns_html(found: Found) -> Html:
     """Which regulariser moves the turn of the validation loss, by runs as long as Table 1's."""
-    rows = [_turning(BEST, found.get(BEST, ()), f"vggkit train {BEST} --suite {FULL}")]
+    rows = [_turning(BEST, found.get(BEST, ()), command(Asked(BEST), FULL))]
     for asked in REGULARISED:
         name = config(asked, "beside").name
         rows.append(_turning(name, found.get(name, ()), command(asked, "beside")))
@@ -238,7 +248,7 @@ def depth_told(table: pd.DataFrame, measured: Untrained) -> str:
     text = (
         "Before training the first layer's gradient is below Adam's epsilon "
         f"{_from(expected['gradient'])}, and what differs between images at the linear layer below float32's step "
-        f"{_from(expected['signal'])}: theory has plain networks stop between the two."
+        f"{_from(expected['signal'])}."
     )
     learn, guess = stops(table)
     if not learn and not guess:
@@ -247,6 +257,10 @@ def depth_told(table: pd.DataFrame, measured: Untrained) -> str:
         [f"Plain networks of {_listed(learn)} layers learn." if learn else "", f"Those of {_listed(guess)} guess."
          if guess else ""]
     ).strip()  # fmt: skip
+    if learn and guess and max(learn) < min(guess):
+        lost = [what for what, depth in expected.items() if depth and max(learn) < depth <= min(guess)]
+        where = f"where the {' and the '.join(lost)} {'is' if len(lost) == 1 else 'are'} lost before training"
+        found += f" They stop {where if lost else 'at another depth than either of these says'}."
     missing = [depth for depth in DEPTHS if depth not in (*learn, *guess)]
     found += f" Of {_listed(missing)} layers there is no run yet." if missing else ""
     ends = table.loc[[DEPTHS[0], DEPTHS[-1]], [kind for kind in KINDS if kind != "plain"]].dropna(axis="columns")
@@ -289,7 +303,7 @@ def depth_figure(table: pd.DataFrame, measured: Untrained) -> Figure:
         first = f"{missing} of {table.size} points have no run yet. " if missing else ""
         caption = (
             f"{first}{finding} Official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all images, "
-            "mean over seeds; dashed: the first depths at which, before training, the first layer's gradient is below "
-            "Adam's epsilon, and the signal below float32's step; dotted: guessing."
+            "mean over the seeds that there are; dashed: the first depths at which, before training, the first layer's "
+            "gradient is below Adam's epsilon, and the signal below float32's step; dotted: guessing."
         )
         return finish((ax,), caption, f"Line chart of accuracy by depth. {finding}")

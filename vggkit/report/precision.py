@@ -41,7 +41,8 @@ class Difference:
     Attributes:
         name: the run's name.
         epoch: the state's epoch.
-        orders: how many orders of batches.
+        begun: how many orders of batches there are.
+        orders: of how many of these both branches were trained, on one machine, with a loss that stayed finite.
         mean: mean difference of the training loss (cross-entropy).
         half: half the interval's width; infinite with one order.
         detectable: smallest bias found with a probability of `POWER`.
@@ -50,6 +51,7 @@ class Difference:
 
     name: str
     epoch: int
+    begun: int
     orders: int
     mean: float
     half: float
@@ -62,13 +64,18 @@ class Difference:
 
 
 def paired_losses(branches: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Mean training loss of each order (rows) in each precision (columns), where both are there."""
+    """Mean training loss of each order (rows) in each precision (columns), of those trained to their end in both.
+
+    Both of a pair are of one machine, and fused both or neither: else the difference would be theirs as well.
+    """
     losses = {
-        (one["order"], one["precision"]): float(np.mean([row["train_loss"] for row in one["epochs"]]))
+        (one["order"], one["precision"], str(one.get("made"))): [row["train_loss"] for row in one["epochs"]]
         for one in branches
     }
-    frame = pd.Series(losses, dtype=float).unstack() if losses else pd.DataFrame()
-    return frame.reindex(columns=["float32", "bfloat16"]).dropna().sort_index()
+    means = {key: float(np.mean(found)) for key, found in losses.items() if None not in found}
+    frame = pd.Series(means, dtype=float).unstack(1) if means else pd.DataFrame()
+    frame = frame.reindex(columns=["float32", "bfloat16"]).dropna().sort_index()
+    return frame.droplevel(1) if len(frame) else frame
 
 
 def differences(states: Sequence[dict[str, Any]]) -> list[Difference]:
@@ -79,6 +86,7 @@ def differences(states: Sequence[dict[str, Any]]) -> list[Difference]:
         Difference(
             RunConfig.from_dict(kept["config"]).name,
             kept["epoch"],
+            len({one["order"] for one in kept["branches"]}),
             len(losses),
             *interval((losses["bfloat16"] - losses["float32"]).to_numpy(), family=len(paired)),
             float(losses["float32"].mean()),
@@ -129,7 +137,7 @@ def html(states: Sequence[dict[str, Any]]) -> Html:
             {
                 "run": title(one.name),
                 "after epoch": str(one.epoch),
-                "orders": str(one.orders),
+                "orders": str(one.orders) + f" of {one.begun}" * (one.orders < one.begun),
                 "loss in float32": f"{one.loss:.3f}",
                 "bfloat16 − float32": _interval_text(one),
                 "smallest bias found": f"{one.detectable:.4f}" if math.isfinite(one.detectable) else "–",

@@ -27,6 +27,10 @@ class ArtifactError(OneLineError):
     """A run's files are damaged, in use, of another configuration, or cannot be written."""
 
 
+WORKING = ".checkpoints"
+"""Folder of a results folder for what is under way: checkpoints and locks."""
+
+
 class InUseError(ArtifactError):
     """Another process is training the run of this folder."""
 
@@ -47,7 +51,7 @@ class RunPaths:
     def of(cls, results: str | os.PathLike[str] | None, config: RunConfig) -> "RunPaths":
         """The paths of `config` under `results`, which `folders.results_folder` reads."""
         root, place = results_folder(results), Path(*place_of(config))
-        working = root / ".checkpoints" / place
+        working = root / WORKING / place
         return cls(root / place, working / "checkpoint.pt", working / "lock")
 
     @property
@@ -62,8 +66,34 @@ def place_of(config: RunConfig) -> tuple[str, str, str]:
 
 
 @contextmanager
+def hold(lock: Path, what: Path) -> Iterator[None]:
+    """Hold `what` for this process alone by a lock file; the system lets go of it when the process ends.
+
+    Raises:
+        InUseError: another process holds it.
+        ArtifactError: the lock file cannot be written.
+    """
+    from filelock import FileLock, Timeout  # slow to import, and wanted by those alone who train
+
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        mode = stat.S_IMODE(lock.stat().st_mode)  # else older versions of filelock pass over the umask
+        held = FileLock(lock, timeout=0, mode=mode)
+        held.acquire()
+    except Timeout:
+        raise InUseError(what) from None
+    except OSError as error:
+        raise cannot_write(what, error, "choose another folder") from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
 def claim(paths: RunPaths) -> Iterator[None]:
-    """Hold the run for this process alone; the system lets go of it when the process ends.
+    """Hold the run for this process alone, see `hold`.
 
     What a killed process left half written of this run is removed, and then it is proved that both
     folders can be written.
@@ -72,24 +102,13 @@ def claim(paths: RunPaths) -> Iterator[None]:
         InUseError: another process holds the run.
         ArtifactError: the results folder cannot be written.
     """
-    from filelock import FileLock, Timeout  # slow to import, and wanted by those alone who train
-
     try:
-        for folder in (paths.folder.parent, paths.lock.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        paths.lock.touch()
-        mode = stat.S_IMODE(paths.lock.stat().st_mode)  # else older versions of filelock pass over the umask
-        lock = FileLock(paths.lock, timeout=0, mode=mode)
-        lock.acquire()
-    except Timeout:
-        raise InUseError(paths.folder) from None
+        paths.folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(paths.folder, error, "choose another folder") from None
-    try:
+    with hold(paths.lock, paths.folder):
         _prove_writable(paths)
         yield
-    finally:
-        lock.release()
 
 
 def _prove_writable(paths: RunPaths) -> None:

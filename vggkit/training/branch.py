@@ -6,11 +6,12 @@ that spread. Branches have far less of it: both start from one state (weights, A
 and see the same batches, so the difference of their training losses says what the arithmetic adds in
 these epochs. Each order of batches, drawn anew, is one independent repetition.
 
-    results/precision/<name>/epoch-<n>.json    the branches from the state after epoch n of a run
+    results/precision/<suite>/<name>/seed-<s>-epoch-<n>.json    the branches from the state after epoch n of a run
 """
 
 import copy
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +24,8 @@ from vggkit.data import load
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import provenance
 from vggkit.runs.checkpoints import check_history, unpack
-from vggkit.runs.files import ArtifactError, check_format, keep_file, make_folder, reason, sha256
-from vggkit.training.compute import Compute, choose_device, worth_fusing
+from vggkit.runs.files import WORKING, ArtifactError, check_format, hold, keep_file, make_folder, reason, sha256
+from vggkit.training.compute import Compute, choose_device, warn_of_emulation, worth_fusing
 from vggkit.training.evaluation import evaluate
 from vggkit.training.graph import one_step
 from vggkit.training.step import Trainer, train_epoch
@@ -78,7 +79,9 @@ def read_state(checkpoint: Path) -> State:
 
 def place(state: State, results: Given = None) -> Path:
     """The file of the branches from `state`."""
-    return results_folder(results) / SUITE / state.config.name / f"epoch-{state.epoch}.json"
+    config = state.config
+    name = f"seed-{config.seed}-epoch-{state.epoch}.json"
+    return results_folder(results) / SUITE / config.suite / config.name / name
 
 
 def branch(
@@ -94,7 +97,8 @@ def branch(
     """Train `epochs` epochs from `state` for each order and precision; yield each branch as it is kept.
 
     What the file at `place` holds already is not trained again, so that the same call goes on after an
-    interruption. The file is written anew, in one step, after each branch.
+    interruption. The file is written anew, in one step, after each branch; one process at a time adds to it.
+    A branch whose loss is not finite is kept with None in its place.
 
     Args:
         state: where the branches begin.
@@ -110,6 +114,7 @@ def branch(
 
     Raises:
         ConfigError, data.DataError, files.ArtifactError: before any work is done.
+        files.InUseError: another process is training branches from this state.
     """
     left = state.config.epochs - state.epoch
     if not 1 <= epochs <= left:
@@ -124,31 +129,37 @@ def branch(
         for precision in precisions
     }
     file = place(state, results)
-    kept = _read_or_begin(file, state, epochs)
-    images = load(state.config, data).to(chosen)
-    fuse = worth_fusing(state.config, chosen)
-    done = {(one["order"], one["precision"]) for one in kept["branches"]}
-    for (order, precision), config in configs.items():
-        if (order, precision) in done:
-            continue
-        compute = replace(computes[precision], fused=fuse)
-        with compute.process_settings():
-            trainer = Trainer(config, images, compute)
-            try:
-                trainer.load_state_dict(copy.deepcopy(state.content))  # Adam takes over its moments without a copy
-            except Exception as error:  # torch documents none for a state of another network or optimiser
-                raise ArtifactError(f"checkpoint: it holds no state of its run ({reason(error)})") from error
-            rows, losses = _train(trainer, range(state.epoch + 1, state.epoch + 1 + epochs))
-            made = {key: value for key, value in trainer.machine.items() if key != "versions"}
-        one = {"order": order, "precision": precision, "epochs": rows, "losses": losses}
-        kept["branches"].append(one | {"made": made | {"torch": trainer.machine["versions"]["torch"], "fused": fuse}})
-        _write(file, kept)
-        yield one
+    lock = results_folder(results) / WORKING / file.relative_to(results_folder(results)).with_suffix(".lock")
+    with hold(lock, file):
+        kept = _read_or_begin(file, state, epochs)
+        images = load(state.config, data).to(chosen)
+        for compute in computes.values():
+            warn_of_emulation(compute)
+        fuse = worth_fusing(state.config, chosen)
+        done = {(one["order"], one["precision"]) for one in kept["branches"]}
+        for (order, precision), config in configs.items():
+            if (order, precision) in done:
+                continue
+            compute = replace(computes[precision], fused=fuse)
+            with compute.process_settings():
+                trainer = Trainer(config, images, compute)
+                try:
+                    trainer.load_state_dict(copy.deepcopy(state.content))  # Adam takes over its moments without a copy
+                except Exception as error:  # torch documents none for a state of another network or optimiser
+                    raise ArtifactError(f"checkpoint: it holds no state of its run ({reason(error)})") from error
+                rows, losses = _train(trainer, range(state.epoch + 1, state.epoch + 1 + epochs))
+                made = {key: value for key, value in trainer.machine.items() if key != "versions"}
+            one = {"order": order, "precision": precision, "epochs": rows, "losses": losses}
+            one["made"] = made | {"torch": trainer.machine["versions"]["torch"], "fused": fuse}
+            kept["branches"].append(one)
+            _write(file, kept)
+            yield one
 
 
-def _train(trainer: Trainer, epochs: range) -> tuple[list[dict[str, Any]], list[float]]:
+def _train(trainer: Trainer, epochs: range) -> tuple[list[dict[str, Any]], list[float | None]]:
     """Metrics of each epoch, and the mean loss of each full batch, rounded to what can be seen in a difference."""
-    rows, losses = [], []
+    rows: list[dict[str, Any]] = []
+    losses: list[float | None] = []
     steps = one_step([trainer])
     for epoch in epochs:
         batch_losses: list[torch.Tensor] = []
@@ -160,8 +171,9 @@ def _train(trainer: Trainer, epochs: range) -> tuple[list[dict[str, Any]], list[
 
         row, _ = train_epoch([trainer], epoch, step, lambda images: None)[0]
         loss, accuracy = evaluate(trainer.model, trainer.data.validation, trainer.compute)
-        rows.append({"epoch": epoch} | row | {"validation_loss": loss, "validation_accuracy": accuracy})
-        losses += [round(value, 6) for value in torch.stack(batch_losses).tolist()]
+        numbers = {"epoch": epoch} | row | {"validation_loss": loss, "validation_accuracy": accuracy}
+        rows.append({name: value if math.isfinite(value) else None for name, value in numbers.items()})  # type: ignore[arg-type]
+        losses += [round(value, 6) if math.isfinite(value) else None for value in torch.stack(batch_losses).tolist()]
     return rows, losses
 
 
@@ -179,9 +191,15 @@ def _read_or_begin(file: Path, state: State, epochs: int) -> dict[str, Any]:
     kept = read_branches(file)
     # An earlier version wrote fewer settings; read as a configuration, the others have their defaults.
     kept["config"] = RunConfig.from_dict(kept["config"]).to_dict()
-    for name in ("config", "epoch", "epochs", "checkpoint_sha256"):
+    words = {
+        "config": "configuration",
+        "epoch": "epoch",
+        "epochs": "number of epochs",
+        "checkpoint_sha256": "checkpoint",
+    }
+    for name, what in words.items():
         if kept[name] != begun[name]:
-            raise ArtifactError(f"results: {file} holds branches of another {name}; choose another results folder")
+            raise ArtifactError(f"results: {file} holds branches of another {what}; choose another results folder")
     return kept
 
 
@@ -197,7 +215,7 @@ def read_branches(file: Path) -> dict[str, Any]:
         for one in kept["branches"]:
             if len(one["epochs"]) != kept["epochs"]:
                 raise ValueError("a branch is not complete")
-            float(one["epochs"][0]["train_loss"]), str(one["precision"]), int(one["order"])
+            float(one["epochs"][0]["train_loss"] or 0), str(one["precision"]), int(one["order"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ArtifactError(f"results: {file} cannot be read as branches; restore it") from error
     return kept
@@ -205,7 +223,7 @@ def read_branches(file: Path) -> dict[str, Any]:
 
 def find_branches(results: Given = None) -> list[dict[str, Any]]:
     """The branches of every state under a results folder, by name and epoch."""
-    files = (results_folder(results) / SUITE).glob("*/epoch-*.json")
+    files = (results_folder(results) / SUITE).glob("*/*/seed-*-epoch-*.json")
     found = [read_branches(file) for file in files]
     return sorted(found, key=lambda kept: (RunConfig.from_dict(kept["config"]).name, kept["epoch"]))
 

@@ -20,6 +20,7 @@ from vggkit.folders import Given
 from vggkit.networks.vgg import VGG
 from vggkit.runs import propagation as artefact
 from vggkit.runs import provenance
+from vggkit.runs.files import ArtifactError
 from vggkit.runs.propagation import Measurement, Network
 from vggkit.runs.schema import SIGNAL_IMAGES, SIGNAL_TYPES
 from vggkit.training.compute import Compute
@@ -45,12 +46,13 @@ def measure(
 ) -> Iterator[Measurement]:
     """Measure `NETWORKS` of each seed on the first training images; yield each measurement as it is kept.
 
-    What is measured already of a seed, on as many of the same images, is read: the same call goes on. The machine
+    What is measured already of a seed is read: the same call goes on. The machine
     that is told is the one that measured last.
 
     Raises:
         ConfigError: a seed or the number of images is unusable.
-        DataError, ArtifactError: the images are missing, or what is kept is damaged; before any work is done.
+        DataError, ArtifactError: the images are missing, or what is kept is damaged or of other images; before any
+            work is done.
     """
     for seed in seeds:
         RunConfig(seed=seed)
@@ -61,9 +63,13 @@ def measure(
         raise ConfigError(f"images: {images!r} is not allowed; allowed: 2 to {len(splits.train)}")
     batch, labels = next(evaluation_batches(splits.train, images))
     kept = {seed: artefact.read(results, seed) for seed in seeds if artefact.place(results, seed).exists()}
+    for seed, before in kept.items():
+        if (before.images, before.data_sha256) != (images, splits.checksum):
+            file, other = artefact.place(results, seed), f"other images ({before.images} images)"
+            raise ArtifactError(f"results: {file} was measured on {other}; choose another results folder")
     for seed in seeds:
         found = kept.get(seed)
-        if found is None or (found.images, found.data_sha256) != (images, splits.checksum):
+        if found is None:
             found = Measurement(seed, images, splits.checksum, {}, artefact.table({}))
         measured = set(found.layers[[*Network._fields]].itertuples(index=False, name=None))
         if missing := [network for network in NETWORKS if network not in measured]:

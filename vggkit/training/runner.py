@@ -89,8 +89,8 @@ def train_together(
     """`train` several runs side by side, which on a GPU takes less time than in turn.
 
     Each run is the one that `train` would make, but for rounding on a GPU. `progress` is told of each batch
-    of the first, and of each run's epochs, with `name` and `seed` in the row. The time of an epoch counts in equal
-    shares, also where the networks differ in size.
+    of the first, and of each run's epochs, with `name` and `seed` in the row. The time of an epoch is shared out
+    by the networks' layers.
 
     Raises:
         ConfigError: the runs cannot be trained together, see `check_together`; and as `train`.
@@ -248,7 +248,8 @@ def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig
         for attempt, (row, values) in zip(group, trained, strict=True):
             trainer, start = attempt.trainer, time.perf_counter()
             loss, accuracy = evaluate(trainer.model, trainer.data.validation, trainer.compute)
-            seconds = train_seconds / len(group)  # each one's share
+            share = trainer.config.depth / sum(one.config.depth for one in trainers)
+            seconds = train_seconds * share
             metrics: Epoch = {
                 "epoch": epoch,
                 **row,

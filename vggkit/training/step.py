@@ -146,7 +146,7 @@ class Trainer:
 def train_epoch(
     trainers: Sequence[Trainer], epoch: int, steps: Callable[[], Any], progress: Callable[[int], None]
 ) -> list[tuple[TrainedEpoch, Tensor]]:
-    """Train all `trainers`, alike but for their seeds, for an epoch; each one's metrics and gradient statistics.
+    """Train all `trainers`, whose batches are of one size, for an epoch; each one's metrics and gradient statistics.
 
     Args:
         trainers: at least one.

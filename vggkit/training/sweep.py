@@ -25,8 +25,8 @@ class TimeUp(Exception):
 def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:
     """Groups of runs to train together: the first `together` seeds of every configuration, then the next.
 
-    A configuration may come with settings of its own, to which `settings` are added. Groups that follow each other
-    are one where they have room for both.
+    A configuration may come with settings of its own, to which `settings` are added. A group is filled up with
+    what comes next, unless that cannot be trained together with it, see `runner.check_together`.
 
     >>> [[(run.depth, run.seed) for run in group] for group in order(["vgg08", "vgg38"], [0, 1, 2], 2)]
     [[(8, 0), (8, 1)], [(38, 0), (38, 1)], [(8, 2), (38, 2)]]
@@ -49,14 +49,12 @@ def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **s
     groups: list[list[RunConfig]] = []
     for start in range(0, len(seeds), together):
         for one in wanted:
-            group = [
-                RunConfig.named(one.configuration, **settings, **one.settings, seed=seed)
-                for seed in seeds[start : start + together]
-            ]
-            if groups and len(groups[-1] + group) <= together and _fit(groups[-1] + group):
-                groups[-1] += group
-            else:
-                groups += [group] if _fit(group) else [[config] for config in group]
+            for seed in seeds[start : start + together]:
+                config = RunConfig.named(one.configuration, **settings, **one.settings, seed=seed)
+                if groups and len(groups[-1]) < together and _fit([*groups[-1], config]):
+                    groups[-1].append(config)
+                else:
+                    groups.append([config])
     return groups
 
 
@@ -136,8 +134,14 @@ def sweep(
 
     for group in groups:
         yield from hand_out(free(group))
+    held: InUseError | None = None
     for config in passed_over:  # by now another process may have finished it, or let go of it
-        yield from hand_out(trained([config]))
+        try:
+            yield from hand_out(trained([config]))
+        except InUseError as error:
+            held = held or error
+    if held:
+        raise held
 
 
 def archive(folder: Path, archives: Path) -> Path:
