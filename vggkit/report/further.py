@@ -155,7 +155,6 @@ def table_html(found: Found) -> Html:
             rows.append(
                 {
                     "question": as_html(question.words) if place == 0 else "",
-                    "run": f"<code>{as_html(config(asked).name)}</code>",
                     "test accuracy": as_html(outcome(runs, base)),
                     "validation loss turns": as_html(turn(runs)),
                     "command": f"<code>{as_html(command(asked, question.suite))}</code>",

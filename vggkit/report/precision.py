@@ -66,16 +66,21 @@ class Difference:
 def paired_losses(branches: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Mean training loss of each order (rows) in each precision (columns), of those trained to their end in both.
 
-    Both of a pair are of one machine, and fused both or neither: else the difference would be theirs as well.
+    Both of a pair are of one kind of machine and one version of torch, and fused both or neither: else the difference
+    would be theirs as well.
     """
     losses = {
-        (one["order"], one["precision"], str(one.get("made"))): [row["train_loss"] for row in one["epochs"]]
-        for one in branches
+        (one["order"], one["precision"], _alike(one)): [row["train_loss"] for row in one["epochs"]] for one in branches
     }
     means = {key: float(np.mean(found)) for key, found in losses.items() if None not in found}
     frame = pd.Series(means, dtype=float).unstack(1) if means else pd.DataFrame()
     frame = frame.reindex(columns=["float32", "bfloat16"]).dropna().sort_index()
     return frame.droplevel(1) if len(frame) else frame
+
+
+def _alike(branch: dict[str, Any]) -> str:
+    """What two branches must have in common to differ in their precision alone; unknown of old ones."""
+    return str([branch.get("made", {}).get(name) for name in ("device", "threads", "torch", "fused")])
 
 
 def differences(states: Sequence[dict[str, Any]]) -> list[Difference]:
