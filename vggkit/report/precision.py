@@ -167,7 +167,7 @@ def figure(states: Sequence[dict[str, Any]]) -> Figure:
     """A row for each state: each order's difference, and the mean with its simultaneous interval."""
     found = differences(states)
     paired = [losses for losses in (paired_losses(kept["branches"]) for kept in states) if len(losses)]
-    with drawing(2 * PANEL, height=1.2 + 0.55 * len(found)) as axes:
+    with drawing(1.1 * PANEL, height=1.2 + 0.55 * len(found)) as axes:
         for place, (one, losses) in enumerate(zip(found, paired, strict=True)):
             values = losses["bfloat16"] - losses["float32"]
             axes[0].plot(values, np.full(len(values), -place), "o", color="#8c8c8c", markersize=5, alpha=0.8)
