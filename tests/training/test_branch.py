@@ -11,8 +11,11 @@ import torch
 from tests.shared import Call, refused, stop_in
 from vggkit.config import ConfigError, RunConfig
 from vggkit.runs.files import ArtifactError, InUseError, RunPaths
-from vggkit.training import branch
+from vggkit.training import branch, compute
 from vggkit.training.runner import train
+
+# Where the processor emulates it, which the branches say as well.
+pytestmark = pytest.mark.filterwarnings("ignore:precision. bfloat16 is emulated")
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,14 @@ def test_branches_of_a_version_with_fewer_settings_are_gone_on_with(state: branc
     file.write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match="branches of another configuration"):
         list(branch.branch(state, orders=[0], results=tmp_path))
+
+
+def test_an_emulated_precision_is_told_before_the_branches(
+    state: branch.State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.07)
+    with pytest.warns(compute.PrecisionWarning, match="0.07 times"):
+        next(branch.branch(state, orders=[0], results=tmp_path))
 
 
 def test_one_process_at_a_time_adds_branches_to_a_state(state: branch.State, tmp_path: Path) -> None:
