@@ -176,7 +176,7 @@ def figure(states: Sequence[dict[str, Any]]) -> Figure:
         axes[0].axvline(0, color="#8c8c8c", linewidth=1)
         names = [f"{title(one.name)}, epoch {one.epoch}" for one in found]
         axes[0].set_yticks(-np.arange(len(found)), names)
-        axes[0].set(ylim=(-len(found) + 0.4, 0.6), xlabel="training loss in bfloat16 minus float32")
+        axes[0].set(ylim=(-len(found) + 0.4, 0.6), xlabel="loss, bfloat16 − float32")
         caption = (
             f"{told(states)} Each point is one order of batches, trained in both precisions from one state; below it "
             "stand the mean of the orders and its interval. "
