@@ -88,7 +88,7 @@ def test_machines_whose_bfloat16_was_not_tried_are_named() -> None:
         return Run(config, pd.DataFrame(), pd.DataFrame(), part_of_summary(segments=[part]))
 
     tried = [run("Processor A", "bfloat16"), run("Processor B", "float32")]
-    assert precision.machines([kept]) == "Processor A" and "[Processor A]" in precision.figure([kept]).caption
+    assert precision.machines([kept]) == {"Processor A"} and "[Processor A]" in precision.figure([kept]).caption
     assert precision.untried(tried, [kept]) == ""
     assert precision.untried([*tried, run("GPU C", "bfloat16")], [kept]).startswith("No state was tried on GPU C, ")
 

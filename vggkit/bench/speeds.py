@@ -110,9 +110,9 @@ def gpu_told(runs: Sequence[Run]) -> str:
     devices = ", ".join(sorted({f"{r.summary['device']}, torch {r.summary['versions']['torch']}" for r in trained}))
     seconds = sum(run.summary["wall_seconds"] for run in trained)
     images = sum(run.summary["train_images"] * len(run.metrics) for run in trained)
+    depths = sorted(run.config.depth for run in trained)
     return (
         f"{len(trained)} of the {len(runs)} runs behind this book were trained on a GPU ({as_markdown(devices)}), "
-        f"several side by side: {images:,} images through networks of {min(run.config.depth for run in trained)} to "
-        f"{max(run.config.depth for run in trained)} layers in {seconds / 60:,.1f} minutes of training and validation, "
-        f"{images / seconds:,.0f} images/s."
+        f"whose time those side by side share: {images:,} images through networks of {depths[0]} to {depths[-1]} "
+        f"layers in {seconds / 60:,.1f} minutes of training and validation, {images / seconds:,.0f} images/s."
     )

@@ -180,14 +180,14 @@ def figure(states: Sequence[dict[str, Any]]) -> Figure:
         caption = (
             f"{told(states)} Each point is one order of batches, trained in both precisions from one state; below it "
             "stand the mean of the orders and its interval. "
-            f'<small class="vggkit-origin">[{as_html(machines(states))}]</small>'
+            f'<small class="vggkit-origin">[{as_html("; ".join(sorted(machines(states))))}]</small>'
         )
         return finish(axes, caption, f"Dots and intervals of {len(found)} states around zero. {told(states)}")
 
 
-def machines(states: Sequence[dict[str, Any]]) -> str:
+def machines(states: Sequence[dict[str, Any]]) -> set[str]:
     """What trained the branches: another machine's bfloat16 sums in another order."""
-    return "; ".join(sorted({one["made"]["device"] for kept in states for one in kept["branches"] if "made" in one}))
+    return {one["made"]["device"] for kept in states for one in kept["branches"] if "made" in one}
 
 
 def told(states: Sequence[dict[str, Any]]) -> str:
@@ -211,5 +211,5 @@ def told(states: Sequence[dict[str, Any]]) -> str:
 def untried(runs: Sequence[Run], states: Sequence[dict[str, Any]]) -> str:
     """On which machines runs computed in bfloat16 without a state of theirs having been tried, in a sentence, or ""."""
     made = {part["device"] for run in runs for part in segments(run) if part["precision"] == "bfloat16"}
-    others = sorted(device for device in made if device and device not in machines(states).split("; "))
+    others = sorted(filter(None, made - machines(states)))
     return f"No state was tried on {' and '.join(others)}, where runs were trained in bfloat16 too." if others else ""

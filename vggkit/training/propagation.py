@@ -46,8 +46,8 @@ def measure(
 ) -> Iterator[Measurement]:
     """Measure `NETWORKS` of each seed on the first training images; yield each measurement as it is kept.
 
-    What is measured already of a seed is read: the same call goes on. The machine
-    that is told is the one that measured last.
+    What is measured already of a seed is read: the same call goes on. The machine that is told is the one that
+    measured last.
 
     Raises:
         ConfigError: a seed or the number of images is unusable.
