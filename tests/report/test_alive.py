@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from vggkit.config import RunConfig
-from vggkit.report import alive
-from vggkit.report.alive import Look, Trained
+from vggkit.report import alive, cures
+from vggkit.report.alive import Trained
+from vggkit.report.cures import Look
 from vggkit.runs.files import RunPaths
 from vggkit.runs.records import Run
 from vggkit.runs.store import read_run
@@ -36,8 +37,8 @@ def test_a_layer_is_alive_from_the_first_epoch_above_epsilon(run: Run) -> None:
         run, "mean_abs", [[1e-9, 1e-9, 2e-9], [1e-9, 1e-9, 1e-3], [1e-9, 2e-8, 0.0], *[[1.0, 1.0, 1.0]] * 5]
     )
     assert alive.alive_from(made).tolist() == [0, 3, 2, 1, 1, 1, 1, 1]
-    told = alive.heatmaps(Trained(made, None)).caption
-    assert "alive in the first epoch: layers 4 to 8, in the last: layers 2, 4 to 8, in none: layer 1;" in told
+    told = alive.heatmaps("mean_abs", [("VGG08", Trained(made, None))]).caption
+    assert "alive in the first epoch: layers 4 to 8, in the last: layers 2, 4 to 8, in none: layer 1." in told
 
 
 def test_without_weights_the_length_of_the_way_stands_in(run: Run) -> None:
@@ -56,7 +57,7 @@ def test_a_run_that_diverged_says_so_and_its_last_epoch_counts_for_nothing(value
     one = Trained(made, None)
     assert alive.moved_by(one).tolist() == pytest.approx([8e-3] * 8, rel=1e-6)  # 4 steps in each of two epochs
     assert list(alive.by_epoch(made, "mean_abs").columns) == [1, 2]
-    assert "diverged in epoch 3" in alive.heatmaps(one).caption
+    assert "diverged in epoch 3" in alive.heatmaps("mean_abs", [("VGG08", one)]).caption
 
 
 def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> None:
@@ -70,21 +71,45 @@ def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> N
     table = alive.table_html(list(found.values()))
     assert table.count("<tr>") == 8
     assert "never" in table and "nan" not in table
-    assert "VGG38: alive in the first epoch" in alive.sentences(list(found.values()))
-    assert "there is no full run yet" in alive.sentences([found["vgg38"]])
+    assert "no run yet" not in table and "no run yet" in alive.table_html([found["vgg38"]])
+    gradient, update = alive.figures(list(found.values()))
+    assert "VGG38 BN; VGG38 RC; VGG38 BN+RC; " in gradient.caption and "in none: layers 1 to 36." in gradient.caption
+    assert "VGG38: not moved: layers 1 to " in update.caption
+    assert alive.figures([]) == []
+
+
+def test_of_each_network_a_panel_has_its_values_and_one_key_is_for_all(run: Run) -> None:
+    two = [("A & B", Trained(run, None)), ("C", Trained(run, None))]
+    figure = alive.heatmaps("update_ratio", two)
+    assert figure.svg.count("<svg ") == 3 and figure.caption.startswith("A &amp; B; C: every layer moves.")
+    first, second, key = figure.values["panels"]
+    assert (first["title"], second["title"], key["lines"]) == ("A & B", "C", [])
+    assert first["image"] == alive.LABELS["update_ratio"] and len(first["lines"]) == 8
+    drawn = figure.values["series"][first["lines"][2]["y"]]
+    assert drawn == pytest.approx(alive.by_epoch(run, "update_ratio").loc[3].tolist(), rel=1e-5)
+
+
+def test_layers_that_are_given_little_are_told(run: Run) -> None:
+    assert run.signal is not None
+    signal = run.signal.copy()
+    signal.loc[(signal["epoch"] == 3) & signal["layer"].isin([6, 7, 8]), alive.SHARE] = 0.0099
+    faint = dataclasses.replace(run, signal=signal)
+    figure = alive.heatmaps(alive.SHARE, [("A", Trained(run, None)), ("B", Trained(faint, None))])
+    assert "A: 1 % or more differs in every layer. B: less than 1 % differs in layers 6 to 8." in figure.caption
 
 
 def test_signal_is_drawn_where_it_was_logged_in_every_epoch(run: Run) -> None:
     assert run.signal is not None and alive.logs_signal(run)
-    assert alive.heatmaps(Trained(run, None), "A & B").svg.count("<svg ") == 3
     parts = run.signal[9:].reset_index(drop=True)
     for signal in (None, parts):  # of an older version, and of a run that one began
         older = dataclasses.replace(run, signal=signal)
-        assert not alive.logs_signal(older) and alive.heatmaps(Trained(older, None)).svg.count("<svg ") == 2
+        assert not alive.logs_signal(older)
+        named = [("A", Trained(older, None)), ("B", Trained(run, None))]
+        assert [panel["title"] for panel in alive.heatmaps(alive.SHARE, named).values["panels"]] == ["B", ""]
     shares = alive.by_epoch(run, alive.SHARE)
     assert shares.shape == (8, 3)
     assert shares.loc[3, 2] == run.signal.query("epoch == 2 and layer == 3")["share"].item()
-    figure = alive.signal_by_epoch([("VGG08", Look(0, "o"), run), ("VGG08 & more", Look(1, "s"), run)])
+    figure = cures.signal_by_epoch([("VGG08", Look(0, "o"), run), ("VGG08 & more", Look(1, "s"), run)])
     first, second = figure.values["panels"][0]["lines"]
     assert (first["name"], second["name"]) == ("VGG08", "VGG08 & more")
     assert figure.values["series"][first["y"]] == pytest.approx(shares.loc[8].tolist(), rel=1e-5)

@@ -11,6 +11,7 @@ import pytest
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
 from vggkit.report import cures, forensics, further
+from vggkit.report.forensics import HYPOTHESES
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
@@ -160,10 +161,20 @@ def test_rows_of_the_report_are_judged_where_there_are_runs() -> None:
     assert known["vgg08"].ours[0] == pytest.approx(sum(losses) / len(losses))  # type: ignore[arg-type]
     assert known["vgg08"].fit and 0 < known["vgg08"].fit.chance < 1
     page, told = forensics.table_html(rows), forensics.told(found, rows)
-    assert "no run" in page and "nan" not in page
+    assert page.count("<tr>") == 1 + sum(row.runs > 0 for row in rows) and "nan" not in page
     assert "What cannot be known" in told
+    untried = [row.hypothesis.words for row in rows if not row.runs]
+    assert all((f"{hypothesis.words} (VGG" in told) == (hypothesis.words in untried) for hypothesis in HYPOTHESES)
     assert forensics.told({}, forensics.judge({})).startswith("No configuration that learns has two full runs")
-    assert all(hypothesis.suite in SUITES for hypothesis in forensics.HYPOTHESES)
+    assert all(hypothesis.suite in SUITES for hypothesis in HYPOTHESES)
+
+
+def test_hypotheses_are_compared_where_two_have_runs() -> None:
+    found = forensics.read(ROOT / "results")
+    alone = forensics.table_html(forensics.judge({"table1": found["table1"]}))
+    assert "times less likely" not in alone.lower() and "shortcuts" not in alone
+    both = forensics.table_html(forensics.judge(found | {"placement": {"vgg38_rc": found["table1"]["vgg38_rc"]}}))
+    assert both.count(">shortcuts around the reduction blocks too<") == 1 and "Times less likely" in both
 
 
 def test_each_hypothesis_is_judged_by_the_runs_of_its_own_suite() -> None:
@@ -184,7 +195,7 @@ def test_schedules_are_set_against_each_other_where_both_have_runs() -> None:
     row = next(row for row in forensics.judge(runs | {"schedule": {"vgg08": alike}}) if row.name == "vgg08")
     assert row.fit
     far = row._replace(
-        hypothesis=forensics.HYPOTHESES[1], fit=replace(row.fit, log_likelihood=row.fit.log_likelihood + math.log(4))
+        hypothesis=HYPOTHESES[1], fit=replace(row.fit, log_likelihood=row.fit.log_likelihood + math.log(4))
     )
     told = forensics.schedules_told([row, far])
     assert "The report's VGG08 has 1.74 training loss, 46.84 % validation accuracy." in told

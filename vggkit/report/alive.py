@@ -4,26 +4,36 @@ A layer is *alive* in an epoch whose mean |gradient| is above Adam's epsilon: wh
 than half of what a gradient of ordinary size does. A layer has *moved* if its weights changed by `MOVED` of their norm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
 from vggkit.config import ADAM_EPSILON
 from vggkit.folders import Given, results_folder
-from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite
-from vggkit.report.figures import COLOURS
+from vggkit.report.canvas import (
+    NO_COLOUR,
+    PANEL,
+    SMALL_PANEL,
+    Figure,
+    canvas_of,
+    direct_labels,
+    drawing,
+    finish,
+    finite,
+)
+from vggkit.report.figures import COLOURS, origin
 from vggkit.report.markup import Html, as_html
-from vggkit.report.prose import run_settings, spans
+from vggkit.report.prose import spans
 from vggkit.report.render import html, power
 from vggkit.runs.change import Change, of_run
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.records import Run
-from vggkit.runs.schema import SIGNAL_IMAGES
 from vggkit.runs.select import fullest_runs, is_full
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
@@ -33,14 +43,14 @@ SHARE = "share"
 RANGES = {"mean_abs": (1e-12, 1.0), "update_ratio": (1e-8, 0.1), SHARE: (1e-8, 1.0)}
 """Of the colours of a statistic, the same for all networks; what is smaller has the colour of the lowest."""
 LABELS = {name: statistic.label for name, statistic in STATISTICS.items()} | {SHARE: "share that differs"}
-
-
-class Look(NamedTuple):
-    """How a network's line is drawn: place in the palette, matplotlib's marker and line style."""
-
-    colour: int
-    marker: str
-    line: str = "-"
+WHAT = {
+    "mean_abs": "Mean |gradient| of each convolution and the linear layer, averaged over the batches of each epoch",
+    "update_ratio": "|update| / |weight| of each convolution and the linear layer, averaged over each epoch's batches",
+    SHARE: "Share of each layer's input that differs between images, after each epoch",
+}
+COLOUR_MAP = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
+FAINT = 0.01
+"""Share that differs between images below which a layer is told to be given little."""
 
 
 class Trained(NamedTuple):
@@ -114,41 +124,61 @@ def still(trained: Trained) -> list[int]:
     return [int(place) for place in found.index[found < MOVED]]
 
 
-def heatmaps(trained: Trained, name: str | None = None) -> Figure:
-    """Layers by epochs: |gradient|, |update| / |weight|, the signal if logged; in colours that all networks share."""
-    run, name = trained.run, name or title(trained.run.config.name)
-    shown = [statistic for statistic in RANGES if statistic != SHARE or logs_signal(run)]
-    with drawing(*[PANEL] * len(shown), height=3.6) as axes:
-        for ax, statistic in zip(axes, shown, strict=True):
-            _map(ax, by_epoch(run, statistic), statistic)
-        finding = f"{_lives(run)}; {_moves(trained)}"
-        least = [f"{power(RANGES[statistic][0], 1)} ({LABELS[statistic]})" for statistic in shown]
-        signal = ", and after each epoch of what each is given the share that differs between images" * (SHARE in shown)
+def figures(found: Sequence[Trained]) -> list[Figure]:
+    """How Table 1's gradients and weights move, layers by epochs; none where there is no run."""
+    named = [(title(trained.run.config.name), trained) for trained in found]
+    return [heatmaps(statistic, named) for statistic in STATISTICS if statistic in RANGES] if named else []
+
+
+def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:
+    """Layers by epochs of one statistic of `RANGES`, a panel for each run, all in the same colours.
+
+    Args:
+        statistic: of a run that does not log it, nothing is drawn.
+        found: titles and runs, at least one of which logs it.
+    """
+    shown = [(name, trained) for name, trained in found if statistic != SHARE or logs_signal(trained.run)]
+    with drawing(*[SMALL_PANEL] * (len(shown) + 1), height=SMALL_PANEL) as (*axes, key):
+        for ax, (name, trained) in zip(axes, shown, strict=True):
+            _map(ax, by_epoch(trained.run, statistic), statistic)
+            ax.set_title(name, fontsize=11)
+        colours = ScalarMappable(LogNorm(*RANGES[statistic]), COLOUR_MAP)
+        canvas_of(key).colorbar(colours, ax=key, label=LABELS[statistic], extend="min", location="left")
+        key.set_axis_off()
+        finding = _grouped([(name, FINDINGS[statistic](trained)) for name, trained in shown])
         caption = (
-            f"{as_html(name)}: {finding}. Mean |gradient| and |update| / |weight| of each convolution and the linear "
-            f"layer, averaged over the batches of each epoch{signal}, in the same colours for all networks; smaller "
-            f"ones than {', '.join(least[:-1])} and {least[-1]} have the darkest. Grey: exactly zero. "
-            f'<small class="vggkit-origin">[{run.config.suite}: {run_settings(run)}]</small>'
+            f"{as_html(finding)} {WHAT[statistic]}. Smaller than {power(RANGES[statistic][0], 1)} is darkest, "
+            f"exactly zero grey. {origin([trained.run for _, trained in shown])}"
         )
-        layers = [f"layer {place}" for place in by_epoch(run, "mean_abs").index]
-        description = f"{len(shown)} heat maps, layers by epochs. {name}: {finding}."
-        return finish(axes, caption, description, [layers] * len(shown))
+        layers = [[f"layer {place}" for place in by_epoch(one.run, statistic).index] for _, one in shown]
+        description = f"{len(shown)} heat maps of {LABELS[statistic]}, layers by epochs. {finding}"
+        return finish((*axes, key), caption, description, [*layers, []])
 
 
 def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:
-    low, high = RANGES[statistic]
-    colours = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
-    extent = (0.5, values.shape[1] + 0.5, values.shape[0] + 0.5, 0.5)
-    shown = finite(values).where(values > 0).to_numpy()
-    image = ax.imshow(
-        shown, aspect="auto", interpolation="nearest", cmap=colours, norm=LogNorm(low, high), extent=extent
+    ax.imshow(
+        finite(values).where(values > 0).to_numpy(),
+        aspect="auto",
+        interpolation="nearest",
+        cmap=COLOUR_MAP,
+        norm=LogNorm(*RANGES[statistic]),
+        extent=(0.5, values.shape[1] + 0.5, values.shape[0] + 0.5, 0.5),
+        label=LABELS[statistic],
     )
-    ax.set(xlabel="epoch", ylabel="layer, from input to output")
-    canvas_of(ax).colorbar(image, ax=ax, label=LABELS[statistic], extend="min")
+    ax.set(xlabel="epoch", ylabel="layer")
 
 
-def _lives(run: Run) -> str:
+def _grouped(told: Sequence[tuple[str, str]]) -> str:
+    """What is said of each name as sentences; of those of which the same is said, at once."""
+    groups: dict[str, list[str]] = {}
+    for name, what in told:
+        groups.setdefault(what, []).append(name)
+    return " ".join(f"{'; '.join(names)}: {what}." for what, names in groups.items())
+
+
+def _lives(trained: Trained) -> str:
     """When its layers come alive, in words."""
+    run = trained.run
     if run.summary["diverged"]:
         return f"diverged in epoch {len(run.metrics)}"
     alive = by_epoch(run, "mean_abs") > ADAM_EPSILON
@@ -169,6 +199,19 @@ def _moves(trained: Trained) -> str:
         f"not moved: {_layers(places)}, in {len(trained.run.metrics)} epochs layer {places[0]} by "
         f"{power(found[places[0]])} of its norm"
     )
+
+
+def _hears(trained: Trained) -> str:
+    """Where little of the input differs between images after the last epoch, in words."""
+    shares = by_epoch(trained.run, SHARE).iloc[:, -1]
+    faint = shares.index[shares < FAINT]
+    if faint.empty:
+        return f"{100 * FAINT:g} % or more differs in every layer"
+    return f"less than {100 * FAINT:g} % differs in {_layers(faint)}"
+
+
+FINDINGS: dict[str, Callable[[Trained], str]] = {"mean_abs": _lives, "update_ratio": _moves, SHARE: _hears}
+"""What a heat map shows of a run, in words."""
 
 
 def _layers(places: Sequence[int] | pd.Index) -> str:
@@ -248,41 +291,3 @@ def trained_signal(found: Sequence[Trained]) -> Figure:
             "rounding. Runs that left no weights are not shown."
         )
         return finish((ax,), caption, f"Line chart over the layers. {finding}.")
-
-
-def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
-    """What differs between images in the linear layer's input after each epoch, a line for each run.
-
-    Args:
-        lines: at least one title, look and run; all runs log the signal.
-    """
-    with drawing(1.1 * PANEL, height=4.0) as (ax,):
-        ax.set(xlabel="epoch", ylabel="share that differs between images", yscale="log")
-        named, ends = [], []
-        for name, look, run in lines:
-            share = by_epoch(run, SHARE).iloc[-1]
-            style: dict[str, Any] = {"color": COLOURS[look.colour], "marker": look.marker, "linestyle": look.line}
-            (line,) = ax.plot(share.index, share.where(share > 0), linewidth=1.6, markersize=4, **style)
-            named.append((name.removeprefix("VGG38 ").removeprefix("VGG38, "), line))
-            ends.append(f"{as_html(name)} {power(share.iloc[0])}, {power(share.iloc[-1])}")
-        direct_labels(ax, named)
-        finding = (
-            "What differs between images at the linear layer, as a share of its size, after the first epoch and the "
-            f"last: {'; '.join(ends)}"
-        )
-        caption = (
-            f"{finding}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
-            f'training mode and float64. <small class="vggkit-origin">[{run_settings(lines[0][2])}]</small>'
-        )
-        return finish((ax,), caption, f"Line chart over the epochs. {finding}.")
-
-
-def sentences(found: Sequence[Trained]) -> str:
-    """What the runs say together, as Markdown; those of which the same is said, at once."""
-    groups: dict[str, list[str]] = {}
-    for trained in found:
-        groups.setdefault(f"{_lives(trained.run)}; {_moves(trained)}", []).append(title(trained.run.config.name))
-    told = [f"{as_html(', '.join(names))}: {what}." for what, names in groups.items()]
-    missing = [title(name) for name in CONFIGURATIONS if name not in {t.run.config.name for t in found}]
-    told += [f"Of {', '.join(missing)} there is no full run yet."] if missing else []
-    return " ".join(told)

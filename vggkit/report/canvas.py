@@ -30,6 +30,9 @@ INK = "#010203"  # stands for the page's own text colour
 NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
 DOTS_PER_INCH, PICTURE_COLOURS = 160, 64  # of the image for pages that know no SVG, twice as wide as a page's text
 PANEL = 4.2  # width of one of two panels, in inches
+SMALL_PANEL = 2.2  # width of one of many, two of which stand side by side on a phone
+NARROWEST = 18.0  # width to which a page may shrink a panel of width PANEL, and narrower ones in proportion, in rem
+ROW = 660.0  # how much of panels stands side by side where all are in one picture, in points
 LARGEST = 1.35  # how many times as large as drawn a panel is shown where there is room
 LARGEST_OF_MANY = 0.9
 STROKE = 22.0  # length of a line's sample beside its name, in points
@@ -123,10 +126,10 @@ def values_of(axes: Sequence[Axes], rows: Sequence[Sequence[str]] | None = None)
                 "from": [round(float(side), 1) for side in sides[name]],
             }
         if ax.images and rows:
-            image: Any = ax.images[0]  # which has a colour bar
+            image: Any = ax.images[0]
             values = np.ma.getdata(image.get_array())
             along = place(np.arange(1, values.shape[1] + 1))
-            panel["image"] = image.colorbar.ax.get_ylabel()
+            panel["image"] = image.get_label()
             panel["lines"] = [
                 {"name": name, "x": along, "y": place(row)} for name, row in zip(rows[number], values, strict=True)
             ]
@@ -143,15 +146,21 @@ def values_of(axes: Sequence[Axes], rows: Sequence[Sequence[str]] | None = None)
 
 
 def _image(axes: Sequence[Axes]) -> bytes:
-    """All panels side by side as one PNG on white, in few colours: a page holds it beside the SVG."""
-    panels = []
+    """All panels, in rows of at most `ROW`, as one PNG on white, in few colours: a page holds it beside the SVG."""
+    panels: list[tuple[Image.Image, int, int]] = []
+    across, down = 0, 0
     for ax in axes:
         buffer = io.BytesIO()
         canvas_of(ax).savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
-        panels.append(Image.open(buffer).convert("RGB"))
-    whole = Image.new("RGB", (sum(panel.width for panel in panels), max(panel.height for panel in panels)), "white")
-    for place, panel in enumerate(panels):
-        whole.paste(panel, (sum(before.width for before in panels[:place]), 0))
+        panel = Image.open(buffer).convert("RGB")
+        if across and across + panel.width > ROW / 72 * DOTS_PER_INCH:
+            across, down = 0, max(top + before.height for before, _, top in panels)
+        panels.append((panel, across, down))
+        across += panel.width
+    size = (max(left + panel.width for panel, left, _ in panels), max(top + panel.height for panel, _, top in panels))
+    whole = Image.new("RGB", size, "white")
+    for panel, left, top in panels:
+        whole.paste(panel, (left, top))
     buffer = io.BytesIO()
     whole.quantize(PICTURE_COLOURS).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
@@ -172,7 +181,8 @@ def _panel(ax: Axes, largest: float) -> str:
     svg = re.sub(r'(?<= )(d|x|y|points|transform)="[^"]*"', lambda attribute: _rounded(attribute[0]), svg)
     svg = _once(svg)
     width = canvas.get_figwidth()
-    style = f"flex:{width:.1f} 1 18rem;min-width:0;max-width:{96 * largest * width:.0f}px;height:auto"
+    least = NARROWEST * min(1.0, width / PANEL)
+    style = f"flex:{width:.1f} 1 {least:.1f}rem;min-width:0;max-width:{96 * largest * width:.0f}px;height:auto"
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'style="{style}"', svg, count=1)
     # Ids must differ between figures on one page.
     unique = f"{zlib.crc32(svg.encode()):x}"

@@ -1,17 +1,29 @@
 """A third cure: what became of VGG38 begun with weights of another scale, beside BN and RC."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from vggkit.config import RunConfig
-from vggkit.report.alive import Look, Trained, heatmaps, logs_signal, signal_by_epoch
-from vggkit.report.canvas import Figure
+from vggkit.report.alive import RANGES, SHARE, Trained, by_epoch, heatmaps, logs_signal
+from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
+from vggkit.report.figures import COLOURS, origin
 from vggkit.report.further import SHORT, Found, accuracy, command, config, exponent, learning, outcome, seeds_told
 from vggkit.report.markup import Html, as_html
-from vggkit.report.render import html
+from vggkit.report.render import html, power
 from vggkit.runs.records import Run
+from vggkit.runs.schema import SIGNAL_IMAGES
 from vggkit.study import CONFIGURATIONS, CURES, FULL, SCALES, SMALL, Asked
+
+
+class Look(NamedTuple):
+    """How a network's line is drawn: place in the palette, matplotlib's marker and line style."""
+
+    colour: int
+    marker: str
+    line: str = "-"
+
 
 CURED = (
     (Asked("vgg38"), SHORT),
@@ -23,8 +35,8 @@ TRIED = [asked for asked, _ in CURED if asked.configuration in ("vgg38", "vgg38_
 """Those whose signal is drawn: the cures, and between which two they stand."""
 LOOKS: dict[object, Look] = {"he": Look(4, "P"), "lsuv": Look(5, "X"), True: Look(6, "*")}
 """Of initialisations, and of SkipInit."""
-MAPPED = SCALES[0], SCALES[2]
-"""The cures whose layers are drawn epoch by epoch: one scale at two rates."""
+MAPPED = [asked for asked in TRIED if asked.configuration != "vgg38_bn_rc"]
+"""Those whose layers are drawn epoch by epoch; BN and RC have their place among Table 1's."""
 
 
 def table_html(short: Found, full: Found) -> Html:
@@ -71,10 +83,38 @@ def watched(short: Found, of: Iterable[Asked] = TRIED) -> list[tuple[Asked, Run]
 
 
 def figures(short: Found) -> list[Figure]:
-    """The signal of all cures epoch by epoch, and for those of `MAPPED` layers by epochs."""
+    """The signal of all cures epoch by epoch, and for those of `MAPPED` every statistic, layers by epochs."""
     lines = [(network(asked), look(asked), run) for asked, run in watched(short)]
-    maps = [heatmaps(Trained(run, None), network(asked)) for asked, run in watched(short, MAPPED)]
-    return [signal_by_epoch(lines).titled("The signal, epoch by epoch"), *maps] if lines else []
+    mapped = [(network(asked), Trained(run, None)) for asked, run in watched(short, MAPPED)]
+    drawn = [signal_by_epoch(lines).titled("The signal, epoch by epoch")] if lines else []
+    return drawn + ([heatmaps(statistic, mapped) for statistic in RANGES] if mapped else [])
+
+
+def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
+    """What differs between images in the linear layer's input after each epoch, a line for each run.
+
+    Args:
+        lines: at least one title, look and run; all runs log the signal.
+    """
+    with drawing(1.1 * PANEL, height=4.0) as (ax,):
+        ax.set(xlabel="epoch", ylabel="share that differs between images", yscale="log")
+        named, ends = [], []
+        for name, shape, run in lines:
+            share = by_epoch(run, SHARE).iloc[-1]
+            style: dict[str, Any] = {"color": COLOURS[shape.colour], "marker": shape.marker, "linestyle": shape.line}
+            (line,) = ax.plot(share.index, share.where(share > 0), linewidth=1.6, markersize=4, **style)
+            named.append((name.removeprefix("VGG38 ").removeprefix("VGG38, "), line))
+            ends.append(f"{as_html(name)} {power(share.iloc[0])}, {power(share.iloc[-1])}")
+        direct_labels(ax, named)
+        finding = (
+            "What differs between images at the linear layer, as a share of its size, after the first epoch and the "
+            f"last: {'; '.join(ends)}"
+        )
+        caption = (
+            f"{finding}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
+            f"training mode and float64. {origin([run for *_, run in lines])}"
+        )
+        return finish((ax,), caption, f"Line chart over the epochs. {finding}.")
 
 
 def told(short: Found) -> str:

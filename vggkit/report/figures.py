@@ -85,7 +85,7 @@ def curves(runs: Sequence[Run], imported: Sequence[ImportedRun] = ()) -> Figure:
             )
         finding = "; ".join(findings)
         told = f" Validation loss: {'; '.join(lowest)}." if lowest else ""
-        caption = f"{finding}.{told} {_origin(runs) if runs else ''}".rstrip()
+        caption = f"{finding}.{told} {origin(runs) if runs else ''}".rstrip()
         return finish(axes, caption, f"Line charts of loss and accuracy by epoch. {finding}.")
 
 
@@ -138,7 +138,7 @@ def gradient_flow(run: Run, statistic: str = "mean_abs", over: str = "last") -> 
         caption = (
             f"{reached} Shown is {STATISTICS[statistic].label} of each convolution and the linear layer, "
             f"{'last batch' if over == 'last' else 'mean over the batches'} of each epoch; first linear, then "
-            f"logarithmic. {_origin([run])}"
+            f"logarithmic. {origin([run])}"
         )
         description = f"Line charts over the layers of {name}, one line for each epoch. {reached}"
         return finish(axes, caption, description)
@@ -164,22 +164,23 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
     parts = {kind: _by_epoch(chosen.query(query), statistic) for kind, query in KINDS.items()}
     if min(map(len, parts.values())) < 2:  # the first convolution has BN in every network
         parts = {"weight tensors": whole}
+    name, label = title(run.config.name), STATISTICS[statistic].label
     with drawing(*[PANEL if len(parts) > 1 else 1.25 * PANEL] * len(parts), height=3.6) as axes:
         colours = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
         norm = LogNorm(low, high)
         for ax, (kind, rows) in zip(axes, parts.items(), strict=True):
             extent = (0.5, rows.shape[1] + 0.5, rows.shape[0] + 0.5, 0.5)
             values = np.ma.masked_where(~(finite(rows) > 0).to_numpy(), rows.to_numpy())
-            image = ax.imshow(values, aspect="auto", interpolation="nearest", cmap=colours, norm=norm, extent=extent)
+            look: dict[str, Any] = {"interpolation": "nearest", "cmap": colours, "norm": norm, "label": label}
+            image = ax.imshow(values, aspect="auto", extent=extent, **look)
             ax.set(xlabel="epoch", ylabel="from input to output", title=kind)
             ax.title.set_fontsize(11)
-            canvas_of(ax).colorbar(image, ax=ax, label=STATISTICS[statistic].label)
-        name, label = title(run.config.name), STATISTICS[statistic].label
+            canvas_of(ax).colorbar(image, ax=ax, label=label)
         note = f" Grey: {' or '.join(grey)}." if grey else ""
         beside = ", those of BN beside the others in the same colours" if len(parts) > 1 else ""
         caption = (
             f"{name}: {label} of all {len(whole)} weight tensors is in the last epoch {last}. "
-            f"Averaged over the batches of each epoch, it goes {span}{beside}.{note} {_origin([run])}"
+            f"Averaged over the batches of each epoch, it goes {span}{beside}.{note} {origin([run])}"
         )
         description = f"Heat map{'s' * (len(parts) > 1)} of {label}, tensors by epochs, of {name}, {span}; {last}."
         tensors = [[str(names[layer]) for layer in rows.index] for rows in parts.values()]
@@ -231,7 +232,7 @@ def comparison(runs: Runs, seed: int = 0) -> Figure:
             f"Validation accuracy after {epochs} epochs: {ranked}. First, accuracy over the epochs; second, mean "
             f"|gradient| over the depth in the last epoch. {DEPTHS} {_dashed(chosen)}{len(order)} of "
             f"{len(CONFIGURATIONS)} configurations, all runs of suite <code>{suite}</code>{lacking}. "
-            f"{_origin(order)}"
+            f"{origin(order)}"
         )
         weakest = {name: vanishing_ratio(run) for name, run in chosen.items() if "mean_abs" in run.gradients}
         right = ", ".join(f"{title(name)} {power(ratio)}" for name, ratio in weakest.items() if np.isfinite(ratio))
@@ -291,7 +292,7 @@ def _unlogged(run: Run, statistic: str) -> Figure:
     with drawing(PANEL, height=1.0) as axes:
         axes[0].axis("off")
         axes[0].text(0.5, 0.5, "not logged", ha="center", va="center")
-        return finish(axes, f"{told}. {_origin([run])}", f"{told}.")
+        return finish(axes, f"{told}. {origin([run])}", f"{told}.")
 
 
 def _colour(name: str) -> str:
@@ -323,7 +324,7 @@ def _percent(value: float | None) -> str:
     return "no finite" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
 
 
-def _origin(runs: Sequence[Run]) -> str:
+def origin(runs: Sequence[Run]) -> str:
     """Which results a figure shows; every caption ends with it."""
     settings = sorted({f"{run.config.suite}: {run_settings(run)}" for run in runs})
     reduced = [title(run.config.name) for run in runs if not is_full(run)]

@@ -105,35 +105,35 @@ def judge(runs: dict[str, dict[str, list[Run]]]) -> list[Row]:
 
 
 def table_html(rows: Sequence[Row]) -> Html:
-    """`judge` for a page."""
-    best = {name: max((r.fit.log_likelihood for r in rows if r.name == name and r.fit), default=math.nan)
+    """`judge` for a page, as far as there are runs."""
+    known = [row for row in rows if row.runs]
+    best = {name: max((r.fit.log_likelihood for r in known if r.name == name and r.fit), default=math.nan)
             for name in CONFIGURATIONS}  # fmt: skip
-    several = Counter(row.name for row in rows if row.fit)  # one hypothesis alone is compared with nothing
+    several = Counter(row.name for row in known if row.fit)  # one hypothesis alone is compared with nothing
     cells = []
-    for row in rows:
-        told, known = REPORT["rows"][row.name], row.runs > 0
-        ours = [number(value) for value in row.ours] if known else ["no run"] * len(VALUES)
-        cells.append(
-            {
-                "row": title(row.name) + (" (from the template)" if told["origin"] == "template" else ""),
-                "hypothesis": row.hypothesis.words,
-                "seeds": str(row.runs) if known else "no run",
-                "train loss, report": number(told[VALUES[0]]),
-                "train loss, ours": ours[0],
-                "val acc %, report": number(told[VALUES[1]]),
-                "val acc %, ours": ours[1],
-                "chance": _chance(row) if known else "no run",
-                "times less likely": f"{times(best[row.name], row.fit.log_likelihood):.2g}"
-                if row.fit and several[row.name] > 1
-                else "–",
-            }
-        )
+    for row in known:
+        told = REPORT["rows"][row.name]
+        cell = {
+            "row": title(row.name) + (" (from the template)" if told["origin"] == "template" else ""),
+            "hypothesis": row.hypothesis.words,
+            "seeds": str(row.runs),
+            "train loss, report": number(told[VALUES[0]]),
+            "train loss, ours": number(row.ours[0]),
+            "val acc %, report": number(told[VALUES[1]]),
+            "val acc %, ours": number(row.ours[1]),
+            "chance": _chance(row),
+        }
+        if max(several.values(), default=0) > 1:
+            compared = row.fit if several[row.name] > 1 else None
+            cell["times less likely"] = f"{times(best[row.name], compared.log_likelihood):.2g}" if compared else "–"
+        cells.append(cell)
     caption = (
-        "Each row of the report's table that is above guessing, under each way to make it. Chance: probability that "
-        "one more run of ours lies at least as far from the mean of ours as the report's, in training loss and "
-        "validation accuracy together; a small one speaks against the hypothesis. Times less likely than "
-        "the best of the hypotheses that have runs. “No run”: nothing is known of it."
+        "Each row of the report's table that is above guessing, under each way to make it of which there are runs. "
+        "Chance: probability that one more run of ours lies at least as far from the mean of ours as the report's, in "
+        "training loss and validation accuracy together; a small one speaks against the hypothesis."
     )
+    if any("times less likely" in cell for cell in cells):
+        caption += " Times less likely than the best of the hypotheses that have runs."
     return html(pd.DataFrame(cells), "Likelihood of the report's rows", caption,
                 text=("row", "hypothesis"))  # fmt: skip
 
@@ -192,8 +192,12 @@ def told(runs: dict[str, dict[str, list[Run]]], rows: Sequence[Row]) -> str:
         if small
         else "No row is less likely than 5 % under a hypothesis that has runs. "
     )
-    missing = sorted({row.hypothesis.words for row in rows} - {row.hypothesis.words for row in rows if row.runs})
-    text += f"Without any run: {'; '.join(missing)}. " if missing else ""
+    missing: dict[str, list[str]] = {}
+    for row in rows:
+        if not row.runs:
+            missing.setdefault(row.hypothesis.words, []).append(title(row.name))
+    untried = [f"{words} ({'; '.join(names)})" for words, names in missing.items()]
+    text += f"Without a run, so not judged: {', '.join(untried)}. " if untried else ""
     return text + (
         "What cannot be known from the table: which images the report validated on, with which seed a row was made and "
         "whether it is one run of several, and, of the rows taken from its template, whether they share a setting "

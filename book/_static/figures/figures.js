@@ -4,6 +4,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const INK = "#1b1f24"; // what stands in a downloaded drawing for the page's own text colour
   const GAP = 12; // between the panels of a downloaded drawing, in points
+  const ROW = 660; // how much of panels stands side by side in one, in points
   const FEW = 8; // lines whose values are told together; of more, the nearest one's
   const KEYS = "Left and right go along the axis, Home and End to its ends, up and down to another line, Escape ends.";
 
@@ -163,22 +164,24 @@
     }
   }
 
-  /** The panels of a drawing side by side as one SVG that needs no page. */
+  /** The panels of a drawing, in rows, as one SVG that needs no page. */
   function standalone(drawing) {
     const whole = document.createElementNS(SVG, "svg");
-    let [across, height] = [0, 0];
+    let [across, down, width, height] = [0, 0, 0, 0];
     for (const shown of drawing.querySelectorAll(":scope > svg")) {
       const panel = whole.appendChild(shown.cloneNode(true));
       panel.querySelector(".vggkit-mark")?.remove();
       for (const name of ["style", "tabindex", "role", "aria-roledescription", "aria-label"])
         panel.removeAttribute(name);
       const box = shown.viewBox.baseVal;
-      for (const [name, value] of Object.entries({ x: across, width: box.width, height: box.height }))
+      if (across && across + box.width > ROW) [across, down] = [0, height + GAP];
+      for (const [name, value] of Object.entries({ x: across, y: down, width: box.width, height: box.height }))
         panel.setAttribute(name, value);
       across += box.width + GAP;
-      height = Math.max(height, box.height);
+      width = Math.max(width, across - GAP);
+      height = Math.max(height, down + box.height);
     }
-    const size = { width: `${across - GAP}pt`, height: `${height}pt`, viewBox: `0 0 ${across - GAP} ${height}` };
+    const size = { width: `${width}pt`, height: `${height}pt`, viewBox: `0 0 ${width} ${height}` };
     for (const [name, value] of Object.entries({ ...size, color: INK, fill: INK })) whole.setAttribute(name, value);
     return new XMLSerializer().serializeToString(whole);
   }
