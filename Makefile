@@ -54,7 +54,7 @@ book: $(VENV)/ready ## the book, into book/_build/html
 	@echo "The book is built: open $(PAGE)"
 
 pdf: book ## the whole report as one PDF, into book/_build/pdf; wants Debian's chromium
-	$(BIN)/python -m vggkit.report.paper
+	$(BIN)/python -m vggkit.site.paper
 
 test: $(VENV)/ready ## the fast tests
 	$(PYTEST)
@@ -128,8 +128,8 @@ LOWEST := .venv-lowest
 # Jupyter Book are the same in both environments.
 PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_files.py tests/runs/test_schema.py tests/test_config.py \
 	$(addprefix tests/report/test_,claims.py figures.py intervals.py pages.py tables.py) \
-	tests/report/test_book.py::test_top_of_the_project_builds_the_same_book \
-	tests/report/test_book.py::test_a_figure_is_svg_for_html_a_picture_for_others_and_a_sentence_as_text
+	tests/site/test_executed.py::test_top_of_the_project_builds_the_same_book \
+	tests/site/test_executed.py::test_a_figure_is_svg_for_html_a_picture_for_others_and_a_sentence_as_text
 .PHONY: test-lowest test-plain-cpu
 test-lowest: $(LOWEST)/ready ## tests with the lowest versions allowed
 	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) -m "not slow and not simulated" $(PACKAGES)

@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from tests.shared import ROOT
 
 pypdf = pytest.importorskip("pypdf", reason="needs pypdf")
-paper = pytest.importorskip("vggkit.report.paper", reason="needs the extra `book`")
+paper = pytest.importorskip("vggkit.site.paper", reason="needs the extra `book`")
 pytestmark = pytest.mark.slow
 
 BOOK = ROOT / "book"

@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 
 from vggkit import __version__
 from vggkit.config import ConfigError
-from vggkit.report import repository
+from vggkit.site import repository
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -225,7 +225,7 @@ def built(folder: Path, name: str) -> dict[str, str]:
     )
     (source / "rerun.md").write_text("# Rerun\n")
     settings = {
-        "extensions": ["myst_nb", "vggkit.report.repository"],
+        "extensions": ["myst_nb", "vggkit.site.repository"],
         "html_theme": "sphinx_book_theme",
         "nb_execution_mode": "off",
         "vggkit_repository": name,

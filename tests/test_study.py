@@ -14,7 +14,7 @@ from tests.shared import ROOT, Call, gradient_of, part_of_summary
 from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
-from vggkit.report import claims, figures, pages, prose, render, tables
+from vggkit.report import claims, figures, pages, prose, render, reported, tables
 from vggkit.runs import checkpoints, schema, select
 from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.records import Run
@@ -84,8 +84,8 @@ def test_full_run_of_a_configuration_that_the_report_lacks_is_compared_with_noth
     run = read_run(ROOT / "results/table1/vgg38_rc/seed-0")
     added = dataclasses.replace(run, config=RunConfig.named("vgg14", suite="table1"))
     every = select.all_runs(ROOT / "results")
-    compared = claims.against_report(every)
-    pd.testing.assert_frame_equal(claims.against_report(every | {"vgg14": [added]}), compared)
+    compared = reported.against_report(every)
+    pd.testing.assert_frame_equal(reported.against_report(every | {"vgg14": [added]}), compared)
     row = tables.table1(every | {"vgg14": [added]}).set_index("name").loc["vgg14"]
     assert pd.isna(row[tables.DIFFERENCE]) and not row["reduced"]
 

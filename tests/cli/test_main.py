@@ -113,7 +113,7 @@ def test_failing_notebook_and_missing_packages_are_one_line(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exceptions = pytest.importorskip("papermill.exceptions", reason="needs the extra `book`")
-    from vggkit.report import notebooks
+    from vggkit.site import notebooks
 
     def fail(*arguments: object, **settings: object) -> None:
         raise exceptions.PapermillExecutionError(1, 1, "code", "DataError", "data: not there", ["a", "b"])

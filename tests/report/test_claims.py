@@ -13,7 +13,7 @@ from scipy import stats
 from tests.shared import part_of_summary
 from vggkit import study
 from vggkit.config import RunConfig
-from vggkit.report import claims, measures, tables, verdicts
+from vggkit.report import claims, measures, reported, tables, verdicts
 from vggkit.report.intervals import Effect
 from vggkit.report.verdicts import FAILS, HOLDS, OPEN
 from vggkit.runs.records import Run
@@ -157,7 +157,7 @@ def test_regularising_narrows_the_gap_of_every_remedy() -> None:
 
 
 def test_reports_own_table_says_the_remedies_widen_the_gap() -> None:
-    text = claims.report_gaps()
+    text = reported.report_gaps()
     assert "4.75 for VGG08" in text and "21.28 for VGG38 BN+RC, 1e-2" in text
     assert "5 of the 5" in text
 
@@ -383,16 +383,16 @@ def test_difference_from_the_report_is_set_against_the_spread_over_seeds() -> No
         return made_up(name, seed=seed, **final)
 
     runs = {"vgg08": [trained("vgg08", s, v) for s, v in enumerate((0.48, 0.50, 0.52))]}
-    frame = claims.against_report(runs | {"vgg38_rc": [trained("vgg38_rc", 0, 0.5)]}).set_index(["name", "metric"])
+    frame = reported.against_report(runs | {"vgg38_rc": [trained("vgg38_rc", 0, 0.5)]}).set_index(["name", "metric"])
     spread = 2.0  # sample sd of 48, 50, 52
     factor = stats.t.isf(0.05 / (2 * 8), 2)  # eight comparisons, 2 degrees of freedom
     assert factor == pytest.approx(12.59, abs=0.01)
     assert frame.loc[("vgg08", "val acc %"), "allowed"] == pytest.approx(factor * spread * np.sqrt(4 / 3), rel=1e-6)
     assert frame.loc[("vgg38_rc", "val acc %"), "allowed"] == pytest.approx(factor * spread * np.sqrt(2), rel=1e-6)
-    text = claims.against_report_text(runs)
+    text = reported.against_report_text(runs)
     assert "train loss 0.50 against 1.74" in text and "val acc % 50.00" not in text
     assert "Of 4 comparisons" in text and "2 degrees of freedom" in text
-    assert "cannot be told" in claims.against_report_text({"vgg08": runs["vgg08"][:1]})
+    assert "cannot be told" in reported.against_report_text({"vgg08": runs["vgg08"][:1]})
 
 
 @pytest.mark.simulated
@@ -413,7 +413,7 @@ def test_report_is_seldom_called_different_where_only_the_seed_differs() -> None
                 )
                 for seed in range(3 if name == "vgg08" else 1)
             ]
-        frame = claims.against_report(runs)
+        frame = reported.against_report(runs)
         assert len(frame) == 12
         wrong += bool(((frame["ours"] - frame["report"]).abs() > frame["allowed"]).any())
     assert wrong <= int(stats.binom.ppf(0.999, SIMULATED, 0.05))

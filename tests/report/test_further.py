@@ -10,7 +10,7 @@ import pytest
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import cures, forensics, further
+from vggkit.report import cures, depth, forensics, further
 from vggkit.report.forensics import HYPOTHESES
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
@@ -51,9 +51,9 @@ def test_without_runs_everything_says_so(measured: Untrained) -> None:
     assert cures.told({}).endswith("there is no run yet.")
     for page in (further.table_html({}), further.turns_html({}), cures.table_html({}, {})):
         assert "no run yet" in page and "nan" not in page
-    table = further.by_depth({})
+    table = depth.by_depth({})
     assert table.isna().all(axis=None) and table.shape == (6, 5)
-    figure = further.depth_figure(table, measured)
+    figure = depth.figure(table, measured)
     assert "there is no run yet" in figure.caption and "30 of 30 points have no run" in figure.caption
 
 
@@ -88,7 +88,7 @@ def test_every_point_against_the_depth_has_a_suite_that_trains_it() -> None:
     trained = {
         config.name for suite in ("short", "cure", "depth") for (config,) in order(asked(suite), [0], 1, suite=suite)
     }
-    everything = further.by_depth({name: [_Named(name)] for name in trained})  # type: ignore[list-item]
+    everything = depth.by_depth({name: [_Named(name)] for name in trained})  # type: ignore[list-item]
     assert everything.notna().all(axis=None)
 
 
@@ -101,18 +101,18 @@ class _Named:
 
 def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untrained) -> None:
     runs = [made("vgg38", test, depth=depth) for depth, test in ((8, 0.4), (14, 0.3), (20, 0.2), (26, 0.01))]
-    table = further.by_depth(listed(*runs))
-    assert further.stops(table) == ([8, 14, 20], [26])
-    told = further.depth_told(table, measured)
+    table = depth.by_depth(listed(*runs))
+    assert depth.stops(table) == ([8, 14, 20], [26])
+    told = depth.told(table, measured)
     assert "of 8, 14, 20 layers learn. Those of 26 guess. They stop where the signal is lost before training." in told
     assert "Of 32, 38 layers there is no run yet." in told
-    sooner = further.by_depth(listed(*runs[:2], made("vgg38", 0.01, depth=20)))
-    assert "stop where the gradient is lost before training." in further.depth_told(sooner, measured)
-    later = further.by_depth(listed(*runs[:3], made("vgg38", 0.1, depth=26), made("vgg38", 0.01, depth=32)))
-    assert "They stop at another depth than either of these says." in further.depth_told(later, measured)
+    sooner = depth.by_depth(listed(*runs[:2], made("vgg38", 0.01, depth=20)))
+    assert "stop where the gradient is lost before training." in depth.told(sooner, measured)
+    later = depth.by_depth(listed(*runs[:3], made("vgg38", 0.1, depth=26), made("vgg38", 0.01, depth=32)))
+    assert "They stop at another depth than either of these says." in depth.told(later, measured)
     frame = measured.frame.query("variant == 'plain' and initialisation == 'default' and depth == 20 and layer == 1")
     assert frame["weight_gradient"].max() < 1e-8
-    assert further.predicted(measured)["gradient"] == 20
+    assert depth.predicted(measured)["gradient"] == 20
 
 
 def test_one_cure_is_enough_to_say_so() -> None:

@@ -268,7 +268,7 @@ def without_version(text: bytes) -> bytes:
 @pytest.mark.parametrize("edited", ["neither", "text", "notebook", "both alike"])
 @pytest.mark.parametrize("newer", [".py", ".ipynb"])
 def test_the_file_that_was_edited_decides_whatever_the_times_say(edited: str, newer: str, pair: Path) -> None:
-    from vggkit.report.pairing import bring_together
+    from vggkit.site.pairing import bring_together
 
     text = pair.with_suffix(".py")
     before = {path: path.read_bytes() for path in (pair, text)}
@@ -298,7 +298,7 @@ def test_both_edited_stops_in_one_line_and_changes_nothing(pair: Path, call: Cal
 
 
 def test_a_lost_notebook_is_made_from_its_text(pair: Path) -> None:
-    from vggkit.report.pairing import bring_together
+    from vggkit.site.pairing import bring_together
 
     before = json.loads(pair.read_text())["cells"]
     pair.unlink()

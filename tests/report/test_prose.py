@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.report.test_claims import made_up
-from vggkit.report import claims, prose, tables
+from vggkit.report import prose, reported, tables
 from vggkit.runs.records import Run
 from vggkit.study import REPORT
 
@@ -86,7 +86,7 @@ def discussed(**offsets: dict[str, float]) -> str:
     runs = {"vgg08": [full("vgg08", seed, {m: seed * d for m, d in spread.items()}) for seed in range(3)]}
     named = {name.replace("_lr", "_lr1e-2"): values for name, values in offsets.items()}
     runs |= {name: [full(name, offsets=values)] for name, values in named.items()}
-    return prose.discussion(claims.against_report(runs), runs)
+    return prose.discussion(reported.against_report(runs), runs)
 
 
 def test_discussion_tells_apart_what_lies_lower_and_what_lies_higher() -> None:
@@ -105,9 +105,9 @@ def test_discussion_names_no_cause_of_what_does_not_differ() -> None:
     assert "No training loss is beyond" in text and "passes" not in text and "So it is with" not in text
     assert "other way round" not in text and "from its template and ran" not in text
     assert "reduction blocks" not in discussed()  # no network with RC
-    assert prose.discussion(claims.against_report({}), {}) == ""
+    assert prose.discussion(reported.against_report({}), {}) == ""
     one = {"vgg08": [full("vgg08")]}
-    assert prose.discussion(claims.against_report(one), one) == ""
+    assert prose.discussion(reported.against_report(one), one) == ""
 
 
 @pytest.mark.parametrize("points", [3.0, 12.6])

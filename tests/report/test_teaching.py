@@ -67,7 +67,7 @@ def test_terms_of_the_chapters_are_in_the_glossary_and_each_is_explained() -> No
 
 
 def test_links_to_terms_show_the_definition() -> None:
-    glossary = pytest.importorskip("vggkit.report.glossary", reason="needs the extra `book`")
+    glossary = pytest.importorskip("vggkit.site.glossary", reason="needs the extra `book`")
     item = nodes.definition_list_item("", nodes.term("", "batch", ids=["term-batch"]))
     item += nodes.definition("", nodes.paragraph("", "Images of\none step."))
     home = nodes.document(None, None)

@@ -123,7 +123,7 @@ def notebooks(
     try:
         from papermill.exceptions import PapermillExecutionError
 
-        from vggkit.report import notebooks
+        from vggkit.site import notebooks
     except ImportError as error:
         missing = f"notebooks: {error.name} is not installed; install the book's packages: pip install 'vggkit[book]'"
         raise Stop(missing, MISTAKE) from error

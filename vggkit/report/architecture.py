@@ -15,7 +15,7 @@ from vggkit.report.markup import Html
 from vggkit.report.render import html
 
 ROOMS = (
-    "study", "config", "folders", "compat", "data", "runs", "networks", "training", "report", "bench", "cli",
+    "study", "config", "folders", "compat", "data", "runs", "networks", "training", "report", "bench", "site", "cli",
 )  # fmt: skip
 """From what is asked to who asks. Imports go from a room to those before it, and to no other."""
 

@@ -11,15 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from vggkit.report import measures, prose
-from vggkit.report.intervals import LEVEL, SMOOTHED, WINDOWS, lowest_epochs, pooled_spread
+from vggkit.report import prose
+from vggkit.report.intervals import LEVEL, SMOOTHED, WINDOWS, lowest_epochs
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
 from vggkit.report.render import html as as_table
 from vggkit.report.render import lines
-from vggkit.report.tables import METRICS
 from vggkit.report.verdicts import (
     ACCURACY,
     EXCESS,
@@ -41,11 +39,10 @@ from vggkit.report.verdicts import (
     above,
     below,
     count_seeds,
-    learns,
     within,
 )
-from vggkit.runs.select import Runs, fullest, is_full, of_suite
-from vggkit.study import FULL, REPORT, shown_suites, title
+from vggkit.runs.select import Runs, of_suite
+from vggkit.study import FULL, shown_suites, title
 
 CLOSE = 0.02  # two accuracies are "close" within two percentage points
 OVERFIT = 0.05  # "overfits": the loss ends more than 5 % above its lowest
@@ -377,77 +374,3 @@ def table_html(runs: Runs) -> Html:
         "parentheses: what reduced runs say."
     )
     return as_table(cells, "Claims", caption, markup=True, kind="claims")
-
-
-def against_report(runs: Runs) -> pd.DataFrame:
-    """Values of our full runs beside the report's, and how far the two may lie apart if only the seed differs.
-
-    "allowed" is the half-width of the prediction interval of one further run about the mean of our n
-    seeds, t s sqrt(1 + 1/n), of all rows together at 95 % (Bonferroni). The spread s is pooled over
-    all configurations that learn and have two full seeds or more ("df" degrees of freedom), also for
-    those with one; without such, it is missing. Runs that diverged are left out.
-    """
-    full = {name: group for name, group in fullest(runs).items() if all(map(is_full, group))}
-    found = {(metric, name): measures.finals(full[name], metric) for metric in METRICS for name in full}
-    found = {place: values for place, values in found.items() if len(values)}
-    told = {(metric, name): values for (metric, name), values in found.items() if name in REPORT["rows"]}
-    rows = []
-    for (metric, name), values in told.items():
-        pooled = [v for (m, other), v in found.items() if m == metric and all(map(learns, full[other]))]
-        spread = pooled_spread(group.tolist() for group in pooled)
-        reach = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * len(told)), spread.freedom)) if spread.freedom else math.nan
-        row = {"name": name, "metric": METRICS[metric], "report": REPORT["rows"][name][metric], "ours": values.mean()}
-        rows.append(row | {"allowed": reach * spread.deviation * math.sqrt(1 + 1 / len(values)), "df": spread.freedom})
-    return pd.DataFrame(rows, columns=["name", "metric", "report", "ours", "allowed", "df"])
-
-
-def against_report_text(runs: Runs) -> str:
-    """`against_report` in words, as Markdown: which values differ by more than the seed explains."""
-    frame = against_report(runs)
-    several = [
-        f"{title(name)} ({len(group)} seeds)"
-        for name, group in fullest(runs).items()
-        if len(group) > 1 and all(map(is_full, group)) and all(map(learns, group))
-    ]
-    if not several:
-        return "No configuration has two full runs yet: how much the seed alone changes cannot be told."
-    beyond = frame[(frame["ours"] - frame["report"]).abs() > frame["allowed"]]
-    listed = [
-        f"- {title(name)}: "
-        + ", ".join(f"{r.metric} {r.ours:.2f} against {r.report:.2f} (±{r.allowed:.2f})" for r in group.itertuples())
-        for name, group in beyond.groupby("name", sort=False)
-    ]
-    text = (
-        f"The spread over seeds is pooled over the configurations that have several full runs: {', '.join(several)}, "
-        f"{frame['df'].max()} degrees of freedom. Of {len(frame)} comparisons, {len(beyond)} lie further from the "
-        f"report's value than it explains, with {len(frame)} comparisons taken into account: if only the seed "
-        f"differed, there would be none in {100 * LEVEL:.0f} % of cases (ours against the report's; in brackets how "
-        "far apart the two may lie):"
-    )
-    return "\n".join([text, "", *listed]) if listed else text.partition(" (ours")[0] + "."
-
-
-def spreads_text(runs: Runs) -> str:
-    """How far the seeds of each configuration lie apart, as Markdown: whether the pooled spread can stand for all."""
-    listed = []
-    for suite in shown_suites():
-        several = {name: group for name, group in of_suite(runs, suite).items() if len(group) > 1}
-        told = [
-            f"{title(name)} {measures.finals(group, 'test_accuracy').std(ddof=1):.2f} ({len(group)} seeds)"
-            for name, group in several.items()
-        ]
-        listed += [f"- `{suite}`: {', '.join(told)}"] * bool(told)
-    if not listed:
-        return "No configuration has several seeds yet."
-    return "\n".join(["Standard deviations of the test accuracy over seeds, in percentage points:", "", *listed])
-
-
-def report_gaps() -> str:
-    """The gaps between training and validation accuracy in the report's own table, in words."""
-    gaps = {name: row["train_accuracy"] - row["validation_accuracy"] for name, row in REPORT["rows"].items()}
-    listed = ", ".join(f"{gap:.2f} for {title(name)}" for name, gap in gaps.items())
-    wider = [title(name) for name, gap in gaps.items() if name not in ("vgg08", "vgg38") and gap > gaps["vgg08"]]
-    return (
-        "It says that BN and RC regularise. By its own table the gap between training and validation accuracy, in "
-        f"points, is {listed}: wider than VGG08's for {len(wider)} of the {len(gaps) - 2} networks with a remedy."
-    )

@@ -143,7 +143,7 @@ def discussion(compared: pd.DataFrame, runs: Runs) -> str:
     """What of the report's table reproduces and what could cause the rest, as Markdown; empty where nothing is known.
 
     Args:
-        compared: `claims.against_report` of `runs`.
+        compared: `reported.against_report` of `runs`.
         runs: as the book shows them.
     """
     if compared.empty or compared["allowed"].isna().any():

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vggkit.report.book import shown_runs
-from vggkit.report.notebooks import execute
+from vggkit.site.executed import shown_runs
+from vggkit.site.notebooks import execute
 
 project, results = Path(snakemake.params.project), Path(snakemake.params.results)
 pages = project / "book/runs"

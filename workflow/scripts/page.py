@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vggkit.report.notebooks import execute_page
+from vggkit.site.notebooks import execute_page
 
 chosen = snakemake.params
 execute_page(Path(chosen.source), Path(snakemake.output[0]), Path(chosen.results), chosen.parameters)

@@ -25,8 +25,8 @@ from vggkit.folders import results_folder
 from vggkit.report.canvas import NUMBER, VALUES
 from vggkit.report.markup import as_html
 from vggkit.report.render import FILES
-from vggkit.report.repository import parse
 from vggkit.runs.files import sha256
+from vggkit.site.repository import parse
 
 FOLDER = "downloads"  # beside the pages
 SCRIPT = r'<script type="application/json" class="{}">(.*?)</script>'

@@ -1,6 +1,6 @@
 """The whole report as one PDF: the built book's pages in one document, which a browser prints.
 
-`python -m vggkit.report.paper` takes book/_build/html and writes book/_build/pdf/report.pdf. The document is printed
+`python -m vggkit.site.paper` takes book/_build/html and writes book/_build/pdf/report.pdf. The document is printed
 twice: the first print tells on which page each chapter begins, which the contents of the second one say.
 """
 
@@ -16,10 +16,10 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 
 from vggkit.folders import project_folder
-from vggkit.report import citation
 from vggkit.report.markup import as_html
 from vggkit.runs import provenance
 from vggkit.runs.files import ArtifactError, make_folder
+from vggkit.site import citation
 
 STYLES = ("html/_static/pygments.css", "html/_static/vggkit.css", "../paper.css")  # seen from the folder of the PDF
 LEFT_OUT = (

@@ -11,10 +11,10 @@ import nbformat
 import papermill
 
 from vggkit.folders import RESULTS_VARIABLE, exists, expanded, results_folder
-from vggkit.report.book import METADATA, shown_runs
-from vggkit.report.pairing import bring_together
 from vggkit.runs.files import ArtifactError, make_folder, replace_file
 from vggkit.runs.select import representative_runs
+from vggkit.site.executed import METADATA, shown_runs
+from vggkit.site.pairing import bring_together
 from vggkit.study import FULL, title
 
 RUN, COMPARISON = "run.ipynb", "comparison.ipynb"

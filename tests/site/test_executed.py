@@ -18,7 +18,7 @@ import pytest
 from tests.shared import ROOT
 from vggkit.report import canvas
 
-book = pytest.importorskip("vggkit.report.book", reason="needs the extra `book`")
+book = pytest.importorskip("vggkit.site.executed", reason="needs the extra `book`")
 RUN = "results/table1/vgg08/seed-0"
 
 
@@ -109,7 +109,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def build(root: Path, mode: str, place: str = "book/") -> tuple[str, str]:
     """Build the book by the command that README gives; return what it printed and the HTML of the page."""
-    extension = "sphinx: {extra_extensions: [vggkit.report.book]}"
+    extension = "sphinx: {extra_extensions: [vggkit.site.executed]}"
     config = f"title: T\nonly_build_toc_files: true\nexecute: {{execute_notebooks: {mode}}}\n{extension}\n"
     if not (root / "book/_config.yml").is_file():
         (root / "book/_config.yml").write_text(config)
@@ -138,7 +138,7 @@ def test_top_of_the_project_builds_the_same_book(project: Path) -> None:
 
 
 def test_the_books_own_build_uses_the_extension_and_the_links_lead_to_it() -> None:
-    assert "vggkit.report.book" in (ROOT / "book/_config.yml").read_text()
+    assert "vggkit.site.executed" in (ROOT / "book/_config.yml").read_text()
     for name in ("_toc.yml", "_config.yml"):
         assert (ROOT / name).resolve() == ROOT / "book" / name
 

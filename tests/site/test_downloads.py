@@ -16,7 +16,7 @@ from vggkit.report import figures, render, tables
 from vggkit.runs import select
 from vggkit.runs.records import Run
 
-downloads = pytest.importorskip("vggkit.report.downloads", reason="needs the extra `book`")
+downloads = pytest.importorskip("vggkit.site.downloads", reason="needs the extra `book`")
 
 
 @pytest.fixture(scope="module")

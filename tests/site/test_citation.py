@@ -8,7 +8,7 @@ import yaml
 
 from tests.shared import ROOT
 
-citation = pytest.importorskip("vggkit.report.citation", reason="needs the extra `book`")
+citation = pytest.importorskip("vggkit.site.citation", reason="needs the extra `book`")
 FIELDS: dict[str, Any] = {
     "title": "kit: 50 % of a_b & c",
     "authors": [{"family-names": "Doe", "given-names": "Jane"}, {"name": "The Authors"}],

@@ -1,0 +1,1 @@
+"""How the report becomes a site: executed notebooks, what every page has around its text, the whole as one PDF."""
