@@ -74,14 +74,14 @@ CONFIGURATIONS: dict[str, Configuration] = {
         title="VGG38 BN+RC", settings=_network(38, batch_norm=True, residual=True), colour=3, marker="v"
     ),
     "vgg38_bn_lr1e-2": Configuration(
-        title="VGG38 BN, 1e-2",
+        title="VGG38 BN at 1e-2",
         settings=_network(38, batch_norm=True, learning_rate=1e-2),
         colour=1,
         line="--",
         marker="^",
     ),
     "vgg38_bn_rc_lr1e-2": Configuration(
-        title="VGG38 BN+RC, 1e-2",
+        title="VGG38 BN+RC at 1e-2",
         settings=_network(38, batch_norm=True, residual=True, learning_rate=1e-2),
         colour=3,
         line="--",

@@ -158,7 +158,7 @@ def test_regularising_narrows_the_gap_of_every_remedy() -> None:
 
 def test_reports_own_table_says_the_remedies_widen_the_gap() -> None:
     text = reported.report_gaps()
-    assert "4.75 for VGG08" in text and "21.28 for VGG38 BN+RC, 1e-2" in text
+    assert "4.75 for VGG08" in text and "21.28 for VGG38 BN+RC at 1e-2" in text
     assert "5 of the 5" in text
 
 

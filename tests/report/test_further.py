@@ -122,10 +122,10 @@ def test_one_cure_is_enough_to_say_so() -> None:
     assert "not enough" in cures.told(listed(lsuv))
     slow = made("vgg38", 0.2, initialisation="lsuv", learning_rate=1e-4)
     told = cures.told(listed(lsuv, slow, made("vgg38", 0.02, learning_rate=1e-4)))
-    assert "to begin to learn: VGG38, LSUV, 1e-4 20.00 % (1 seed) test accuracy." in told
+    assert "to begin to learn: VGG38 LSUV at 1e-4 20.00 % (1 seed) test accuracy." in told
     some = cures.told(listed(made("vgg38", 0.01, initialisation="he"), made("vgg38", 0.05, 1, initialisation="he")))
-    assert "to begin to learn: VGG38, He 3.00 % (2 seeds, 1 learning) test accuracy." in some
-    assert told.endswith(" Not enough, in so few epochs: VGG38, LSUV 1.00 % (1 seed); VGG38, 1e-4 2.00 % (1 seed).")
+    assert "to begin to learn: VGG38 He 3.00 % (2 seeds, 1 learning) test accuracy." in some
+    assert told.endswith(" Not enough, in so few epochs: VGG38 LSUV 1.00 % (1 seed); VGG38 at 1e-4 2.00 % (1 seed).")
 
 
 def test_networks_whose_signal_is_drawn_are_those_that_logged_it() -> None:
@@ -149,7 +149,7 @@ def test_lines_of_cures_differ_and_those_at_a_small_rate_are_dashed() -> None:
     looks = {cures.network(asked): cures.look(asked) for asked, _ in cures.CURED}
     assert len(set(looks.values())) == len(looks)
     assert {name for name, look in looks.items() if look.line == "--"} == {name for name in looks if "1e-4" in name}
-    assert looks["VGG38, He"][:2] == looks["VGG38, He, 1e-4"][:2]
+    assert looks["VGG38 He"][:2] == looks["VGG38 He at 1e-4"][:2]
 
 
 def test_rows_of_the_report_are_judged_where_there_are_runs() -> None:
@@ -205,5 +205,6 @@ def test_schedules_are_set_against_each_other_where_both_have_runs() -> None:
 def test_settings_that_the_suite_gives_are_not_given_twice() -> None:
     from vggkit.config import ConfigError
 
-    with pytest.raises(ConfigError, match=r"^depth: not allowed for all runs; vgg38 is asked for with depth 14$"):
+    told = r"^depth: 20 is not allowed for all runs, since vgg38 is asked for with depth 14; allowed: to leave it out"
+    with pytest.raises(ConfigError, match=told):
         order([Asked("vgg38", {"depth": 14})], [0], 1, depth=20)

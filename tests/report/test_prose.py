@@ -92,12 +92,12 @@ def discussed(**offsets: dict[str, float]) -> str:
 def test_discussion_tells_apart_what_lies_lower_and_what_lies_higher() -> None:
     text = discussed(vgg38_rc={"train_loss": -0.4}, vgg38_bn_rc_lr={"train_loss": 0.3})
     assert "Of 12 values, 10 lie within what the seed explains" in text
-    assert "come in the report's order: VGG08, VGG38 RC, VGG38 BN+RC, 1e-2" in text
-    assert "lower for VGG38 RC (0.93 against 1.33), and higher for VGG38 BN+RC, 1e-2 (0.84 against 0.54)" in text
+    assert "come in the report's order: VGG08, VGG38 RC, VGG38 BN+RC at 1e-2" in text
+    assert "lower for VGG38 RC (0.93 against 1.33), and higher for VGG38 BN+RC at 1e-2 (0.84 against 0.54)" in text
     assert "within the bound it is higher for VGG08 (1.75 against 1.74)" in text
-    assert "took VGG08, VGG38 RC from its template and ran VGG38 BN+RC, 1e-2 itself" in text
+    assert "took VGG08, VGG38 RC from its template and ran VGG38 BN+RC at 1e-2 itself" in text
     assert "Our VGG38 RC passes the report's 1.33 in epoch 2 of 100, with 52.3 % validation accuracy" in text
-    assert "So it is with VGG38 BN+RC, 1e-2. It is the other way round with VGG38 RC," in text
+    assert "So it is with VGG38 BN+RC at 1e-2. It is the other way round with VGG38 RC," in text
 
 
 def test_discussion_names_no_cause_of_what_does_not_differ() -> None:

@@ -48,7 +48,7 @@ def with_final(name: str, seed: int, value: float | None, suite: str = "table1")
 
 def test_table_has_the_reports_rows_and_ours_from_the_artefacts() -> None:
     frame = tables.table1(select.representative_runs(ROOT / "results")).set_index("model")
-    assert frame.loc["VGG38 BN+RC, 1e-2", "val acc % (report)"] == 61.44
+    assert frame.loc["VGG38 BN+RC at 1e-2", "val acc % (report)"] == 61.44
     metrics = [pd.read_csv(path) for path in (ROOT / "results/table1/vgg08").glob("seed-*/metrics.csv")]
     first = pd.read_csv(ROOT / "results/table1/vgg08/seed-0/metrics.csv")["validation_accuracy"].iloc[-1]
     assert frame.loc["VGG08", "val acc % (ours)"] == pytest.approx(100 * first)

@@ -175,6 +175,10 @@ def test_different_networks_trained_together_equal_those_trained_alone(tiny: Run
     first, second = (run.metrics["train_seconds"][0] for run in together[:2])
     assert first / second == pytest.approx(configs[0].depth / configs[1].depth)
     assert [seen.count(config.name) for config in configs] == [config.epochs for config in configs]
+    parts = [[(part["last_epoch"], part["together"]) for part in run.summary["segments"]] for run in together]
+    assert parts == [[(config.epochs, 3)] for config in configs]
+    assert ", beside 2 other networks" in pages.provenance(together[0])
+    assert "beside" not in pages.provenance(alone[0])
 
 
 KILLED = """
@@ -269,7 +273,7 @@ def test_every_segment_of_a_run_tells_where_it_was_trained(
     train(config, results=tmp_path)
     run = read_run(RunPaths.of(tmp_path, config).folder)
     here = provenance.describe(CPU)
-    common = {"precision": "float32", "fused": False}
+    common = {"precision": "float32", "fused": False, "together": 1}
     first = {"commit": "a" * 40, "device": "AMD EPYC", "threads": 2, "torch": "2.11.0"}
     second = {"commit": "b" * 40, "device": "Intel(R) Xeon(R)", "threads": 4, "torch": "2.13.0+cpu"}
     third = {name: here[name] for name in ("commit", "device", "threads")} | {"torch": here["versions"]["torch"]}
@@ -291,7 +295,8 @@ def test_run_without_segments_is_shown_as_one(tiny: RunConfig, trained: Path) ->
     older = {name: value for name, value in old.items() if name != "fused"}
     for summary in (old, older):
         before = replace(run, summary=part_of_summary(**summary))
-        assert segments(before) == [run.summary["segments"][0] | {"fused": summary.get("fused")}]
+        known = {name: value for name, value in run.summary["segments"][0].items() if name != "together"}
+        assert segments(before) == [known | {"fused": summary.get("fused")}]
         assert pages.provenance(before) == pages.provenance(run)
         assert "segments" not in pages.provenance(run)
 

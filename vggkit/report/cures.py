@@ -64,8 +64,8 @@ def table_html(short: Found, full: Found) -> Html:
 
 def network(asked: Asked) -> str:
     """The title of a network of `CURED`."""
-    words: dict[object, str] = {"he": "He", "lsuv": "LSUV", True: "SkipInit", SMALL: exponent(SMALL)}
-    return ", ".join([CONFIGURATIONS[asked.configuration].title, *map(words.__getitem__, asked.settings.values())])
+    words: dict[object, str] = {"he": "He", "lsuv": "LSUV", True: "SkipInit", SMALL: f"at {exponent(SMALL)}"}
+    return " ".join([CONFIGURATIONS[asked.configuration].title, *map(words.__getitem__, asked.settings.values())])
 
 
 def look(asked: Asked) -> Look:
@@ -103,8 +103,9 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
             share = by_epoch(run, SHARE).iloc[-1]
             style: dict[str, Any] = {"color": COLOURS[shape.colour], "marker": shape.marker, "linestyle": shape.line}
             (line,) = ax.plot(share.index, share.where(share > 0), linewidth=1.6, markersize=4, **style)
-            named.append((name.removeprefix("VGG38 ").removeprefix("VGG38, "), line))
-            ends.append(f"{as_html(name)} {power(share.iloc[0])}, {power(share.iloc[-1])}")
+            short = name.removeprefix("VGG38 ")
+            named.append((name if short.startswith("at ") else short, line))
+            ends.append(f"{as_html(name)} {power(share.iloc[0])} and {power(share.iloc[-1])}")
         direct_labels(ax, named)
         finding = (
             "What differs between images at the linear layer, as a share of its size, after the first epoch and the "

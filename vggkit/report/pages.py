@@ -239,7 +239,9 @@ def provenance(run: Run) -> str:
 
 
 def _maker(part: Mapping[str, Any]) -> str:
+    together = part.get("together", 1)
+    beside = f", beside {together - 1} other network{'s' * (together > 2)}" * (together > 1)
     return (
         f"commit `{(part['commit'] or 'unknown')[:12]}` on {part['device'] or 'an unknown machine'}, "
-        f"{part['threads'] or 'unknown'} thread{'s' * (part['threads'] != 1)}"
+        f"{part['threads'] or 'unknown'} thread{'s' * (part['threads'] != 1)}{beside}"
     )

@@ -82,6 +82,8 @@ class Segment(TypedDict):
     threads: int | None
     torch: str | None
     fused: bool | None
+    # How many networks the process trained side by side, at most; runs of older versions lack it.
+    together: NotRequired[int]
 
 
 class Summary(Machine):

@@ -145,7 +145,7 @@ def check_summary(found: Any) -> Summary:
         if found[which] is not None:
             check_record(f"its {which} epoch", found[which], EPOCH)
     for segment in found.get("segments", []):
-        check_record("a segment", segment, SEGMENT)
+        check_record("a segment", segment, SEGMENT, {"together": COUNT})
     texts = {"versions": TEXT, "files": SHA256}
     names = {"versions": TEXT, "files": FILE_NAME}
     for key, rule in texts.items():

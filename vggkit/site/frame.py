@@ -33,6 +33,11 @@ REPLACED = {
     ' role="doc-biblioentry"': ' role="listitem"',  # deprecated: what a list of references holds are its items
     ' aria-label="Toggle hidden content"': "",  # it would hide what the bar itself says
 }
+WHOLE = re.compile(
+    r"<(pre|code|script|style|svg|select|textarea)\b.*?</\1>|<[^>]*>"  # no running text, left as it is
+    r"|(?P<space>(?<=\d) (?=%))|(?P<power>(?<![\w.])\d+(?:\.\d+)?e-\d+\b)",
+    re.S,
+)
 FIGURE = re.compile(f"{NUMBER.removesuffix('</b>')}([^<]*)</b>")
 OWN = (
     "playground/",
@@ -124,7 +129,7 @@ def _page(app: Sphinx, name: str, template: str, context: dict[str, Any], doctre
     body = context.get("body", "")
     for old, new in REPLACED.items():
         body = body.replace(old, new)
-    context["body"] = numbered(body, getattr(app.env, "vggkit_figures", {}).get(name, 0))
+    context["body"] = unbroken(numbered(body, getattr(app.env, "vggkit_figures", {}).get(name, 0)))
 
 
 def _count_figures(app: Sphinx, env: BuildEnvironment) -> None:
@@ -152,6 +157,21 @@ def numbered(body: str, before: int) -> str:
         return f'<b class="vggkit-number">Figure {next(numbers)}{more}.</b>'
 
     return FIGURE.sub(number, body)
+
+
+def unbroken(body: str) -> str:
+    """A page's HTML in which no line ends between a number and its per cent sign, or within a number such as 1e-2.
+
+    >>> unbroken("at 1e-2: <code>1 % 2</code>")
+    'at <span class="vggkit-whole">1e-2</span>: <code>1 % 2</code>'
+    """
+
+    def kept(found: re.Match[str]) -> str:
+        if found["space"]:
+            return "\N{NO-BREAK SPACE}"
+        return f'<span class="vggkit-whole">{found[0]}</span>' if found["power"] else found[0]
+
+    return WHOLE.sub(kept, body)
 
 
 def describe(doctree: nodes.document) -> str:

@@ -190,8 +190,14 @@ class Attempt:
                 raise checkpoints.damaged(self.paths.checkpoint, error) from error
             self.segments = state.get("segments") or [segment(self.trainer.config, 1, len(self.metrics))]
 
-    def record(self, row: Epoch, values: Tensor) -> None:
-        """Take an epoch's metrics, gradient statistics and signal into the history and write the checkpoint."""
+    def record(self, row: Epoch, values: Tensor, together: int) -> None:
+        """Take an epoch's metrics, gradient statistics and signal into the history and write the checkpoint.
+
+        Args:
+            row: the epoch's metrics.
+            values: the epoch's gradient statistics.
+            together: how many networks were trained side by side in this epoch.
+        """
         self.metrics.append(row)
         self.gradients.append(values)
         with torch.no_grad():
@@ -204,6 +210,7 @@ class Attempt:
             self.own = segment(trainer.config, first, first, trainer.machine, trainer.compute.fused)
             self.segments.append(self.own)
         self.own["last_epoch"] = row["epoch"]
+        self.own["together"] = max(together, self.own.get("together", 1))
         history = {name: getattr(self, name) for name in ("metrics", "gradients", "signal", "best", "segments")}
         state = {"format": FORMAT, "statistics": list(STATISTICS), "config": self.trainer.config.to_dict()}
         state |= {"fused": self.trainer.compute.fused, **history, **self.trainer.state_dict()}
@@ -258,7 +265,7 @@ def _train_epochs(attempts: list[Attempt], progress: Progress) -> dict[RunConfig
                 "train_seconds": seconds,
                 "seconds": seconds + time.perf_counter() - start,
             }
-            attempt.record(metrics, values)
+            attempt.record(metrics, values, len(group))
             config = trainer.config
             progress(epoch, len(trainer.data.train), {"name": config.name, "seed": config.seed, **metrics})
 

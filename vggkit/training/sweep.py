@@ -40,7 +40,10 @@ def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **s
     for one in wanted:
         if clash := sorted(set(one.settings) & set(settings)):
             own = ", ".join(f"{name} {value}" for name, value in one.settings.items())
-            raise ConfigError(f"{clash[0]}: not allowed for all runs; {one.configuration} is asked for with {own}")
+            raise ConfigError(
+                f"{clash[0]}: {settings[clash[0]]!r} is not allowed for all runs, since {one.configuration} is asked "
+                f"for with {own}; allowed: to leave it out, or to name the configurations"
+            )
     lists: tuple[tuple[str, list[Any]], ...] = (("names", wanted), ("seeds", list(seeds)))
     for field, values in lists:
         if not values or any(values.count(value) > 1 for value in values):
