@@ -10,12 +10,12 @@ import pytest
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import cures, depth, forensics, further
+from vggkit.report import cures, depth, forensics, further, naming
 from vggkit.report.forensics import HYPOTHESES
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
-from vggkit.study import REPORT, SUITES, Asked, asked
+from vggkit.study import CONFIGURATIONS, REPORT, SUITES, Asked, asked
 from vggkit.training.sweep import order
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def made(name: str, test: float, seed: int = 0, losses: tuple[float, ...] = (3, 
     final = {"test_accuracy": test, "train_accuracy": test + 0.1, "validation_accuracy": test, "train_loss": 2.0}
     metrics = pd.DataFrame({"epoch": range(1, len(losses) + 1), "validation_loss": losses})
     config = RunConfig.named(name, suite="short", seed=seed, **settings)
-    return Run(config, metrics, pd.DataFrame(), part_of_summary(final=final, diverged=False))
+    return Run(config, metrics, pd.DataFrame(), part_of_summary(final=final, diverged=False, train_images=47_500))
 
 
 def listed(*runs: Run) -> dict[str, list[Run]]:
@@ -43,8 +43,8 @@ def measured() -> Untrained:
 
 def test_a_number_in_a_command_is_the_one_that_is_meant() -> None:
     for value in (1e-4, 2.5e-4, 1e-6, 3e-5, 0.1, 0.5, 0.01, 1.25e-7):
-        assert float(further.exponent(value)) == value
-    assert further.exponent(1e-4) == "1e-4"
+        assert float(naming.exponent(value)) == value
+    assert naming.exponent(1e-4) == "1e-4"
 
 
 def test_without_runs_everything_says_so(measured: Untrained) -> None:
@@ -60,13 +60,55 @@ def test_without_runs_everything_says_so(measured: Untrained) -> None:
 def test_runs_are_beside_their_baseline_with_the_interval_of_the_images() -> None:
     base = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1)]
     runs = [made("vgg38_rc", 0.45, learning_rate=1e-2)]
+    apart = further.difference(runs, base)
     # 45 % against 41 %, both of 10,000 images: a standard error of 0.7 points.
-    assert further.outcome(runs, base).startswith("45.00 % (1 seed), +4.00 [+2.6")
+    assert apart == pytest.approx((4.0, 4 - 1.96 * 0.7, 4 + 1.96 * 0.7), abs=0.02)
+    assert further.outcome(runs) == "45.00 % (1 seed)"
     assert further.outcome(base) == "41.00 ± 1.41 % (2 seeds)"
-    assert further.outcome([made("vgg38", 0.01)], base) == "1.00 % (1 seed): guessing"
-    assert further.turn(base) == "epoch 2, 2 of 15; gap 10.00"
+    assert further.outcome([made("vgg38", 0.01)]) == "1.00 % (1 seed): guessing"
+    assert further.difference([made("vgg38", 0.01)], base) is None
+    assert further.turn(base) == "2, 2 of 15"
+    assert further.gap(base) == pytest.approx(10)
     page = further.table_html(listed(*base, *runs))
-    assert "+4.00" in page and "vggkit train vgg38_rc --suite further --learning-rate 1e-2" in page
+    assert "VGG38 RC as it is" in page and "+4.00 [+2.6" in page
+    assert "vggkit train vgg38_rc --suite further --learning-rate 1e-2 --precision bfloat16" in further.commands()
+
+
+def test_what_was_tried_is_told_by_what_came_of_it() -> None:
+    lost = made("vgg38_rc", 0.3, learning_rate=0.1)
+    runs = [
+        made("vgg38_bn_rc_lr1e-2", 0.50),
+        made("vgg38_bn_rc", 0.40, learning_rate=1e-2, weight_decay=1e-4),
+        made("vgg38_bn_rc", 0.505, learning_rate=1e-2, weight_decay=1e-5),
+        made("vgg38_bn_rc", 0.60, learning_rate=1e-2, dropout=0.1),
+        made("vgg08", 0.2, learning_rate=0.1),
+        made("vgg38", 0.01, learning_rate=0.1),
+        replace(lost, summary=part_of_summary(**{**lost.summary, "diverged": True})),
+    ]
+    assert further.told(listed(*runs)) == (
+        "Test accuracy above that without the change: dropout 0.1 (+10.00). "
+        "Test accuracy below that without the change: weight decay 1e-4 (−10.00). "
+        "Test accuracy not apart from that without the change: weight decay 1e-5 (+0.50). "
+        "Learning: VGG08 at 0.1. Guessing: VGG38 at 0.1. Diverged: VGG38 RC at 0.1. 17 have no run yet."
+    )
+
+
+def test_figure_shows_what_was_tried_beside_its_baseline() -> None:
+    rates = [made("vgg38_rc", test, seed, learning_rate=1e-2) for seed, test in enumerate((0.44, 0.46))]
+    figure = further.figure(listed(made("vgg38_rc", 0.41), *rates))
+    assert figure is not None
+    (panel,) = figure.values["panels"]
+    assert [line["name"] for line in panel["lines"]] == ["VGG38 RC at 1e-2"]
+    assert figure.values["series"][panel["lines"][0]["x"]] == [44, 46]
+    assert "above that without the change: VGG38 RC at 1e-2 (+4.00)" in figure.caption
+    assert further.figure({}) is None
+
+
+def test_names_of_table_1_are_made_of_its_settings() -> None:
+    for name, row in CONFIGURATIONS.items():
+        assert naming.network(RunConfig.named(name)) == row.title
+    suites = [[naming.network(run) for (run,) in order(asked(suite), [0], 1, suite=suite)] for suite in SUITES]
+    assert all(len(set(names)) == len(names) for names in suites)
 
 
 @pytest.mark.parametrize("suite", ["cure", "depth", "further", "beside"])
@@ -74,7 +116,7 @@ def test_command_trains_what_the_suite_is_asked_for(suite: str) -> None:
     groups = order(asked(suite), [0], 1, suite=suite, precision="bfloat16")
     assert len({group[0].name for group in groups}) == len(SUITES[suite].asked)
     for one, (config,) in zip(SUITES[suite].asked, groups, strict=True):
-        words = further.command(one, suite).split()[2:]
+        words = naming.command(one, suite).split()[2:]
         named = {
             name.removeprefix("--").replace("-", "_"): value
             for name, value in zip(words[1::2], words[2::2], strict=True)
@@ -139,14 +181,14 @@ def test_networks_whose_signal_is_drawn_are_those_that_logged_it() -> None:
         logged("vgg38", 2, 3),
         logged("vgg38", 0, 2, initialisation="he"),
     ]
-    found = [(cures.network(asked), run.config.seed) for asked, run in cures.watched(listed(*runs))]
+    found = [(naming.network(further.config(asked)), run.config.seed) for asked, run in cures.watched(listed(*runs))]
     assert found == [("VGG38", 1)]
     skip = logged("vgg38_rc", 4, 3, skip_init=True)
     assert cures.watched(listed(skip)) == [(Asked("vgg38_rc", {"skip_init": True}), skip)]
 
 
 def test_lines_of_cures_differ_and_those_at_a_small_rate_are_dashed() -> None:
-    looks = {cures.network(asked): cures.look(asked) for asked, _ in cures.CURED}
+    looks = {naming.network(further.config(asked)): cures.look(asked) for asked, _ in cures.CURED}
     assert len(set(looks.values())) == len(looks)
     assert {name for name, look in looks.items() if look.line == "--"} == {name for name in looks if "1e-4" in name}
     assert looks["VGG38 He"][:2] == looks["VGG38 He at 1e-4"][:2]

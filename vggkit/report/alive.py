@@ -27,9 +27,9 @@ from vggkit.report.canvas import (
     finish,
     finite,
 )
-from vggkit.report.figures import COLOURS, origin
+from vggkit.report.figures import COLOURS
 from vggkit.report.markup import Html, as_html
-from vggkit.report.prose import spans
+from vggkit.report.prose import origin, spans
 from vggkit.report.render import html, power
 from vggkit.runs.change import Change, of_run
 from vggkit.runs.files import ArtifactError

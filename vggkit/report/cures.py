@@ -8,9 +8,11 @@ import pandas as pd
 from vggkit.config import RunConfig
 from vggkit.report.alive import RANGES, SHARE, Trained, by_epoch, heatmaps, logs_signal
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
-from vggkit.report.figures import COLOURS, origin
-from vggkit.report.further import SHORT, Found, accuracy, command, config, exponent, learning, outcome, seeds_told
+from vggkit.report.figures import COLOURS
+from vggkit.report.further import SHORT, Found, accuracy, config, learning, outcome, seeds_told
 from vggkit.report.markup import Html, as_html
+from vggkit.report.naming import command, commands_html, exponent, network
+from vggkit.report.prose import origin
 from vggkit.report.render import html, power
 from vggkit.runs.records import Run
 from vggkit.runs.schema import SIGNAL_IMAGES
@@ -41,31 +43,26 @@ MAPPED = [asked for asked in TRIED if asked.configuration != "vgg38_bn_rc"]
 
 def table_html(short: Found, full: Found) -> Html:
     """VGG38 without BN after other initialisations, beside BN and RC."""
-    rows = []
-    for asked, suite in CURED:
-        name = config(asked).name
-        rows.append(
-            {
-                "network": as_html(network(asked)),
-                "15 epochs": as_html(outcome(short.get(name, ()))),
-                "100 epochs": as_html(outcome(full.get(name, ()))),
-                "command": f"<code>{as_html(command(asked, suite))}</code>",
-            }
-        )
+    rows = [
+        {
+            "network": network(config(asked)),
+            "15 epochs": outcome(short.get(config(asked).name, ())),
+            "100 epochs": outcome(full.get(config(asked).name, ())),
+        }
+        for asked, _ in CURED
+    ]
     caption = (
         "Official test accuracy after the last epoch of VGG38, all images, mean ± standard deviation over seeds. He: "
         "He et al. (2015); LSUV: layer-sequential unit variance, Mishkin and Matas (2016); SkipInit: De and Smith "
-        f"(2020); {exponent(SMALL)}: at this learning rate in place of {exponent(RunConfig().learning_rate)}. The "
-        "command is that of the short run; of a cure, <code>--suite beside</code> trains the long one, of the others "
-        f"<code>--suite {FULL}</code>."
+        f"(2020); at {exponent(SMALL)}: at this learning rate in place of {exponent(RunConfig().learning_rate)}."
     )
-    return html(pd.DataFrame(rows), "A third cure", caption, markup=True)
+    return html(pd.DataFrame(rows), "A third cure", caption)
 
 
-def network(asked: Asked) -> str:
-    """The title of a network of `CURED`."""
-    words: dict[object, str] = {"he": "He", "lsuv": "LSUV", True: "SkipInit", SMALL: f"at {exponent(SMALL)}"}
-    return " ".join([CONFIGURATIONS[asked.configuration].title, *map(words.__getitem__, asked.settings.values())])
+def commands() -> Html:
+    """The commands behind `table_html`."""
+    long = [(asked, FULL if suite == SHORT else "beside") for asked, suite in CURED]
+    return commands_html("The command that trains each of them", [command(*one) for one in (*CURED, *long)])
 
 
 def look(asked: Asked) -> Look:
@@ -84,8 +81,8 @@ def watched(short: Found, of: Iterable[Asked] = TRIED) -> list[tuple[Asked, Run]
 
 def figures(short: Found) -> list[Figure]:
     """The signal of all cures epoch by epoch, and for those of `MAPPED` every statistic, layers by epochs."""
-    lines = [(network(asked), look(asked), run) for asked, run in watched(short)]
-    mapped = [(network(asked), Trained(run, None)) for asked, run in watched(short, MAPPED)]
+    lines = [(network(config(asked)), look(asked), run) for asked, run in watched(short)]
+    mapped = [(network(config(asked)), Trained(run, None)) for asked, run in watched(short, MAPPED)]
     drawn = [signal_by_epoch(lines).titled("The signal, epoch by epoch")] if lines else []
     return drawn + ([heatmaps(statistic, mapped) for statistic in RANGES] if mapped else [])
 
@@ -125,7 +122,7 @@ def told(short: Found) -> str:
     for asked in SCALES:
         runs = short.get(config(asked).name, ())
         if len(found := accuracy(runs)):
-            text = f"{network(asked)} {found.mean():.2f} % ({seeds_told(runs)})"
+            text = f"{network(config(asked))} {found.mean():.2f} % ({seeds_told(runs)})"
             (learn if learning(runs) else guess).append(text)
     if not learn and not guess:
         return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."

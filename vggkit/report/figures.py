@@ -20,7 +20,7 @@ from vggkit.config import ConfigError
 from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
 from vggkit.report.intervals import lowest_epochs
 from vggkit.report.measures import turning_epoch, vanishing_ratio
-from vggkit.report.prose import run_settings, spans
+from vggkit.report.prose import origin, small, spans
 from vggkit.report.render import power
 from vggkit.runs.imported import ImportedRun
 from vggkit.runs.records import Run
@@ -279,7 +279,7 @@ def signal_propagation(signal: Signal) -> Figure:
             f"last convolution the others keep: {others}. With BN the error gradient grows from the last convolution "
             f"to the first, {grown}. Before training; first, standard deviation over {signal.images} synthetic images "
             "of each convolution's output (root mean square over channels and positions); second, L2 norm of the "
-            f"error's gradient with respect to the same output. {DEPTHS} {_small(f'seed {signal.seed}, float64')}"
+            f"error's gradient with respect to the same output. {DEPTHS} {small(f'seed {signal.seed}, float64')}"
         )
         return finish(
             axes, caption, f"Two line charts over the depth of {len(networks)} untrained networks. {finding}."
@@ -322,21 +322,3 @@ def _label(run: Run) -> str:
 
 def _percent(value: float | None) -> str:
     return "no finite" if value is None or pd.isna(value) else f"{100 * value:.1f} %"
-
-
-def origin(runs: Sequence[Run]) -> str:
-    """Which results a figure shows; every caption ends with it."""
-    settings = sorted({f"{run.config.suite}: {run_settings(run)}" for run in runs})
-    reduced = [title(run.config.name) for run in runs if not is_full(run)]
-    if not reduced:
-        note = ""
-    elif len(reduced) == len(runs):
-        note = "; not a full run of Table 1" if len(runs) == 1 else "; not full runs of Table 1"
-    else:
-        note = f"; not full runs of Table 1 (marked *): {', '.join(reduced)}"
-    return _small(f"{'; '.join(settings)}{note}")
-
-
-def _small(origin: str) -> str:
-    """Where a figure comes from, as the caption's last line."""
-    return f'<small class="vggkit-origin">[{origin}]</small>'

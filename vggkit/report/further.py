@@ -4,22 +4,27 @@ Runs of suites with the same settings are taken together, by name; what has no r
 that makes it.
 """
 
-import re
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from vggkit.config import RunConfig
 from vggkit.folders import Given
+from vggkit.report.canvas import PANEL, Figure, drawing, finish
+from vggkit.report.figures import COLOURS
 from vggkit.report.intervals import LEVEL, newcombe_interval
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE, finals, turning_epoch
-from vggkit.report.render import NO_RUN, html, number
+from vggkit.report.naming import command, commands_html, network
+from vggkit.report.prose import origin
+from vggkit.report.render import MISSING, NO_RUN, html, number
 from vggkit.report.verdicts import LEARNS, TEST_IMAGES
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
-from vggkit.study import BEST, FULL, RATES, REGULARISED, SUITES, Asked
+from vggkit.study import BEST, CONFIGURATIONS, FULL, RATES, REGULARISED, SUITES, Asked
 
 SHORT = "short"
 
@@ -45,24 +50,6 @@ def config(asked: Asked, suite: str = SHORT) -> RunConfig:
     return RunConfig.named(asked.configuration, suite=suite, **asked.settings)
 
 
-def command(asked: Asked, suite: str) -> str:
-    """The command that trains it, in the precision of this book's runs."""
-    settings = {**asked.settings, "precision": "bfloat16"}
-    options = "".join(f" --{name.replace('_', '-')} {_option(value)}" for name, value in settings.items())
-    return f"vggkit train {asked.configuration} --suite {suite}{options}"
-
-
-def _option(value: object) -> str:
-    return (
-        str(value).lower() if isinstance(value, bool) else exponent(value) if isinstance(value, float) else str(value)
-    )
-
-
-def exponent(value: float) -> str:
-    """A number as the report writes it, 1e-4, with as many digits as it has."""
-    return f"{value:g}" if value >= 0.1 else re.sub(r"\.?0*e-0?", "e-", f"{value:.15e}")
-
-
 def accuracy(runs: Sequence[Run]) -> pd.Series:
     """Test accuracy after the last epoch in per cent, of each seed that did not diverge."""
     return finals(runs, "test_accuracy")
@@ -80,32 +67,41 @@ def seeds_told(runs: Sequence[Run]) -> str:
     return f"{len(runs)} seed{'s' * (len(runs) > 1)}" + f", {diverged} diverged" * bool(diverged) + some
 
 
-def outcome(runs: Sequence[Run], baseline: Sequence[Run] = ()) -> str:
-    """What runs reached, beside those of a baseline, in words."""
+def outcome(runs: Sequence[Run]) -> str:
+    """What runs reached, in words."""
     if not runs:
         return NO_RUN
-    found, base = accuracy(runs), accuracy(baseline)
+    found = accuracy(runs)
     if found.empty:
         return f"diverged ({seeds_told(runs)})"
     spread = f" ± {found.std(ddof=1):.2f}" if len(found) > 1 else ""
-    text = f"{found.mean():.2f}{spread} % ({seeds_told(runs)})"
-    if not learning(runs):
-        return f"{text}: guessing"
-    if base.empty:
-        return text
-    low, high = (100 * end for end in newcombe_interval(found.mean() / 100, base.mean() / 100, TEST_IMAGES))
-    difference = number(found.mean() - base.mean(), "+")
-    return f"{text}, {difference} [{number(low, '+')},\N{NO-BREAK SPACE}{number(high, '+')}]"
+    return f"{found.mean():.2f}{spread} % ({seeds_told(runs)})" + ": guessing" * (not learning(runs))
+
+
+def difference(runs: Sequence[Run], baseline: Sequence[Run]) -> tuple[float, float, float] | None:
+    """Of the means, in percentage points, with its interval for the draw of the test images alone; None without runs.
+
+    Of runs that guess or diverge it says nothing: None too.
+    """
+    found, base = accuracy(runs), accuracy(baseline)
+    if found.empty or base.empty or not learning(runs):
+        return None
+    low, high = newcombe_interval(found.mean() / 100, base.mean() / 100, TEST_IMAGES)
+    return float(found.mean() - base.mean()), 100 * low, 100 * high
+
+
+def gap(runs: Sequence[Run]) -> float:
+    """Training minus validation accuracy after the last epoch, in percentage points; NaN without runs."""
+    return float((finals(runs, "train_accuracy") - finals(runs, "validation_accuracy")).mean())
 
 
 def turn(runs: Sequence[Run]) -> str:
-    """The epoch of the lowest validation loss, and how far training runs ahead of validation in the end."""
+    """The epoch of the lowest validation loss of each seed."""
     kept = [run for run in runs if not run.summary["diverged"]]
     epochs = sorted(epoch for run in kept if (epoch := turning_epoch(run)) is not None)
     if not epochs:
-        return NO_RUN if not runs else "–"
-    gap = (finals(kept, "train_accuracy") - finals(kept, "validation_accuracy")).mean()
-    return f"epoch {', '.join(map(str, epochs))} of {kept[0].config.epochs}; gap {number(gap)}"
+        return MISSING if runs else NO_RUN
+    return f"{', '.join(map(str, epochs))} of {kept[0].config.epochs}"
 
 
 class Question(NamedTuple):
@@ -114,75 +110,178 @@ class Question(NamedTuple):
     words: str
     asked: tuple[Asked, ...]
     suite: str
-    baseline: str | None = None
+    baseline: Asked | None = None
 
 
 def _but(start: str, **settings: object) -> Asked:
     return Asked(start, settings)
 
 
+_BOTH = Asked("vgg38_bn_rc")
 QUESTIONS = (
-    Question("Does weight decay close the gap of the best run?", REGULARISED[:3], "further", BEST),
-    Question("Does weight decay apart from the gradient (AdamW)?", REGULARISED[3:6], "further", BEST),
-    Question("Does dropout?", REGULARISED[6:], "further", BEST),
-    Question("Does BN help a network that learns anyway?", (_but("vgg38_bn", depth=8),), "depth", "vgg08"),
-    Question("Do RC? VGG08 has no block to shortcut; depth 14 is the first", (_but("vgg38_rc", depth=14),), "depth",
-             "vgg14"),
-    Question("Do both?", (_but("vgg38_bn_rc", depth=14),), "depth", "vgg14"),
-    Question("Do RC alone bear a larger rate?", RATES[:1], "further", "vgg38_rc"),
-    Question("Where does the learning rate become too large?", RATES[1:], "further"),
-    Question("How deep can it get?", tuple(_but("vgg38_bn_rc", depth=depth) for depth in (56, 74, 110)), SHORT,
-             "vgg38_bn_rc"),
-    Question("What if the schedule were stepped after every batch, so that the rate cycles and never anneals?",
-             (_but("vgg38_bn_rc", schedule="cosine-per-batch"),), SHORT, "vgg38_bn_rc"),
-    Question("What if the initial weights were those of He et al. (2015)?",
-             (_but("vgg38_bn_rc", initialisation="he"),), SHORT, "vgg38_bn_rc"),
+    Question("Does weight decay help the best network?", REGULARISED[:3], "further", Asked(BEST)),
+    Question("Does decoupled weight decay (AdamW)?", REGULARISED[3:6], "further", Asked(BEST)),
+    Question("Does dropout?", REGULARISED[6:], "further", Asked(BEST)),
+    Question("Does BN help a network that learns anyway?", (_but("vgg38_bn", depth=8),), "depth", Asked("vgg08")),
+    Question("Do RC? Networks with one have 14 layers or more", (_but("vgg38_rc", depth=14),), "depth",
+             _but("vgg38", depth=14)),
+    Question("Do both?", (_but("vgg38_bn_rc", depth=14),), "depth", _but("vgg38", depth=14)),
+    Question("Do RC alone bear a larger learning rate?", RATES[:1], "further", Asked("vgg38_rc")),
+    Question("Where does the rate become too large?", RATES[1:], "further"),
+    Question("How deep can it get?", tuple(_but("vgg38_bn_rc", depth=depth) for depth in (56, 74, 110)), SHORT, _BOTH),
+    Question("Does a rate stepped after every batch cost much?", (_but("vgg38_bn_rc", schedule="cosine-per-batch"),),
+             SHORT, _BOTH),
+    Question("Does the scale of He et al. change BN and RC?", (_but("vgg38_bn_rc", initialisation="he"),), SHORT,
+             _BOTH),
 )  # fmt: skip
 
 
-def table_html(found: Found) -> Html:
-    """What was found for each of `QUESTIONS`, a row for each of its runs."""
-    rows = []
+class Answer(NamedTuple):
+    """What was found for a question: a network in words, its runs, and those without the change."""
+
+    words: str
+    runs: Sequence[Run]
+    baseline: Sequence[Run]
+
+
+def answers(found: Found) -> list[tuple[Question, list[Answer]]]:
+    """For each of `QUESTIONS` one answer for each network that is asked for.
+
+    Where the change alone says what the network is, it stands for it.
+    """
+    result = []
     for question in QUESTIONS:
-        base = found.get(question.baseline or "", ())
-        for place, asked in enumerate(question.asked):
-            runs = found.get(config(asked).name, ())
+        base = config(question.baseline) if question.baseline else None
+        runs = found.get(base.name, ()) if base else ()
+        known = f"{network(base)}, " if base else ""
+        configs = [config(asked) for asked in question.asked]
+        own = [Answer(network(one).removeprefix(known), found.get(one.name, ()), runs) for one in configs]
+        result.append((question, own))
+    return result
+
+
+def told(found: Found) -> str:
+    """What came of all that was tried, in words."""
+    sides = [f"Test accuracy {side} that without the change" for side in ("above", "below", "not apart from")]
+    groups: dict[str, list[str]] = {what: [] for what in (*sides, "Learning", "Guessing", "Diverged")}
+    untried = 0
+    for words, runs, baseline in itertools.chain(*(own for _, own in answers(found))):
+        if not runs:
+            untried += 1
+        elif apart := difference(runs, baseline):
+            value, low, high = apart
+            side = 0 if low > 0 else 1 if high < 0 else 2
+            groups[sides[side]].append(f"{words} ({number(value, '+')})")
+        else:
+            what = "Diverged" if accuracy(runs).empty else "Learning" if learning(runs) else "Guessing"
+            groups[what].append(words)
+    sentences = [f"{what}: {'; '.join(names)}." for what, names in groups.items() if names]
+    return " ".join([*sentences, *([f"{untried} have no run yet."] if untried else [])])
+
+
+def figure(found: Found) -> Figure | None:
+    """Test accuracy of each change beside that without it, question by question; None without runs."""
+    lines: list[tuple[str, Answer | None]] = []
+    for question, own in answers(found):
+        if known := [(one.words, one) for one in own if one.runs]:
+            lines += [(question.words, None), *known]
+    if not lines:
+        return None
+    with drawing(1.1 * PANEL, height=0.8 + 0.24 * len(lines)) as (ax,):
+        ax.set(xlabel="test accuracy (%)", ylim=(len(lines) - 0.4, -0.6))
+        ax.axvline(100 * CHANCE, color="#808080", linestyle=":", linewidth=1)
+        ticks, shown = {}, []
+        beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 10}
+        for place, (words, answer) in enumerate(lines):
+            if answer is None:
+                ax.annotate(words, (0, place), xycoords=("figure fraction", "data"), xytext=(2, 0), **beside,
+                            fontweight="bold", annotation_clip=False)  # fmt: skip
+                continue
+            ticks[place] = words
+            shown += [*answer.runs, *answer.baseline]
+            values, base = accuracy(answer.runs), accuracy(answer.baseline)
+            if values.empty:
+                ax.annotate("diverged", (100 * CHANCE, place), xytext=(5, 0), **beside)
+                continue
+            if len(base):
+                ax.plot([base.mean(), values.mean()], [place, place], color="#808080", linewidth=1)
+                ax.plot(base.mean(), place, "|", color="#808080", markersize=10, markeredgewidth=2)
+            ax.plot(values, [place] * len(values), "o", color=COLOURS[0], markersize=6, label=words)
+        ax.set_yticks(list(ticks), list(ticks.values()))
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_color("none")  # it would go through the questions
+        finding = told(found)
+        caption = (
+            f"{as_html(finding)} Blue: with the change, a dot for each seed; grey: the mean without it; dotted: "
+            f"guessing. Differences in percentage points, by their {100 * LEVEL:g} % intervals for the draw of the "
+            f"test images alone, not for that of seeds. {origin(shown)}"
+        )
+        return finish((ax,), caption, f"Dot plot of test accuracies. {finding}")
+
+
+def table_html(found: Found) -> Html:
+    """What was found for each of `QUESTIONS`: a row for the network without the change, and one for each with it."""
+    rows = []
+    for question, own in answers(found):
+        entries = [(one.words, one.runs, difference(one.runs, one.baseline)) for one in own]
+        if question.baseline:
+            entries.insert(0, (f"{network(config(question.baseline))} as it is", own[0].baseline, None))
+        for words, runs, apart in entries:
+            value, low, high = (number(part, "+") for part in apart or (math.nan,) * 3)
             rows.append(
                 {
-                    "question": as_html(question.words) if place == 0 else "",
-                    "test accuracy": as_html(outcome(runs, base)),
-                    "validation loss turns": as_html(turn(runs)),
-                    "command": f"<code>{as_html(command(asked, question.suite))}</code>",
+                    "question": question.words,
+                    "network": words,
+                    "test accuracy": outcome(runs),
+                    "difference": f"{value} [{low},\N{NO-BREAK SPACE}{high}]" if apart else MISSING,
+                    "gap": number(gap(runs)),
                 }
             )
+    frame = pd.DataFrame(rows)
+    shown = []
+    for words, group in frame.groupby("question", sort=False):
+        shown.append({"network": f'<b class="vggkit-across">{as_html(words)}</b>'})
+        shown += group.drop(columns="question").map(as_html).to_dict("records")
     caption = (
         f"All images, {SUITES[SHORT].settings['epochs']} epochs. Official test accuracy after the last epoch, mean ± "
-        f"standard deviation over seeds (guessing: at most {100 * (CHANCE + LEARNS):g} %), and the "
-        "difference from the network without the change in percentage points, "
-        f"with its {100 * LEVEL:g} % interval for the draw of the test images alone, not for that of seeds. The "
-        "validation loss is lowest in the epoch named; the gap is training minus validation accuracy in points "
-        "at the end."
+        f"standard deviation over seeds (guessing: at most {100 * (CHANCE + LEARNS):g} %); difference in percentage "
+        f"points from the network as it is, with its {100 * LEVEL:g} % interval for the draw of the test images alone, "
+        "not for that of seeds; gap: training minus validation accuracy in points."
     )
-    return html(pd.DataFrame(rows), "Further experiments", caption, markup=True)
+    files = {"csv": frame.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
+    return html(pd.DataFrame(shown).fillna(""), "Further experiments", caption, markup=True, files=files,
+                text=("network", "test accuracy"))  # fmt: skip
+
+
+def commands() -> Html:
+    """The command of each row of `table_html`."""
+    made = [command(asked, question.suite) for question in QUESTIONS for asked in question.asked]
+    return commands_html("The command that trains each of them", made)
+
+
+LONG = ((Asked(BEST), FULL), *((asked, "beside") for asked in REGULARISED))
 
 
 def turns_html(found: Found) -> Html:
     """Which regulariser moves the turn of the validation loss, by runs as long as Table 1's."""
-    rows = [_turning(BEST, found.get(BEST, ()), command(Asked(BEST), FULL))]
-    for asked in REGULARISED:
-        name = config(asked, "beside").name
-        rows.append(_turning(name, found.get(name, ()), command(asked, "beside")))
+    rows = []
+    for asked, suite in LONG:
+        runs = found.get(config(asked, suite).name, ())
+        rows.append(
+            {
+                "network": network(config(asked)).removeprefix(f"{CONFIGURATIONS[BEST].title}, "),
+                "test accuracy": outcome(runs),
+                "lowest validation loss in epoch": turn(runs),
+                "gap": number(gap(runs)),
+            }
+        )
     caption = (
-        f"BN+RC at the learning rate 1e-2 for {RunConfig().epochs} epochs: epoch of the lowest validation loss of each "
-        "seed; gap: training minus validation accuracy in points at the end."
+        f"{CONFIGURATIONS[BEST].title} for {RunConfig().epochs} epochs, with and without a regulariser: epoch of the "
+        "lowest validation loss of each seed; gap: training minus validation accuracy in points at the end."
     )
-    return html(pd.DataFrame(rows), "Overfitting of the best run", caption, markup=True)
+    return html(pd.DataFrame(rows), "Overfitting of the best run", caption, text=("network", "test accuracy"))
 
 
-def _turning(name: str, runs: Sequence[Run], how: str) -> dict[str, str]:
-    cells = {
-        "run": f"<code>{as_html(name)}</code>",
-        "test accuracy": outcome(runs),
-        "validation loss turns": turn(runs),
-    }
-    return cells | {"command": f"<code>{as_html(how)}</code>"}
+def long_commands() -> Html:
+    """The command of each row of `turns_html`."""
+    return commands_html("The command that trains each of them", [command(asked, suite) for asked, suite in LONG])

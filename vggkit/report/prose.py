@@ -19,8 +19,12 @@ from vggkit.study import FULL, REPORT, STATISTICS, SUITES, shown_suites, title
 
 def run_settings(run: Run) -> str:
     """In words: epochs, images, precision and seed."""
-    config = run.config
-    return f"{config.epochs} epochs, {run.summary['train_images']:,} images, {config.precision}, seed {config.seed}"
+    return f"{seedless(run)}, seed {run.config.seed}"
+
+
+def seedless(run: Run) -> str:
+    """In words: epochs, images and precision."""
+    return f"{run.config.epochs} epochs, {run.summary['train_images']:,} images, {run.config.precision}"
 
 
 def spans(epochs: Sequence[int]) -> str:
@@ -36,6 +40,32 @@ def spans(epochs: Sequence[int]) -> str:
         else:
             spans.append([epoch])
     return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
+
+
+def origin(runs: Sequence[Run]) -> str:
+    """Which results a figure shows; every caption ends with it."""
+    groups: dict[str, tuple[set[str], set[int]]] = {}
+    for run in runs:
+        suites, seeds = groups.setdefault(seedless(run), (set(), set()))
+        suites.add(run.config.suite)
+        seeds.add(run.config.seed)
+    settings = [
+        f"{', '.join(sorted(suites))}: {told}, seed{'s' * (len(seeds) > 1)} {spans(sorted(seeds))}"
+        for told, (suites, seeds) in sorted(groups.items())
+    ]
+    reduced = [title(run.config.name) for run in runs if not is_full(run)]
+    if not reduced:
+        note = ""
+    elif len(reduced) == len(runs):
+        note = "; not a full run of Table 1" if len(runs) == 1 else "; not full runs of Table 1"
+    else:
+        note = f"; not full runs of Table 1 (marked *): {', '.join(reduced)}"
+    return small(f"{'; '.join(settings)}{note}")
+
+
+def small(origin: str) -> str:
+    """Where a figure comes from, as the caption's last line."""
+    return f'<small class="vggkit-origin">[{origin}]</small>'
 
 
 def status(runs: Runs) -> str:

@@ -162,8 +162,8 @@ def numbered(body: str, before: int) -> str:
 def unbroken(body: str) -> str:
     """A page's HTML in which no line ends between a number and its per cent sign, or within a number such as 1e-2.
 
-    >>> unbroken("at 1e-2: <code>1 % 2</code>")
-    'at <span class="vggkit-whole">1e-2</span>: <code>1 % 2</code>'
+    >>> unbroken("5 % at 1e-2: <code>1 % 2</code>")
+    '5\\xa0% at <span class="vggkit-whole">1e-2</span>: <code>1 % 2</code>'
     """
 
     def kept(found: re.Match[str]) -> str:

@@ -1,0 +1,61 @@
+"""Networks and commands in words: how a run's settings are called in figures and tables."""
+
+import re
+from collections.abc import Sequence
+
+from vggkit.config import RunConfig
+from vggkit.report.markup import Html, as_html
+from vggkit.study import Asked
+
+INITIALISATIONS = {"he": "He", "lsuv": "LSUV"}
+
+
+def exponent(value: float) -> str:
+    """A number as the report writes it, 1e-4, with as many digits as it has.
+
+    >>> exponent(1e-4), exponent(0.5)
+    ('1e-4', '0.5')
+    """
+    return f"{value:g}" if value >= 0.1 else re.sub(r"\.?0*e-0?", "e-", f"{value:.15e}")
+
+
+def network(config: RunConfig) -> str:
+    """What is trained: the network, how it begins and at which rate, and after a comma what else is not as usual.
+
+    >>> network(RunConfig(learning_rate=1e-2, weight_decay=1e-4))
+    'VGG38 BN+RC at 1e-2, weight decay 1e-4'
+    >>> network(RunConfig(batch_norm=False, residual=False, initialisation="lsuv", depth=14))
+    'VGG14 LSUV'
+    """
+    usual = RunConfig()
+    kind = "+".join(["BN"] * config.batch_norm + ["RC"] * config.residual)
+    begun = [INITIALISATIONS.get(config.initialisation, ""), "SkipInit" * config.skip_init]
+    rate = f"at {exponent(config.learning_rate)}" if config.learning_rate != usual.learning_rate else ""
+    decay = f"weight decay {exponent(config.weight_decay)}" + " (AdamW)" * config.decoupled_weight_decay
+    changes = [
+        decay if config.weight_decay else "",
+        f"dropout {config.dropout:g}" if config.dropout else "",
+        "rate stepped after every batch" if config.schedule != usual.schedule else "",
+        "shortcuts around reduction blocks" if config.reduction_shortcut else "",
+    ]
+    name = " ".join(filter(None, [f"VGG{config.depth:02d}", kind, *begun, rate]))
+    return ", ".join([name, *filter(None, changes)])
+
+
+def command(asked: Asked, suite: str) -> str:
+    """The command that trains it, in the precision of this book's runs."""
+    settings = {**asked.settings, "precision": "bfloat16"}
+    options = "".join(f" --{name.replace('_', '-')} {_option(value)}" for name, value in settings.items())
+    return f"vggkit train {asked.configuration} --suite {suite}{options}"
+
+
+def _option(value: object) -> str:
+    return (
+        str(value).lower() if isinstance(value, bool) else exponent(value) if isinstance(value, float) else str(value)
+    )
+
+
+def commands_html(what: str, commands: Sequence[str]) -> Html:
+    """Commands to copy, folded away under a line that says what they are."""
+    text = "\n".join(dict.fromkeys(commands))
+    return Html(f"<details><summary>{as_html(what)}</summary><pre>{as_html(text)}</pre></details>", f"{what}:\n{text}")
