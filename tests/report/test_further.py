@@ -48,7 +48,7 @@ def test_a_number_in_a_command_is_the_one_that_is_meant() -> None:
 
 
 def test_without_runs_everything_says_so(measured: Untrained) -> None:
-    assert cures.told({}).endswith("there is no run yet.")
+    assert cures.told({}, {}).endswith("there is no run yet.")
     for page in (further.table_html({}), further.turns_html({}), cures.table_html({}, {})):
         assert "no run yet" in page and "nan" not in page
     table = depth.by_depth({})
@@ -159,15 +159,30 @@ def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untra
 
 def test_one_cure_is_enough_to_say_so() -> None:
     he = made("vgg38", 0.3, initialisation="he")
-    assert cures.told(listed(he)).startswith("Neither BN nor RC is needed")
+    assert cures.told(listed(he), {}).startswith("Neither BN nor RC is needed")
     lsuv = made("vgg38", 0.01, initialisation="lsuv")
-    assert "not enough" in cures.told(listed(lsuv))
+    assert "not enough" in cures.told(listed(lsuv), {})
     slow = made("vgg38", 0.2, initialisation="lsuv", learning_rate=1e-4)
-    told = cures.told(listed(lsuv, slow, made("vgg38", 0.02, learning_rate=1e-4)))
-    assert "to begin to learn: VGG38 LSUV at 1e-4 20.00 % (1 seed) test accuracy." in told
-    some = cures.told(listed(made("vgg38", 0.01, initialisation="he"), made("vgg38", 0.05, 1, initialisation="he")))
-    assert "to begin to learn: VGG38 He 3.00 % (2 seeds, 1 learning) test accuracy." in some
-    assert told.endswith(" Not enough, in so few epochs: VGG38 LSUV 1.00 % (1 seed); VGG38 at 1e-4 2.00 % (1 seed).")
+    told = cures.told(listed(lsuv, slow, made("vgg38", 0.02, learning_rate=1e-4)), {})
+    assert "to begin to learn: test accuracy after 15 epochs VGG38 LSUV at 1e-4 20.00 % (1 seed)." in told
+    halves = listed(made("vgg38", 0.01, initialisation="he"), made("vgg38", 0.05, 1, initialisation="he"))
+    some = cures.told(halves, {})
+    assert "test accuracy after 15 epochs VGG38 He 3.00 % (2 seeds, 1 learning)." in some
+    assert told.endswith(" Guessing: VGG38 LSUV 1.00 % (1 seed); VGG38 at 1e-4 2.00 % (1 seed).")
+
+
+def test_long_runs_of_a_cure_tell_how_far_it_carries() -> None:
+    slow = made("vgg38", 0.2, initialisation="lsuv", learning_rate=1e-4)
+    longer = [
+        made("vgg38", 0.4, initialisation="lsuv", learning_rate=1e-4),
+        made("vgg38", 0.01, initialisation="he", learning_rate=1e-4),
+        made("vgg38_bn_rc", 0.6),
+    ]
+    assert cures.told(listed(slow), listed(*longer)).endswith(
+        " After 100: VGG38 LSUV at 1e-4 40.00 % (1 seed); VGG38 He at 1e-4 1.00 % (1 seed), which is guessing; "
+        "with BN and RC 60.00 %."
+    )
+    assert "After 100" not in cures.told(listed(slow), listed(longer[-1]))
 
 
 def test_networks_whose_signal_is_drawn_are_those_that_logged_it() -> None:

@@ -16,7 +16,7 @@ from vggkit.report.prose import origin
 from vggkit.report.render import html, power
 from vggkit.runs.records import Run
 from vggkit.runs.schema import SIGNAL_IMAGES
-from vggkit.study import CONFIGURATIONS, CURES, FULL, SCALES, SMALL, Asked
+from vggkit.study import CONFIGURATIONS, CURES, FULL, SCALES, SMALL, SUITES, Asked
 
 
 class Look(NamedTuple):
@@ -115,20 +115,32 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
         return finish((ax,), caption, f"Line chart over the epochs. {finding}.")
 
 
-def told(short: Found) -> str:
-    """Whether BN or RC are needed, or only the scale, by the short runs, as Markdown."""
+def told(short: Found, full: Found) -> str:
+    """Whether BN or RC are needed, or only the scale, by short runs; how far that carries, by long ones; Markdown."""
+    learn, guess = _reached(short)
+    if not learn and not guess:
+        return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
+    epochs = f"after {SUITES[SHORT].settings['epochs']} epochs"
+    if not learn:
+        return f"The scale alone is not enough {epochs}: {'; '.join(guess)} test accuracy, which is guessing."
+    text = f"Neither BN nor RC is needed for VGG38 to begin to learn: test accuracy {epochs} {'; '.join(learn)}"
+    text += f"{_beside(short)}." + f" Guessing: {'; '.join(guess)}." * bool(guess)
+    longer = [*_reached(full)[0], *(f"{told}, which is guessing" for told in _reached(full)[1])]
+    return text + f" After {RunConfig().epochs}: {'; '.join(longer)}{_beside(full)}." * bool(longer)
+
+
+def _reached(found: Found) -> tuple[list[str], list[str]]:
+    """What networks of other scales reached: those that learn, and those that guess."""
     learn: list[str] = []
     guess: list[str] = []
     for asked in SCALES:
-        runs = short.get(config(asked).name, ())
-        if len(found := accuracy(runs)):
-            text = f"{network(config(asked))} {found.mean():.2f} % ({seeds_told(runs)})"
+        runs = found.get(config(asked).name, ())
+        if len(reached := accuracy(runs)):
+            text = f"{network(config(asked))} {reached.mean():.2f} % ({seeds_told(runs)})"
             (learn if learning(runs) else guess).append(text)
-    if not learn and not guess:
-        return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
-    if not learn:
-        return f"The scale alone is not enough in so few epochs: {'; '.join(guess)} test accuracy, which is guessing."
-    rest = accuracy(short.get("vgg38_bn_rc", ()))
-    beside = f"; with BN and RC it is {rest.mean():.2f} %" if len(rest) else ""
-    needless = f"Neither BN nor RC is needed for VGG38 to begin to learn: {'; '.join(learn)} test accuracy{beside}."
-    return needless + f" Not enough, in so few epochs: {'; '.join(guess)}." * bool(guess)
+    return learn, guess
+
+
+def _beside(found: Found) -> str:
+    both = accuracy(found.get("vgg38_bn_rc", ()))
+    return f"; with BN and RC {both.mean():.2f} %" if len(both) else ""
