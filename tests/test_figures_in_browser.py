@@ -111,3 +111,32 @@ def test_a_figure_is_handed_out_as_one_drawing_that_needs_no_page(address: str, 
     assert float(root.get("viewBox", "").split()[2]) == pytest.approx(sum(edges[1]), abs=0.01)
     assert not root.findall(".//*[@class='vggkit-mark']")
     assert page.errors == []
+
+
+def test_many_small_panels_tell_their_values_and_are_handed_out_in_rows(
+    open_page: Callable[..., Any], site: str, pair: dict[str, Any]
+) -> None:
+    page = open_page(f"{site}/cause-training.html", ready=READY, width=390)
+    figure = page.locator("figure.vggkit-figure").first
+    panels = figure.locator(':scope [role="group"] > svg')
+    boxes = [panels.nth(place).bounding_box() for place in range(3)]
+    assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]  # two in a row on a phone
+    assert boxes[1]["x"] + boxes[1]["width"] <= 390
+    panels.nth(1).focus()
+    for key in ("Home", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    rows = pair["vgg38"].gradients.query("over == 'mean' and kind != 'bn' and epoch == 2").sort_values("layer")
+    epoch, values = told(figure)
+    assert (epoch, list(values)) == (2, ["layer 2"])
+    assert values["layer 2"] == pytest.approx(rows["mean_abs"].iloc[1], rel=0.006)
+    with page.expect_download() as download:
+        figure.get_by_text("SVG", exact=True).click()
+    root = ET.parse(download.value.path()).getroot()
+    places = {(float(panel.get("x", "nan")), float(panel.get("y", "nan"))) for panel in root}
+    assert len(places) == len(list(root)) == panels.count()
+    assert len({down for _, down in places}) > 1
+    width, height = (float(side) for side in root.get("viewBox", "").split()[2:])
+    for panel in root:
+        x, y, across, down = (float(panel.get(name, "nan")) for name in ("x", "y", "width", "height"))
+        assert x + across <= width + 0.01 and y + down <= height + 0.01
+    assert page.errors == []
