@@ -46,7 +46,9 @@ def test_without_weights_the_length_of_the_way_stands_in(run: Run) -> None:
     one = Trained(made, None)
     assert alive.moved_by(one).tolist() == pytest.approx([0, 12e-4, *[2.4] * 6], rel=1e-6)  # 4 steps an epoch
     assert alive.still(one) == [1, 2]
-    assert alive._moves(one) == "not moved: layers 1 to 2, in 3 epochs layer 1 by 0 of its norm"
+    assert alive._moves(one) == (
+        "not moved, by the sum of their updates: layers 1, 2, in 3 epochs layer 1 by 0 of its norm at most"
+    )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -74,19 +76,42 @@ def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> N
     assert "no run yet" not in table and "no run yet" in alive.table_html([found["vgg38"]])
     gradient, update = alive.figures(list(found.values()))
     assert "VGG38 BN; VGG38 RC; VGG38 BN+RC; " in gradient.caption and "in none: layers 1 to 36." in gradient.caption
-    assert "VGG38: not moved: layers 1 to " in update.caption
+    assert "VGG38: not moved: layers 1 to " in update.caption and "VGG08: the updates of every" in update.caption
     assert alive.figures([]) == []
 
 
 def test_of_each_network_a_panel_has_its_values_and_one_key_is_for_all(run: Run) -> None:
     two = [("A & B", Trained(run, None)), ("C", Trained(run, None))]
     figure = alive.heatmaps("update_ratio", two)
-    assert figure.svg.count("<svg ") == 3 and figure.caption.startswith("A &amp; B; C: every layer moves.")
+    assert figure.svg.count("<svg ") == 3 and figure.caption.startswith(
+        "A &amp; B; C: the updates of every layer add up to 1 % of its norm or more."
+    )
     first, second, key = figure.values["panels"]
     assert (first["title"], second["title"], key["lines"]) == ("A & B", "C", [])
     assert first["image"] == alive.LABELS["update_ratio"] and len(first["lines"]) == 8
     drawn = figure.values["series"][first["lines"][2]["y"]]
     assert drawn == pytest.approx(alive.by_epoch(run, "update_ratio").loc[3].tolist(), rel=1e-5)
+
+
+def test_zero_is_a_value_and_no_gap(run: Run) -> None:
+    made = with_values(run, "update_ratio", [[0.0, 1e-3, 1e-3], *[[1e-3, 1e-3, 1e-3]] * 7])
+    figure = alive.heatmaps("update_ratio", [("A", Trained(made, None))])
+    first = figure.values["panels"][0]["lines"][0]
+    assert figure.values["series"][first["y"]] == [0, 0.001, 0.001]
+
+
+def test_run_that_diverged_in_its_first_epoch_is_told_and_not_drawn(run: Run) -> None:
+    first = run.gradients["epoch"] == 1
+    gone = dataclasses.replace(
+        with_values(run, "mean_abs", [[float("nan")] * 3] * 8),
+        summary=run.summary | {"diverged": True},
+        metrics=run.metrics[:1],
+    )
+    gone = dataclasses.replace(gone, gradients=gone.gradients[first])
+    row = alive._row("vgg08", Trained(gone, None))
+    assert set(row.values()) == {"VGG08", "diverged"}
+    figure = alive.heatmaps("mean_abs", [("A", Trained(run, None)), ("B", Trained(gone, None))])
+    assert figure.svg.count("<svg ") == 2 and "B: diverged in epoch 1." in figure.caption
 
 
 def test_layers_that_are_given_little_are_told(run: Run) -> None:

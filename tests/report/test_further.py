@@ -10,8 +10,9 @@ import pytest
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import cures, depth, forensics, further, naming
+from vggkit.report import cures, depth, forensics, further, naming, tried
 from vggkit.report.forensics import HYPOTHESES
+from vggkit.report.intervals import Effect
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
@@ -53,29 +54,60 @@ def test_without_runs_everything_says_so(measured: Untrained) -> None:
         assert "no run yet" in page and "nan" not in page
     table = depth.by_depth({})
     assert table.isna().all(axis=None) and table.shape == (6, 5)
-    figure = depth.figure(table, measured)
-    assert "there is no run yet" in figure.caption and "30 of 30 points have no run" in figure.caption
+    figure = depth.figure({}, measured)
+    assert "there is no run yet" in figure.caption and "28 of 28 points have no run" in figure.caption
 
 
-def test_runs_are_beside_their_baseline_with_the_interval_of_the_images() -> None:
-    base = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1)]
-    runs = [made("vgg38_rc", 0.45, learning_rate=1e-2)]
-    apart = further.difference(runs, base)
-    # 45 % against 41 %, both of 10,000 images: a standard error of 0.7 points.
-    assert apart == pytest.approx((4.0, 4 - 1.96 * 0.7, 4 + 1.96 * 0.7), abs=0.02)
-    assert further.outcome(runs) == "45.00 % (1 seed)"
-    assert further.outcome(base) == "41.00 ± 1.41 % (2 seeds)"
-    assert further.outcome([made("vgg38", 0.01)]) == "1.00 % (1 seed): guessing"
-    assert further.difference([made("vgg38", 0.01)], base) is None
-    assert further.turn(base) == "2, 2 of 15"
-    assert further.gap(base) == pytest.approx(10)
-    page = further.table_html(listed(*base, *runs))
+def effect(*runs: Run) -> Effect | None:
+    """Of RC at 1e-2 beside RC."""
+    return further.compared(listed(*runs)).get(("vgg38_rc_lr1e-2", "vgg38_rc"))
+
+
+def test_one_seed_each_is_told_apart_by_the_images_alone() -> None:
+    runs = [made("vgg38_rc", 0.41), made("vgg38_rc", 0.45, learning_rate=1e-2)]
+    found = effect(*runs)
+    assert found and found.value == pytest.approx(0.04)
+    # 45 % and 41 %, each of 10,000 images: a standard error of 0.7 points.
+    assert (found.low, found.high) == pytest.approx((0.04 - 1.96 * 0.007, 0.04 + 1.96 * 0.007), abs=2e-4)
+    page = further.table_html(listed(*runs))
     assert "VGG38 RC as it is" in page and "+4.00 [+2.6" in page
+    assert "for the draw of the test images alone, since no network has several seeds" in page
     assert "vggkit train vgg38_rc --suite further --learning-rate 1e-2 --precision bfloat16" in further.commands()
 
 
+def test_where_a_network_has_several_seeds_their_spread_counts_for_all() -> None:
+    runs = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1), made("vgg38_rc", 0.45, learning_rate=1e-2)]
+    found = effect(*runs)
+    # One seed beside two, whose deviation is 1.41 points with one degree of freedom, of which t is 12.7.
+    half = math.hypot(12.706 * 0.01 * 2**0.5 * 1.5**0.5, 1.96 * 0.007)
+    assert found and (found.low, found.high) == pytest.approx((0.04 - half, 0.04 + half), abs=1e-3)
+    assert "moves the accuracy by 1.41 points (1 degree of freedom)" in further.intervals_told(listed(*runs))
+
+
+def test_what_does_not_learn_in_every_seed_is_not_compared() -> None:
+    base, other = made("vgg38_rc", 0.40), made("vgg38_rc", 0.45, learning_rate=1e-2)
+    assert effect(base, other)
+    guess = made("vgg38_rc", 0.01, 1, learning_rate=1e-2)
+    assert effect(base, guess) is effect(base, other, guess) is effect(made("vgg38_rc", 0.01), other) is None
+    assert tried.outcome([other, guess]) == "1.00, 45.00 % (2 seeds, 1 learning)"
+    assert tried.outcome([guess]) == "1.00 % (1 seed): guessing"
+    assert tried.outcome([lost(other)]) == "diverged (1 seed)"
+    assert tried.outcome([lost(other), base]) == "40.00 % (2 seeds, 1 diverged, 1 learning)"
+
+
+def lost(run: Run) -> Run:
+    """The same, diverged."""
+    return replace(run, summary=part_of_summary(**{**run.summary, "diverged": True}))
+
+
+def test_spread_turn_and_gap_of_seeds() -> None:
+    base = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1)]
+    assert tried.outcome(base) == "41.00 ± 1.41 % (2 seeds)"
+    assert tried.turn(base) == "2 (smoothed: 1); 2 (smoothed: 1) of 15"
+    assert tried.gap(base) == pytest.approx(10)
+
+
 def test_what_was_tried_is_told_by_what_came_of_it() -> None:
-    lost = made("vgg38_rc", 0.3, learning_rate=0.1)
     runs = [
         made("vgg38_bn_rc_lr1e-2", 0.50),
         made("vgg38_bn_rc", 0.40, learning_rate=1e-2, weight_decay=1e-4),
@@ -83,13 +115,14 @@ def test_what_was_tried_is_told_by_what_came_of_it() -> None:
         made("vgg38_bn_rc", 0.60, learning_rate=1e-2, dropout=0.1),
         made("vgg08", 0.2, learning_rate=0.1),
         made("vgg38", 0.01, learning_rate=0.1),
-        replace(lost, summary=part_of_summary(**{**lost.summary, "diverged": True})),
+        lost(made("vgg38_rc", 0.3, learning_rate=0.1)),
     ]
     assert further.told(listed(*runs)) == (
         "Test accuracy above that without the change: dropout 0.1 (+10.00). "
         "Test accuracy below that without the change: weight decay 1e-4 (−10.00). "
         "Test accuracy not apart from that without the change: weight decay 1e-5 (+0.50). "
-        "Learning: VGG08 at 0.1. Guessing: VGG38 at 0.1. Diverged: VGG38 RC at 0.1. 17 have no run yet."
+        "Learning: VGG08 at 0.1. Guessing: VGG38 at 0.1. Diverged: VGG38 RC at 0.1. "
+        "17 networks of the table below have no run yet."
     )
 
 
@@ -97,10 +130,8 @@ def test_figure_shows_what_was_tried_beside_its_baseline() -> None:
     rates = [made("vgg38_rc", test, seed, learning_rate=1e-2) for seed, test in enumerate((0.44, 0.46))]
     figure = further.figure(listed(made("vgg38_rc", 0.41), *rates))
     assert figure is not None
-    (panel,) = figure.values["panels"]
-    assert [line["name"] for line in panel["lines"]] == ["VGG38 RC at 1e-2"]
-    assert figure.values["series"][panel["lines"][0]["x"]] == [44, 46]
-    assert "above that without the change: VGG38 RC at 1e-2 (+4.00)" in figure.caption
+    assert "VGG38 RC at 1e-2</text>" in figure.svg and "larger rate?</text>" in figure.svg
+    assert "not apart from that without the change: VGG38 RC at 1e-2 (+4.00)" in figure.caption
     assert further.figure({}) is None
 
 
@@ -131,6 +162,7 @@ def test_every_point_against_the_depth_has_a_suite_that_trains_it() -> None:
         config.name for suite in ("short", "cure", "depth") for (config,) in order(asked(suite), [0], 1, suite=suite)
     }
     everything = depth.by_depth({name: [_Named(name)] for name in trained})  # type: ignore[list-item]
+    everything.loc[8, ["RC", "BN+RC"]] = 0.0  # at depth 8 there is nothing to train
     assert everything.notna().all(axis=None)
 
 
@@ -143,32 +175,49 @@ class _Named:
 
 def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untrained) -> None:
     runs = [made("vgg38", test, depth=depth) for depth, test in ((8, 0.4), (14, 0.3), (20, 0.2), (26, 0.01))]
-    table = depth.by_depth(listed(*runs))
-    assert depth.stops(table) == ([8, 14, 20], [26])
-    told = depth.told(table, measured)
-    assert "of 8, 14, 20 layers learn. Those of 26 guess. They stop where the signal is lost before training." in told
-    assert "Of 32, 38 layers there is no run yet." in told
-    sooner = depth.by_depth(listed(*runs[:2], made("vgg38", 0.01, depth=20)))
+    assert depth.stops(listed(*runs), "plain") == ([8, 14, 20], [], [26], [32, 38])
+    told = depth.told(listed(*runs), measured)
+    assert "plain networks learn with 8, 14, 20 layers, do not with 26, have no run yet with 32 and 38." in told
+    assert told.endswith("They stop where the signal is lost before training.")
+    sooner = listed(*runs[:2], made("vgg38", 0.01, depth=20))
     assert "stop where the gradient is lost before training." in depth.told(sooner, measured)
-    later = depth.by_depth(listed(*runs[:3], made("vgg38", 0.1, depth=26), made("vgg38", 0.01, depth=32)))
+    later = listed(*runs[:3], made("vgg38", 0.1, depth=26), made("vgg38", 0.01, depth=32))
     assert "They stop at another depth than either of these says." in depth.told(later, measured)
     frame = measured.frame.query("variant == 'plain' and initialisation == 'default' and depth == 20 and layer == 1")
     assert frame["weight_gradient"].max() < 1e-8
     assert depth.predicted(measured)["gradient"] == 20
 
 
+def test_depth_at_which_seeds_differ_or_diverge_is_told_as_such(measured: Untrained) -> None:
+    runs = [made("vgg08", 0.4), made("vgg38", 0.3, depth=14), made("vgg38", 0.01, 1, depth=14)]
+    runs += [lost(made("vgg38", 0.3, depth=20)), made("vgg38", 0.2, depth=20, initialisation="he")]
+    found = listed(*runs)
+    assert depth.stops(found, "plain") == ([8], [14], [20], [26, 32, 38])
+    told = depth.told(found, measured)
+    assert "plain networks learn with 8 layers, learn with some seeds with 14, do not with 20, " in told
+    assert "They stop" not in told and "With the scale of He they learn with 20 layers, have no run yet with 8" in told
+    assert "17" not in depth.figure(found, measured).caption.partition(" points have no run")[0].partition(" of ")[0]
+
+
+def test_networks_without_a_place_for_a_shortcut_are_not_told_to_have_one() -> None:
+    found = listed(made("vgg08", 0.4), made("vgg38_rc", 0.3, depth=14))
+    table = depth.by_depth(found)
+    assert table["RC"].dropna().to_dict() == {14: pytest.approx(30)}
+    assert table["plain"].dropna().to_dict() == {8: pytest.approx(40)}
+
+
 def test_one_cure_is_enough_to_say_so() -> None:
     he = made("vgg38", 0.3, initialisation="he")
     assert cures.told(listed(he), {}).startswith("Neither BN nor RC is needed")
     lsuv = made("vgg38", 0.01, initialisation="lsuv")
-    assert "not enough" in cures.told(listed(lsuv), {})
+    assert cures.told(listed(lsuv), {}) == "Not enough after 15 epochs: VGG38 LSUV 1.00 % (1 seed)."
     slow = made("vgg38", 0.2, initialisation="lsuv", learning_rate=1e-4)
-    told = cures.told(listed(lsuv, slow, made("vgg38", 0.02, learning_rate=1e-4)), {})
+    told = cures.told(listed(lsuv, slow, lost(made("vgg38", 0.02, learning_rate=1e-4))), {})
     assert "to begin to learn: test accuracy after 15 epochs VGG38 LSUV at 1e-4 20.00 % (1 seed)." in told
+    assert told.endswith(" Not enough after 15 epochs: VGG38 LSUV 1.00 % (1 seed); VGG38 at 1e-4 diverged (1 seed).")
     halves = listed(made("vgg38", 0.01, initialisation="he"), made("vgg38", 0.05, 1, initialisation="he"))
     some = cures.told(halves, {})
-    assert "test accuracy after 15 epochs VGG38 He 3.00 % (2 seeds, 1 learning)." in some
-    assert told.endswith(" Guessing: VGG38 LSUV 1.00 % (1 seed); VGG38 at 1e-4 2.00 % (1 seed).")
+    assert "test accuracy after 15 epochs VGG38 He 1.00, 5.00 % (2 seeds, 1 learning)." in some
 
 
 def test_long_runs_of_a_cure_tell_how_far_it_carries() -> None:
@@ -178,10 +227,12 @@ def test_long_runs_of_a_cure_tell_how_far_it_carries() -> None:
         made("vgg38", 0.01, initialisation="he", learning_rate=1e-4),
         made("vgg38_bn_rc", 0.6),
     ]
-    assert cures.told(listed(slow), listed(*longer)).endswith(
-        " After 100: VGG38 LSUV at 1e-4 40.00 % (1 seed); VGG38 He at 1e-4 1.00 % (1 seed), which is guessing; "
+    after = (
+        "After 100: VGG38 LSUV at 1e-4 40.00 % (1 seed); VGG38 He at 1e-4 1.00 % (1 seed), which is not learning; "
         "with BN and RC 60.00 %."
     )
+    assert cures.told(listed(slow), listed(*longer)).endswith(f" {after}")
+    assert cures.told({}, listed(*longer)) == after
     assert "After 100" not in cures.told(listed(slow), listed(longer[-1]))
 
 
@@ -196,14 +247,14 @@ def test_networks_whose_signal_is_drawn_are_those_that_logged_it() -> None:
         logged("vgg38", 2, 3),
         logged("vgg38", 0, 2, initialisation="he"),
     ]
-    found = [(naming.network(further.config(asked)), run.config.seed) for asked, run in cures.watched(listed(*runs))]
+    found = [(naming.network(tried.config(asked)), run.config.seed) for asked, run in cures.watched(listed(*runs))]
     assert found == [("VGG38", 1)]
     skip = logged("vgg38_rc", 4, 3, skip_init=True)
     assert cures.watched(listed(skip)) == [(Asked("vgg38_rc", {"skip_init": True}), skip)]
 
 
 def test_lines_of_cures_differ_and_those_at_a_small_rate_are_dashed() -> None:
-    looks = {naming.network(further.config(asked)): cures.look(asked) for asked, _ in cures.CURED}
+    looks = {naming.network(tried.config(asked)): cures.look(asked) for asked, _ in cures.CURED}
     assert len(set(looks.values())) == len(looks)
     assert {name for name, look in looks.items() if look.line == "--"} == {name for name in looks if "1e-4" in name}
     assert looks["VGG38 He"][:2] == looks["VGG38 He at 1e-4"][:2]

@@ -75,6 +75,7 @@ def run_command(command: RunCommand) -> RunCommand:
         kind = getattr(field.type, "__name__", str(field.type))
         choices = field.metadata["choices"]
         option = typer.Option(
+            callback=_checked(field.name),  # before it is told that something is left over
             help=f"{field.metadata['help']} [default: {'all' if field.default is None else field.default}]",
             metavar="|".join(choices) if choices else kind.upper().replace(" | ", "|"),
             show_default=False,
@@ -87,6 +88,15 @@ def run_command(command: RunCommand) -> RunCommand:
     call.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
     app.command(command.__name__, help=command.__doc__)(call)
     return command
+
+
+def _checked(field: str) -> Callable[[str | None], str | None]:
+    def check(text: str | None) -> str | None:
+        if text is not None:
+            RunConfig.from_text(field, text)
+        return text
+
+    return check
 
 
 def existing(given: str | None) -> Path:

@@ -61,7 +61,9 @@ class Trained(NamedTuple):
 
 
 def read(results: Given = None) -> list[Trained]:
-    """Of each configuration that stands in Table 1 by full runs, the run of the lowest seed.
+    """Of each configuration that stands in Table 1 by full runs, the run of the lowest seed that did not diverge.
+
+    Where all did, it is the lowest of these.
 
     Raises:
         ArtifactError: a run is damaged.
@@ -69,7 +71,7 @@ def read(results: Given = None) -> list[Trained]:
     root = results_folder(results)
     found = []
     for group in fullest_runs(root).values():
-        run = min(group, key=lambda run: run.config.seed)
+        run = min(group, key=lambda run: (run.summary["diverged"], run.config.seed))
         if is_full(run) and "update_ratio" in run.gradients:
             found.append(Trained(run, of_run(run, root)))
     return found
@@ -134,10 +136,11 @@ def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:
     """Layers by epochs of one statistic of `RANGES`, a panel for each run, all in the same colours.
 
     Args:
-        statistic: of a run that does not log it, nothing is drawn.
-        found: titles and runs, at least one of which logs it.
+        statistic: of a run that does not log it, or that diverged in its first epoch, nothing is drawn.
+        found: titles and runs, at least one of which is drawn.
     """
-    shown = [(name, trained) for name, trained in found if statistic != SHARE or logs_signal(trained.run)]
+    logged = [(name, one) for name, one in found if statistic != SHARE or logs_signal(one.run)]
+    shown = [(name, one) for name, one in logged if not by_epoch(one.run, statistic).empty]
     with drawing(*[SMALL_PANEL] * (len(shown) + 1), height=SMALL_PANEL) as (*axes, key):
         for ax, (name, trained) in zip(axes, shown, strict=True):
             _map(ax, by_epoch(trained.run, statistic), statistic)
@@ -145,7 +148,7 @@ def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:
         colours = ScalarMappable(LogNorm(*RANGES[statistic]), COLOUR_MAP)
         canvas_of(key).colorbar(colours, ax=key, label=LABELS[statistic], extend="min", location="left")
         key.set_axis_off()
-        finding = _grouped([(name, FINDINGS[statistic](trained)) for name, trained in shown])
+        finding = _grouped([(name, FINDINGS[statistic](trained)) for name, trained in logged])
         caption = (
             f"{as_html(finding)} {WHAT[statistic]}. Smaller than {power(RANGES[statistic][0], 1)} is darkest, "
             f"exactly zero grey. {origin([trained.run for _, trained in shown])}"
@@ -157,7 +160,7 @@ def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:
 
 def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:
     ax.imshow(
-        finite(values).where(values > 0).to_numpy(),
+        np.ma.masked_where(~(finite(values) > 0).to_numpy(), values.to_numpy()),
         aspect="auto",
         interpolation="nearest",
         cmap=COLOUR_MAP,
@@ -190,15 +193,17 @@ def _lives(trained: Trained) -> str:
 
 
 def _moves(trained: Trained) -> str:
-    """Which layers do not move, in words."""
-    places = still(trained)
+    """Which layers do not move, in words; where only the length of the way is known, in words of that."""
+    if trained.run.summary["diverged"]:
+        return f"diverged in epoch {len(trained.run.metrics)}"
+    places, found = still(trained), moved_by(trained)
     if not places:
-        return "every layer moves"
-    found = moved_by(trained)
-    return (
-        f"not moved: {_layers(places)}, in {len(trained.run.metrics)} epochs layer {places[0]} by "
-        f"{power(found[places[0]])} of its norm"
-    )
+        way = f"the updates of every layer add up to {100 * MOVED:g} % of its norm or more"
+        return "every layer moves" if trained.change else way
+    first = f"in {len(trained.run.metrics)} epochs layer {places[0]} by {power(found[places[0]])} of its norm"
+    if trained.change:
+        return f"not moved: {_layers(places)}, {first}"
+    return f"not moved, by the sum of their updates: {_layers(places)}, {first} at most"
 
 
 def _hears(trained: Trained) -> str:
@@ -239,6 +244,8 @@ def _row(name: str, trained: Trained | None) -> dict[str, str]:
     if trained is None:
         return {"network": title(name)} | dict.fromkeys(columns, "no run yet")
     gradient, moved = by_epoch(trained.run, "mean_abs"), moved_by(trained)
+    if gradient.empty:
+        return {"network": title(name)} | dict.fromkeys(columns, "diverged")
     first, mark = alive_from(trained.run), "" if trained.change else " †"
     values = (
         power(gradient.iloc[0, 0]),

@@ -371,6 +371,7 @@ def table_html(runs: Runs) -> Html:
     caption = (
         "Differences of official test accuracies after the last epoch (or of what the rule names), in percentage "
         f"points, in brackets the {100 * LEVEL:.0f} % intervals, simultaneous for the parts of one claim. In "
-        "parentheses: what reduced runs say."
+        "parentheses: how the interval is made (see below), and of how many seeds. “These runs” tells what the runs "
+        "that there are say, where no interval tells how far that carries."
     )
     return as_table(cells, "Claims", caption, markup=True, kind="claims")

@@ -3,17 +3,18 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from vggkit.config import RunConfig
 from vggkit.report.alive import RANGES, SHARE, Trained, by_epoch, heatmaps, logs_signal
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
 from vggkit.report.figures import COLOURS
-from vggkit.report.further import SHORT, Found, accuracy, config, learning, outcome, seeds_told
 from vggkit.report.markup import Html, as_html
 from vggkit.report.naming import command, commands_html, exponent, network
 from vggkit.report.prose import origin
 from vggkit.report.render import html, power
+from vggkit.report.tried import SHORT, Found, accuracy, config, learning, outcome, reached
 from vggkit.runs.records import Run
 from vggkit.runs.schema import SIGNAL_IMAGES
 from vggkit.study import CONFIGURATIONS, CURES, FULL, SCALES, SMALL, SUITES, Asked
@@ -110,35 +111,38 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
         )
         caption = (
             f"{finding}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
-            f"training mode and float64. {origin([run for *_, run in lines])}"
+            f"training mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is "
+            f"rounding. {origin([run for *_, run in lines])}"
         )
         return finish((ax,), caption, f"Line chart over the epochs. {finding}.")
 
 
 def told(short: Found, full: Found) -> str:
     """Whether BN or RC are needed, or only the scale, by short runs; how far that carries, by long ones; Markdown."""
-    learn, guess = _reached(short)
-    if not learn and not guess:
+    learn, guess = _tried(short)
+    longer = [*_tried(full)[0], *(f"{words}, which is not learning" for words in _tried(full)[1])]
+    if not learn and not guess and not longer:
         return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
     epochs = f"after {SUITES[SHORT].settings['epochs']} epochs"
-    if not learn:
-        return f"The scale alone is not enough {epochs}: {'; '.join(guess)} test accuracy, which is guessing."
-    text = f"Neither BN nor RC is needed for VGG38 to begin to learn: test accuracy {epochs} {'; '.join(learn)}"
-    text += f"{_beside(short)}." + f" Guessing: {'; '.join(guess)}." * bool(guess)
-    longer = [*_reached(full)[0], *(f"{told}, which is guessing" for told in _reached(full)[1])]
-    return text + f" After {RunConfig().epochs}: {'; '.join(longer)}{_beside(full)}." * bool(longer)
+    text = []
+    if learn:
+        text.append("Neither BN nor RC is needed for VGG38 to begin to learn: test accuracy "
+                    f"{epochs} {'; '.join(learn)}{_beside(short)}.")  # fmt: skip
+    if guess:
+        text.append(f"Not enough {epochs}: {'; '.join(guess)}.")
+    if longer:
+        text.append(f"After {RunConfig().epochs}: {'; '.join(longer)}{_beside(full)}.")
+    return " ".join(text)
 
 
-def _reached(found: Found) -> tuple[list[str], list[str]]:
-    """What networks of other scales reached: those that learn, and those that guess."""
+def _tried(found: Found) -> tuple[list[str], list[str]]:
+    """What networks of other scales reached: those of which a seed learns, and the others."""
     learn: list[str] = []
-    guess: list[str] = []
+    others: list[str] = []
     for asked in SCALES:
-        runs = found.get(config(asked).name, ())
-        if len(reached := accuracy(runs)):
-            text = f"{network(config(asked))} {reached.mean():.2f} % ({seeds_told(runs)})"
-            (learn if learning(runs) else guess).append(text)
-    return learn, guess
+        if runs := found.get(config(asked).name, ()):
+            (learn if learning(runs) else others).append(f"{network(config(asked))} {reached(runs)}")
+    return learn, others
 
 
 def _beside(found: Found) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,11 @@ import pandas as pd
 from vggkit.config import ADAM_EPSILON
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
-from vggkit.report.further import SHORT, Found, accuracy, config
 from vggkit.report.measures import CHANCE
+from vggkit.report.prose import origin
+from vggkit.report.tried import SHORT, Found, accuracy, config, learning
 from vggkit.report.untrained import Untrained
-from vggkit.report.verdicts import LEARNS
+from vggkit.runs.records import Run
 from vggkit.study import DEPTHS, SUITES, Asked
 
 KINDS = {
@@ -26,16 +27,17 @@ KINDS = {
 """Of the networks of `DEPTHS`: configuration, settings, colour, marker, line."""
 
 
+def runs_of(found: Found, kind: str, depth: int) -> Sequence[Run]:
+    """The runs of a kind of network of this depth. Networks of `DEPTHS[0]` have no place for RC."""
+    name, settings, *_ = KINDS[kind]
+    wanted = replace(config(Asked(name, settings)), depth=depth)
+    return found.get(wanted.name, ()) if depth > DEPTHS[0] or not wanted.residual else ()
+
+
 def by_depth(found: Found) -> pd.DataFrame:
     """Mean test accuracy in per cent, depths by kinds; missing where there is no run, or all diverged."""
-    table = pd.DataFrame(index=list(DEPTHS), columns=list(KINDS), dtype="float64")
-    for kind, (name, settings, *_) in KINDS.items():
-        for depth in DEPTHS:
-            # At depth 8 there is no shortcut: with and without RC it is one network.
-            wanted = replace(config(Asked(name, settings)), depth=depth)
-            wanted = replace(wanted, residual=wanted.residual and depth > DEPTHS[0])
-            table.loc[depth, kind] = accuracy(found.get(wanted.name, ())).mean()
-    return table
+    table = {kind: [accuracy(runs_of(found, kind, depth)).mean() for depth in DEPTHS] for kind in KINDS}
+    return pd.DataFrame(table, index=list(DEPTHS), dtype="float64")
 
 
 def predicted(measured: Untrained) -> dict[str, int | None]:
@@ -57,37 +59,66 @@ def _first(depths: Iterable[int]) -> int | None:
     return min((int(depth) for depth in depths), default=None)
 
 
-def stops(table: pd.DataFrame) -> tuple[list[int], list[int]]:
-    """The depths at which plain networks learn, and those at which they guess, of those that have runs."""
-    plain = table["plain"].dropna()
-    learn = plain > 100 * (CHANCE + LEARNS)
-    return [int(depth) for depth in plain.index[learn]], [int(depth) for depth in plain.index[~learn]]
+class Stops(NamedTuple):
+    """The depths at which networks of a kind learn, with each seed or with some, and those at which they do not."""
+
+    learn: list[int]
+    mixed: list[int]
+    fail: list[int]
+    untried: list[int]
 
 
-def told(table: pd.DataFrame, measured: Untrained) -> str:
+def stops(found: Found, kind: str) -> Stops:
+    result = Stops([], [], [], [])
+    for depth in DEPTHS:
+        runs = runs_of(found, kind, depth)
+        learned = learning(runs)
+        if not runs:
+            result.untried.append(depth)
+        elif learned == len(runs):
+            result.learn.append(depth)
+        else:
+            (result.mixed if learned else result.fail).append(depth)
+    return result
+
+
+def told(found: Found, measured: Untrained) -> str:
     """At which depth plain networks stop, and whether theory says so, as Markdown."""
     expected = predicted(measured)
     text = (
-        "Before training the first layer's gradient is below Adam's epsilon "
+        "Before training the first layer's gradient in plain networks is below Adam's epsilon "
         f"{_from(expected['gradient'])}, and what differs between images at the linear layer below float32's step "
         f"{_from(expected['signal'])}."
     )
-    learn, guess = stops(table)
-    if not learn and not guess:
-        return f"{text} At which depth they do is not known: there is no run yet."
-    found = " ".join(
-        [f"Plain networks of {_listed(learn)} layers learn." if learn else "", f"Those of {_listed(guess)} guess."
-         if guess else ""]
-    ).strip()  # fmt: skip
-    if learn and guess and max(learn) < min(guess):
-        lost = [what for what, depth in expected.items() if depth and max(learn) < depth <= min(guess)]
+    plain = stops(found, "plain")
+    if len(plain.untried) == len(DEPTHS):
+        return f"{text} At which depth they stop learning is not known: there is no run yet."
+    text += f" After {SUITES[SHORT].settings['epochs']} epochs plain networks {_outcomes(plain)}."
+    if plain.learn and plain.fail and not plain.mixed and max(plain.learn) < min(plain.fail):
+        lost = [what for what, depth in expected.items() if depth and max(plain.learn) < depth <= min(plain.fail)]
         where = f"where the {' and the '.join(lost)} {'is' if len(lost) == 1 else 'are'} lost before training"
-        found += f" They stop {where if lost else 'at another depth than either of these says'}."
-    missing = [depth for depth in DEPTHS if depth not in (*learn, *guess)]
-    found += f" Of {_listed(missing)} layers there is no run yet." if missing else ""
-    ends = table.loc[[DEPTHS[0], DEPTHS[-1]], [kind for kind in KINDS if kind != "plain"]].dropna(axis="columns")
-    others = "; ".join(f"{kind} {first:.0f} and {last:.0f} %" for kind, (first, last) in ends.items())
-    return f"{text} {found}" + f" With {DEPTHS[0]} and {DEPTHS[-1]} layers: {others}." * bool(others)
+        text += f" They stop {where if lost else 'at another depth than either of these says'}."
+    he = stops(found, "plain, He")
+    text += f" With the scale of He they {_outcomes(he)}." * (len(he.untried) < len(DEPTHS))
+    table = by_depth(found)
+    ends = {kind: table[kind].dropna() for kind in ("BN", "RC", "BN+RC")}
+    others = [
+        f"{kind} {known.iloc[0]:.0f} % with {known.index[0]} and {known.iloc[-1]:.0f} % with {known.index[-1]}"
+        for kind, known in ends.items()
+        if len(known) > 1
+    ]
+    return text + f" In layers: {'; '.join(others)}." * bool(others)
+
+
+def _outcomes(found: Stops) -> str:
+    parts = {
+        "learn with {} layers": found.learn,
+        "learn with some seeds with {}": found.mixed,
+        "do not with {}": found.fail,
+        "have no run yet with {}": found.untried,
+    }
+    return ", ".join(words.format(" and ".join(map(str, depths)) if len(depths) < 3 else _listed(depths))
+                     for words, depths in parts.items() if depths)  # fmt: skip
 
 
 def _from(depth: int | None) -> str:
@@ -98,9 +129,11 @@ def _listed(depths: Sequence[int]) -> str:
     return ", ".join(map(str, depths))
 
 
-def figure(table: pd.DataFrame, measured: Untrained) -> Figure:
+def figure(found: Found, measured: Untrained) -> Figure:
     """Test accuracy after the short runs against the depth; dotted where theory has the plain network's losses."""
-    missing = int(table.isna().to_numpy().sum())
+    table = by_depth(found)
+    points = [(kind, depth) for kind in KINDS for depth in DEPTHS if depth > DEPTHS[0] or "RC" not in kind]
+    missing = sum(not runs_of(found, *point) for point in points)
     with drawing(1.1 * PANEL, height=4.0) as (ax,):
         ax.set(xlabel="depth (layers)", ylabel="test accuracy (%)", xticks=list(DEPTHS))
         ax.set_xlim(DEPTHS[0] - 1, DEPTHS[-1] + 1)
@@ -112,20 +145,21 @@ def figure(table: pd.DataFrame, measured: Untrained) -> Figure:
                 look: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "linestyle": style, "markersize": 5}
                 (line,) = ax.plot(shown.index, shown, linewidth=1.6, **look)
                 named.append((kind, line))
-        for words, depth in predicted(measured).items():
+        for (words, depth), side in zip(predicted(measured).items(), ("right", "left"), strict=True):
             if depth is not None and depth <= DEPTHS[-1]:
                 ax.axvline(depth, color="#808080", linestyle="--", linewidth=1)
-                ax.annotate(words, (depth, 1), xycoords=("data", "axes fraction"), xytext=(3, -12),
-                            textcoords="offset points", fontsize=10)  # fmt: skip
+                ax.annotate(words, (depth, 1), xycoords=("data", "axes fraction"), ha=side, fontsize=10,
+                            xytext=(-3 if side == "right" else 3, -12), textcoords="offset points")  # fmt: skip
         widen(ax, LEAST_SPAN["accuracy"])
         low, high = ax.get_ylim()
         ax.set_ylim(low, high + 0.08 * (high - low))  # room for the words
         direct_labels(ax, named)
-        finding = told(table, measured)
-        first = f"{missing} of {table.size} points have no run yet. " if missing else ""
+        finding = told(found, measured)
+        first = f"{missing} of {len(points)} points have no run yet. " if missing else ""
         caption = (
             f"{first}{finding} Official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all images, "
             "mean over the seeds that there are; dashed: the first depths at which, before training, the first layer's "
-            "gradient is below Adam's epsilon, and the signal below float32's step; dotted: guessing."
+            "gradient is below Adam's epsilon, and the signal below float32's step; dotted: guessing. "
+            f"{origin([run for point in points for run in runs_of(found, *point)])}"
         )
         return finish((ax,), caption, f"Line chart of accuracy by depth. {finding}")

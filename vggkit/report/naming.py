@@ -13,10 +13,10 @@ INITIALISATIONS = {"he": "He", "lsuv": "LSUV"}
 def exponent(value: float) -> str:
     """A number as the report writes it, 1e-4, with as many digits as it has.
 
-    >>> exponent(1e-4), exponent(0.5)
-    ('1e-4', '0.5')
+    >>> exponent(1e-4), exponent(0.5), exponent(0.0)
+    ('1e-4', '0.5', '0')
     """
-    return f"{value:g}" if value >= 0.1 else re.sub(r"\.?0*e-0?", "e-", f"{value:.15e}")
+    return f"{value:.15g}" if value == 0 or value >= 0.1 else re.sub(r"\.?0*e-0?", "e-", f"{value:.15e}")
 
 
 def network(config: RunConfig) -> str:

@@ -28,10 +28,10 @@ def seedless(run: Run) -> str:
 
 
 def spans(epochs: Sequence[int]) -> str:
-    """Whole numbers in words, neighbours taken together.
+    """Whole numbers in words, three neighbours and more taken together.
 
-    >>> spans([42, 51, 52, 53])
-    '42, 51 to 53'
+    >>> spans([42, 43, 51, 52, 53])
+    '42, 43, 51 to 53'
     """
     spans: list[list[int]] = []
     for epoch in epochs:
@@ -39,7 +39,8 @@ def spans(epochs: Sequence[int]) -> str:
             spans[-1].append(epoch)
         else:
             spans.append([epoch])
-    return ", ".join(f"{span[0]} to {span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
+    told = (f"{span[0]} to {span[-1]}" if len(span) > 2 else ", ".join(map(str, span)) for span in spans)
+    return ", ".join(told)
 
 
 def origin(runs: Sequence[Run]) -> str:

@@ -1,6 +1,7 @@
 """Our full runs beside the report's values: how far they lie apart, and how far the seed alone may move them."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from scipy import stats
@@ -9,6 +10,7 @@ from vggkit.report import measures
 from vggkit.report.intervals import LEVEL, pooled_spread
 from vggkit.report.tables import METRICS
 from vggkit.report.verdicts import learns
+from vggkit.runs.records import Run
 from vggkit.runs.select import Runs, fullest, is_full, of_suite
 from vggkit.study import REPORT, shown_suites, title
 
@@ -21,7 +23,7 @@ def against_report(runs: Runs) -> pd.DataFrame:
     all configurations that learn and have two full seeds or more ("df" degrees of freedom), also for
     those with one; without such, it is missing. Runs that diverged are left out.
     """
-    full = {name: group for name, group in fullest(runs).items() if all(map(is_full, group))}
+    full = _full(runs)
     found = {(metric, name): measures.finals(full[name], metric) for metric in METRICS for name in full}
     found = {place: values for place, values in found.items() if len(values)}
     told = {(metric, name): values for (metric, name), values in found.items() if name in REPORT["rows"]}
@@ -35,13 +37,22 @@ def against_report(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["name", "metric", "report", "ours", "allowed", "df"])
 
 
+def _full(runs: Runs) -> dict[str, list[Run]]:
+    return {name: group for name, group in _finite(fullest(runs)).items() if group and all(map(is_full, group))}
+
+
+def _finite(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
+    """Without the runs that diverged."""
+    return {name: [run for run in group if not run.summary["diverged"]] for name, group in runs.items()}
+
+
 def against_report_text(runs: Runs) -> str:
     """`against_report` in words, as Markdown: which values differ by more than the seed explains."""
     frame = against_report(runs)
     several = [
         f"{title(name)} ({len(group)} seeds)"
-        for name, group in fullest(runs).items()
-        if len(group) > 1 and all(map(is_full, group)) and all(map(learns, group))
+        for name, group in _full(runs).items()
+        if len(group) > 1 and all(map(learns, group))
     ]
     if not several:
         return "No configuration has two full runs yet: how much the seed alone changes cannot be told."
@@ -65,7 +76,7 @@ def spreads_text(runs: Runs) -> str:
     """How far the seeds of each configuration lie apart, as Markdown: whether the pooled spread can stand for all."""
     listed = []
     for suite in shown_suites():
-        several = {name: group for name, group in of_suite(runs, suite).items() if len(group) > 1}
+        several = {name: group for name, group in _finite(of_suite(runs, suite)).items() if len(group) > 1}
         told = [
             f"{title(name)} {measures.finals(group, 'test_accuracy').std(ddof=1):.2f} ({len(group)} seeds)"
             for name, group in several.items()

@@ -45,6 +45,10 @@ def read(place: Path | None = None) -> dict[str, Any]:
     for field in ("title", "authors", "version", "license"):
         if not isinstance(found, dict) or not found.get(field):
             raise CitationError(f"{field} is missing in {FILE}; allowed: a value as the Citation File Format asks for")
+    for author in found["authors"] if isinstance(found["authors"], list) else [found["authors"]]:
+        if not isinstance(author, dict) or not {"name", "family-names", "given-names"} & set(author):
+            allowed = "a list of persons with family-names or given-names and of groups with name"
+            raise CitationError(f"authors: {author!r} is not allowed in {FILE}; allowed: {allowed}")
     return found
 
 
@@ -68,10 +72,15 @@ def bibtex(fields: Mapping[str, Any]) -> str:
 
 def _author(author: Mapping[str, Any]) -> str:
     """A person as "family, given"; a group's name in braces, so that BibTeX takes it as one."""
-    if "family-names" in author:
+    if "name" not in author:
         names = [str(author[part]) for part in ("family-names", "given-names") if part in author]
         return _escaped(", ".join(names))
     return f"{{{_escaped(str(author['name']))}}}"
+
+
+def person(author: Mapping[str, Any]) -> str:
+    """An author as people write the name."""
+    return str(author.get("name") or " ".join(author[p] for p in ("given-names", "family-names") if p in author))
 
 
 def _escaped(text: str) -> str:

@@ -1,8 +1,8 @@
-"""The book's second Sphinx extension: what every page has around and besides its text.
+"""The book's Sphinx extension for what every page has around and besides its text.
 
 Equations become MathML, which browsers draw by themselves; figures are numbered through the book; the search knows
-decimal numbers; and what the theme and its helpers would put on every page, or into the site, without any use here, is
-left out.
+decimal numbers; no line ends within a number; and what the theme and its helpers would put on every page, or into the
+site, without any use here, is left out.
 """
 
 import itertools

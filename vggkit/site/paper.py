@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -96,6 +95,7 @@ def document(book: Path, pages: Mapping[str, int]) -> str:
     known = {page for _, listed in parts for page, _ in listed}
     fields = citation.read(book.parent / citation.FILE)
     title = str(fields["title"]).partition(":")[2].strip() or str(fields["title"])
+    authors = ", ".join(map(citation.person, fields["authors"]))
     contents, texts = [], []
     for caption, listed in parts:
         contents.append(f"<h2>{as_html(caption)}</h2>" * bool(caption))
@@ -112,16 +112,9 @@ def document(book: Path, pages: Mapping[str, int]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{as_html(title)}</title>{sheets}'
         "</head><body>"
-        f'<div class="cover"><h1>{as_html(title)}</h1><p>{as_html(_authors(fields))}</p>'
+        f'<div class="cover"><h1>{as_html(title)}</h1><p>{as_html(authors)}</p>'
         f"{citation.foot(fields, provenance.commit())}</div>"
         f'<nav class="contents"><h1>Contents</h1>{"".join(contents)}</nav>{"".join(texts)}</body></html>'
-    )
-
-
-def _authors(fields: Mapping[str, Any]) -> str:
-    return ", ".join(
-        str(author.get("name") or f"{author.get('given-names', '')} {author['family-names']}".strip())
-        for author in fields["authors"]
     )
 
 

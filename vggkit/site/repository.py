@@ -60,7 +60,7 @@ def parse(name: str) -> tuple[str, str]:
     if not found:
         allowed = "https://github.com/OWNER/NAME, with /tree/BRANCH where the branch is not main"
         raise ConfigError(f"{VARIABLE}: {name!r} is not allowed; allowed: {allowed}")
-    return found[1], found[2] or "main"
+    return found[1].removesuffix(".git"), found[2] or "main"
 
 
 def _link(app: Sphinx, config: Config) -> None:

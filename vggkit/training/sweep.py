@@ -4,6 +4,7 @@ import math
 import os
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **s
                     groups[-1].append(config)
                 else:
                     groups.append([config])
+    made = Counter(run.name for group in groups for run in group if run.seed == seeds[0])
+    if twice := [name for name, count in made.items() if count > 1]:
+        raise ConfigError(f"names: {twice[0]} is asked for twice with these settings; allowed: at least one, each once")
     return groups
 
 
