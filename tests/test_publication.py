@@ -186,6 +186,7 @@ def test_the_wheel_holds_the_library_alone_and_installs(tmp_path: Path) -> None:
     [
         (URL, (URL, "main")),
         (f"{URL}/", (URL, "main")),
+        (f"{URL}.git", (URL, "main")),
         (f"{URL}/tree/a-branch/of.it", (URL, "a-branch/of.it")),
         ("https://github.com/o-w/n.a_m", ("https://github.com/o-w/n.a_m", "main")),
     ],

@@ -85,6 +85,8 @@ def test_quick_commands_import_nothing_heavy(arguments: list[str], unwanted: set
         (["train", "vgg08", "--learning-rate", "nan"], "learning_rate: "),
         (["train", "vgg08", "--seed", "x"], "seed: "),
         (["train", "vgg08", "--nope", "1"], "No such option"),
+        (["train", "vgg08", "--skip-init", "--results", "X"], "skip_init: '--results' is not allowed"),
+        (["verify", "--device", "tpu"], "device: 'tpu' cannot be used"),
         (["train", "vgg08", "--dataset", "cifar100", "--data", "nowhere"], "data: no folder nowhere"),
         (["table", "--format", "html"], "unknown format"),
         (["bench", "--rounds", "0"], "rounds: 0 is not allowed"),

@@ -393,6 +393,9 @@ def test_difference_from_the_report_is_set_against_the_spread_over_seeds() -> No
     assert "train loss 0.50 against 1.74" in text and "val acc % 50.00" not in text
     assert "Of 4 comparisons" in text and "2 degrees of freedom" in text
     assert "cannot be told" in reported.against_report_text({"vgg08": runs["vgg08"][:1]})
+    beside = {"vgg08": [*runs["vgg08"], made_up("vgg08", None, seed=3)]}  # a seed that diverged counts for nothing
+    assert reported.against_report_text(beside) == text
+    assert reported.spreads_text(beside) == reported.spreads_text(runs) and "(3 seeds)" in reported.spreads_text(runs)
 
 
 @pytest.mark.simulated

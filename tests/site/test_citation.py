@@ -57,6 +57,20 @@ def test_missing_field_is_named_in_one_line(field: str, tmp_path: Path) -> None:
         citation.read(place)
 
 
+@pytest.mark.parametrize("authors", ["me", ["me"], [{"email": "a@b.c"}]])
+def test_authors_that_nobody_can_cite_are_one_line(authors: object, tmp_path: Path) -> None:
+    place = tmp_path / "CITATION.cff"
+    place.write_text(yaml.safe_dump(FIELDS | {"authors": authors}))
+    with pytest.raises(citation.CitationError, match=r"^authors: .* is not allowed in CITATION\.cff; allowed: [^\n]*$"):
+        citation.read(place)
+
+
+def test_one_name_is_enough_for_an_author() -> None:
+    people = [{"given-names": "Plato"}, {"family-names": "Doe", "given-names": "Jane"}, {"name": "The Authors"}]
+    assert list(map(citation.person, people)) == ["Plato", "Jane Doe", "The Authors"]
+    assert "{Plato and Doe, Jane and {The Authors}}" in citation.bibtex(FIELDS | {"authors": people})
+
+
 def test_foot_names_version_licence_and_commit() -> None:
     assert citation.foot(FIELDS, None) == "<p>kit 1.2.0 · licence MIT</p>"
     assert citation.foot(FIELDS, "0123456789abcdef") == "<p>kit 1.2.0 · licence MIT · commit 0123456789</p>"

@@ -31,6 +31,10 @@ def verify(
     from vggkit.runs.files import ArtifactError
     from vggkit.runs.store import read_run
 
+    if retrain or device:  # torch takes seconds
+        from vggkit.training.compute import choose_device
+
+        choose_device(device)
     root = existing(results)
     try:
         before = verification.recorded(root)
@@ -43,13 +47,10 @@ def verify(
         named = re.fullmatch(r"[\w-]{1,64}/[\w.-]{1,200}/seed-\d{1,10}", place)
         if not named or not (root / place / "summary.json").is_file():
             raise ArtifactError(f"retrain: no finished run {place!r} in {root}; allowed: SUITE/NAME/seed-N of one")
-    if retrain or device:  # what is wrong with device or images is told before all that takes long
+    if retrain:  # what is wrong with the images is told before all that takes long
         from vggkit.data import load
-        from vggkit.training.compute import choose_device
 
-        choose_device(device)
-        if retrain:
-            load(read_run(root / retrain[0]).config, data)
+        load(read_run(root / retrain[0]).config, data)
     found, wrong = verification.examine(root, commit=provenance.commit(), check=_read)
     for line in wrong:
         terminal.tell(line)
