@@ -177,7 +177,7 @@ def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untra
     runs = [made("vgg38", test, depth=depth) for depth, test in ((8, 0.4), (14, 0.3), (20, 0.2), (26, 0.01))]
     assert depth.stops(listed(*runs), "plain") == ([8, 14, 20], [], [26], [32, 38])
     told = depth.told(listed(*runs), measured)
-    assert "plain networks learn with 8, 14, 20 layers, do not with 26, have no run yet with 32 and 38." in told
+    assert "plain networks learn with 8, 14, 20 layers, not with 26; with 32 and 38 there is no run yet." in told
     assert told.endswith("They stop where the signal is lost before training.")
     sooner = listed(*runs[:2], made("vgg38", 0.01, depth=20))
     assert "stop where the gradient is lost before training." in depth.told(sooner, measured)
@@ -194,8 +194,9 @@ def test_depth_at_which_seeds_differ_or_diverge_is_told_as_such(measured: Untrai
     found = listed(*runs)
     assert depth.stops(found, "plain") == ([8], [14], [20], [26, 32, 38])
     told = depth.told(found, measured)
-    assert "plain networks learn with 8 layers, learn with some seeds with 14, do not with 20, " in told
-    assert "They stop" not in told and "With the scale of He they learn with 20 layers, have no run yet with 8" in told
+    assert "plain networks learn with 8 layers, in some seeds with 14, not with 20; with 26, 32, 38 there" in told
+    assert "They stop" not in told and "With the scale of He they learn with 20 layers; with 8, 14, 26, 32, 38" in told
+    assert "networks do not learn with 38 layers; with 8" in depth.told(listed(made("vgg38", 0.01)), measured)
     assert "17" not in depth.figure(found, measured).caption.partition(" points have no run")[0].partition(" of ")[0]
 
 

@@ -111,14 +111,11 @@ def told(found: Found, measured: Untrained) -> str:
 
 
 def _outcomes(found: Stops) -> str:
-    parts = {
-        "learn with {} layers": found.learn,
-        "learn with some seeds with {}": found.mixed,
-        "do not with {}": found.fail,
-        "have no run yet with {}": found.untried,
-    }
-    return ", ".join(words.format(" and ".join(map(str, depths)) if len(depths) < 3 else _listed(depths))
-                     for words, depths in parts.items() if depths)  # fmt: skip
+    learn = [f"with {_listed(found.learn)} layers"] * bool(found.learn)
+    learn += [f"in some seeds with {_listed(found.mixed)}"] * bool(found.mixed)
+    fail = f"with {_listed(found.fail)}"
+    words = f"learn {', '.join(learn)}" + f", not {fail}" * bool(found.fail) if learn else f"do not learn {fail} layers"
+    return words + f"; with {_listed(found.untried)} there is no run yet" * bool(found.untried)
 
 
 def _from(depth: int | None) -> str:
@@ -126,7 +123,7 @@ def _from(depth: int | None) -> str:
 
 
 def _listed(depths: Sequence[int]) -> str:
-    return ", ".join(map(str, depths))
+    return (" and " if len(depths) == 2 else ", ").join(map(str, depths))
 
 
 def figure(found: Found, measured: Untrained) -> Figure:

@@ -250,7 +250,7 @@ def turns_html(found: Found) -> Html:
         f"{CONFIGURATIONS[BEST].title} for {RunConfig().epochs} epochs, with and without a regulariser: epoch of the "
         f"lowest validation loss of each seed, and the epochs where the smoothed loss is as low within its error. {GAP}"
     )
-    return html(pd.DataFrame(rows), "Overfitting of the best run", caption, text=("network", "test accuracy"))
+    return html(pd.DataFrame(rows), "Overfitting of the best run", caption, text=tuple(rows[0])[:3])
 
 
 def long_commands() -> Html:

@@ -20,7 +20,7 @@ from sphinx.search.en import SearchEnglish
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
-from vggkit.report.canvas import NUMBER, VALUES
+from vggkit.report.canvas import NUMBER
 from vggkit.report.markup import as_html
 
 UNUSED = (
@@ -115,7 +115,7 @@ def _block(writer: Any, node: nodes.math_block) -> None:
 
 def _page(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """The page's description, and its scripts and styles without those of another page."""
-    unused = OWN if VALUES in context.get("body", "") else (*OWN, "figures/")
+    unused = OWN if 'class="vggkit-figure"' in context.get("body", "") else (*OWN, "figures/")
     for kind in ("css_files", "script_files"):
         files = context.get(kind, [])
         context[kind] = [
