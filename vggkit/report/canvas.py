@@ -39,6 +39,7 @@ STROKE = 22.0  # length of a line's sample beside its name, in points
 NUMBER = '<b class="vggkit-number"></b>'
 """Where the book's builder writes a figure's number; see `frame`."""
 DIGITS = 6  # of a value that a page holds beside its drawing
+IMAGE_DIGITS = 4  # of one of the thousands of an image
 VALUES = "vggkit-values"
 """Class of the script element that holds a figure's values, for the page's script and for downloads."""
 
@@ -106,9 +107,9 @@ def values_of(axes: Sequence[Axes], rows: Sequence[Sequence[str]] | None = None)
     """
     series: dict[tuple[float | None, ...], int] = {}
 
-    def place(numbers: Any) -> int:
+    def place(numbers: Any, digits: int = DIGITS) -> int:
         found = np.ma.getdata(numbers).astype(float)
-        kept = tuple(float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in found)
+        kept = tuple(float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in found)
         whole = (int(value) if value is not None and value == int(value) else value for value in kept)
         return series.setdefault(tuple(whole), len(series))
 
@@ -131,7 +132,8 @@ def values_of(axes: Sequence[Axes], rows: Sequence[Sequence[str]] | None = None)
             along = place(np.arange(1, values.shape[1] + 1))
             panel["image"] = image.get_label()
             panel["lines"] = [
-                {"name": name, "x": along, "y": place(row)} for name, row in zip(rows[number], values, strict=True)
+                {"name": name, "x": along, "y": place(row, IMAGE_DIGITS)}
+                for name, row in zip(rows[number], values, strict=True)
             ]
         else:
             panel["lines"] = [
