@@ -13,7 +13,7 @@ from vggkit.folders import Given
 from vggkit.report.likelihood import Fit, Scatter, fit, scatter, times
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
-from vggkit.report.render import html, number
+from vggkit.report.render import html, number, power
 from vggkit.report.verdicts import learns
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
@@ -125,7 +125,7 @@ def table_html(rows: Sequence[Row]) -> Html:
         }
         if max(several.values(), default=0) > 1:
             compared = row.fit if several[row.name] > 1 else None
-            cell["times less likely"] = f"{times(best[row.name], compared.log_likelihood):.2g}" if compared else "–"
+            cell["times less likely"] = _factor(times(best[row.name], compared.log_likelihood)) if compared else "–"
         cells.append(cell)
     caption = (
         "Each row of the report's table that is above guessing, under each way to make it of which there are runs. "
@@ -158,8 +158,17 @@ def schedules_told(rows: Sequence[Row]) -> str:
     if once.fit and every.fit:
         gain = every.fit.log_likelihood - once.fit.log_likelihood
         likelier = (every if gain > 0 else once).hypothesis.words
-        text += f" The report's values are {times(abs(gain), 0):.2g} times as likely with the {likelier}."
+        text += f" The report's values are {_factor(times(abs(gain), 0))} times as likely with the {likelier}."
     return text
+
+
+def _factor(value: float) -> str:
+    """Two digits, without a power of ten where the number is short.
+
+    >>> _factor(127.3), _factor(1.04), _factor(2.5e7)
+    ('130', '1', '2.5\xa0×\xa010⁷')
+    """
+    return f"{float(f'{value:.2g}'):g}" if value < 1e5 else power(value)
 
 
 def _chance(row: Row) -> str:
