@@ -7,7 +7,6 @@ than half of what a gradient of ordinary size does. A layer has *moved* if its w
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ from matplotlib.colors import LogNorm
 from vggkit.config import ADAM_EPSILON
 from vggkit.folders import Given, results_folder
 from vggkit.report.canvas import (
-    NO_COLOUR,
+    COLOUR_MAP,
     PANEL,
     SMALL_PANEL,
     Figure,
@@ -48,7 +47,6 @@ WHAT = {
     "update_ratio": "|update| / |weight| of each convolution and the linear layer, averaged over each epoch's batches",
     SHARE: "Share of each layer's input that differs between images, after each epoch",
 }
-COLOUR_MAP = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
 FAINT = 0.01
 """Share that differs between images below which a layer is told to be given little."""
 

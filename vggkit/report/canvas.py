@@ -28,6 +28,7 @@ from vggkit.report.markup import as_script
 
 INK = "#010203"  # stands for the page's own text colour
 NO_COLOUR = "#8c8c8c"  # of what a logarithmic scale cannot show; seen on white and on black
+COLOUR_MAP = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)  # of heat maps
 DOTS_PER_INCH, PICTURE_COLOURS = 160, 64  # of the image for pages that know no SVG, twice as wide as a page's text
 PANEL = 4.2  # width of one of two panels, in inches
 SMALL_PANEL = 2.2  # width of one of many, two of which stand side by side on a phone

@@ -120,7 +120,8 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
 def told(short: Found, full: Found) -> str:
     """Whether BN or RC are needed, or only the scale, by short runs; how far that carries, by long ones; Markdown."""
     learn, guess = _tried(short)
-    longer = [*_tried(full)[0], *(f"{words}, which is not learning" for words in _tried(full)[1])]
+    long_learn, long_guess = _tried(full)
+    longer = [*long_learn, *(f"{words}, which is not learning" for words in long_guess)]
     if not learn and not guess and not longer:
         return "Whether BN or RC are needed, or only the scale of the weights, is not known: there is no run yet."
     epochs = f"after {SUITES[SHORT].settings['epochs']} epochs"

@@ -28,10 +28,9 @@ KINDS = {
 
 
 def runs_of(found: Found, kind: str, depth: int) -> Sequence[Run]:
-    """The runs of a kind of network of this depth. Networks of `DEPTHS[0]` have no place for RC."""
+    """The runs of a kind of network of this depth. Of RC there are none at `DEPTHS[0]`, which has no place for them."""
     name, settings, *_ = KINDS[kind]
-    wanted = replace(config(Asked(name, settings)), depth=depth)
-    return found.get(wanted.name, ()) if depth > DEPTHS[0] or not wanted.residual else ()
+    return found.get(replace(config(Asked(name, settings)), depth=depth).name, ())
 
 
 def by_depth(found: Found) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.lines import Line2D
 
 from vggkit.config import ConfigError
-from vggkit.report.canvas import NO_COLOUR, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
+from vggkit.report.canvas import COLOUR_MAP, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
 from vggkit.report.intervals import lowest_epochs
 from vggkit.report.measures import turning_epoch, vanishing_ratio
 from vggkit.report.prose import origin, small, spans
@@ -166,12 +166,11 @@ def gradient_heatmap(run: Run, statistic: str = "mean_abs", over: str = "mean") 
         parts = {"weight tensors": whole}
     name, label = title(run.config.name), STATISTICS[statistic].label
     with drawing(*[PANEL if len(parts) > 1 else 1.25 * PANEL] * len(parts), height=3.6) as axes:
-        colours = mpl.colormaps["viridis"].with_extremes(bad=NO_COLOUR)
         norm = LogNorm(low, high)
         for ax, (kind, rows) in zip(axes, parts.items(), strict=True):
             extent = (0.5, rows.shape[1] + 0.5, rows.shape[0] + 0.5, 0.5)
             values = np.ma.masked_where(~(finite(rows) > 0).to_numpy(), rows.to_numpy())
-            look: dict[str, Any] = {"interpolation": "nearest", "cmap": colours, "norm": norm, "label": label}
+            look: dict[str, Any] = {"interpolation": "nearest", "cmap": COLOUR_MAP, "norm": norm, "label": label}
             image = ax.imshow(values, aspect="auto", extent=extent, **look)
             ax.set(xlabel="epoch", ylabel="from input to output", title=kind)
             ax.title.set_fontsize(11)
