@@ -17,7 +17,7 @@ from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
 from vggkit.study import CONFIGURATIONS, REPORT, SUITES, Asked, asked
-from vggkit.training.sweep import order
+from vggkit.training.order import order
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,8 @@ from vggkit.config import ConfigError
 from vggkit.runs.files import ArtifactError, InUseError, RunPaths, claim
 from vggkit.runs.store import find_runs
 from vggkit.study import Asked
-from vggkit.training.sweep import TimeUp, archive, order, sweep
+from vggkit.training.order import order
+from vggkit.training.sweep import TimeUp, archive, sweep
 
 SETTINGS = {"dataset": "synthetic", "train_images_per_class": 1, "epochs": 2, "suite": "local"}
 

@@ -13,6 +13,8 @@ from vggkit.config import OneLineError
 from vggkit.study import CONFIGURATIONS
 
 TRAINING = ("train", "sweep")
+NUMBERS = {"int": "an integer", "float": "a number"}
+"""By how pydantic, with which typer reads an option, begins the name of what is wrong: what it should have been."""
 INTERRUPTED = 128 + signal.SIGINT  # a shell's status of a command ended by Ctrl-C
 
 
@@ -66,6 +68,9 @@ def _wrong_use(error: Any) -> str:
         return f"{error.message}; allowed: {', '.join([*options, '--help'])}"
     if hasattr(command, "commands") and message.startswith("No such command"):
         return f"{message.rstrip('.')}; allowed: {', '.join(command.commands)}"
+    for found in error.__cause__.errors() if hasattr(error.__cause__, "errors") else ():
+        if allowed := NUMBERS.get(found["type"].split("_")[0]):
+            return f"{error.param.name}: {found['input']!r} is not allowed; allowed: {allowed}"
     if getattr(getattr(error, "param", None), "name", None) == "name":
         return f"{message.rstrip('.')}; allowed: {', '.join(CONFIGURATIONS)}"
     return message

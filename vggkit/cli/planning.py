@@ -12,6 +12,7 @@ from vggkit.cli import terminal
 from vggkit.cli.options import Json, Results, app, existing, field_values, seed_list
 from vggkit.config import RunConfig
 from vggkit.study import asked
+from vggkit.training.order import order
 
 BENCH = "results/bench/cpu.json"
 """The speeds that come with the project."""
@@ -37,7 +38,6 @@ def plan(
     file = folders.expanded("bench", bench) if bench else project / BENCH
 
     from vggkit.bench import cost
-    from vggkit.training.sweep import order
 
     def runs(**more: Any) -> dict[str, list[RunConfig]]:
         """By name, what a sweep would train, all seeds of a configuration together."""

@@ -13,6 +13,7 @@ from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.folders import exists, results_folder
 from vggkit.study import FULL, asked
+from vggkit.training.order import order
 
 if TYPE_CHECKING:
     from vggkit.runs.records import SeedEpoch
@@ -54,11 +55,10 @@ def sweep(
     settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "--suite"})
     numbers = seed_list(seeds)
     place = folders.expanded("archives", archives) if archives else None
-
-    from vggkit.training.sweep import TimeUp, order
-    from vggkit.training.sweep import sweep as train_all
-
     groups = order(names or asked(suite), numbers, together, **settings)
+
+    from vggkit.training.sweep import TimeUp
+    from vggkit.training.sweep import sweep as train_all
 
     def tell(config: RunConfig) -> "Progress":
         def after_epochs(epoch: int, images: int, metrics: "SeedEpoch | None") -> None:

@@ -35,15 +35,13 @@ from vggkit.training.compute import Compute, warn_of_emulation, worth_fusing
 from vggkit.training.evaluation import evaluate
 from vggkit.training.gradients import to_frame
 from vggkit.training.graph import one_step
+from vggkit.training.order import check_together
 from vggkit.training.propagation import signal_frame, watched
 from vggkit.training.step import Trainer, train_epoch
 
 Progress = Callable[[int, int, SeedEpoch | None], None]
 """Called as progress(epoch, images, metrics): after each batch with the images of the epoch so far
 and None, and after each epoch with its row of metrics."""
-
-SHARED = ("dataset", "train_images_per_class", "split_seed", "batch_size", "precision")
-"""Settings in which runs that are trained together are alike."""
 
 
 def train(
@@ -93,7 +91,7 @@ def train_together(
     by the networks' layers.
 
     Raises:
-        ConfigError: the runs cannot be trained together, see `check_together`; and as `train`.
+        ConfigError: the runs cannot be trained together, see `order.check_together`; and as `train`.
     """
     check_together(configs)
     compute = Compute.resolve(configs[0].precision, device)
@@ -124,23 +122,6 @@ def train_together(
                 attempt.load(state)
             finished |= _train_epochs(under_way, progress)
     return [finished[config] for config in configs]
-
-
-def check_together(configs: Sequence[RunConfig]) -> None:
-    """Raise ConfigError unless the runs see the same images in batches of one size, in one precision, and drop nothing.
-
-    Dropout's masks would be drawn in turn from one generator, and so depend on who else is trained.
-    """
-    if not configs or len(set(configs)) != len(configs):
-        raise ConfigError("configs: runs trained together must be at least one, each another")
-    for name in SHARED:
-        values = [getattr(config, name) for config in configs]
-        if len(set(values)) > 1:
-            shown = " and ".join(str(value) for value in dict.fromkeys(values))
-            raise ConfigError(f"{name}: {shown} is not allowed for runs trained together; allowed: one value for all")
-    dropped = next((config.dropout for config in configs if config.dropout), 0.0)
-    if dropped and len(configs) > 1:
-        raise ConfigError(f"dropout: {dropped} is not allowed for runs trained together; allowed: 0")
 
 
 def _fusing(state: dict[str, Any] | None, asked: bool | None, device: torch.device) -> bool | None:

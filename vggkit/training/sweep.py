@@ -4,7 +4,6 @@ import math
 import os
 import tarfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,62 +14,11 @@ from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import Given, expanded
 from vggkit.runs.files import InUseError, RunPaths, cannot_write, clear, make_folder, partial_file
 from vggkit.runs.records import Run, SeedEpoch
-from vggkit.study import Asked
-from vggkit.training.runner import Progress, check_together, train_together
+from vggkit.training.runner import Progress, train_together
 
 
 class TimeUp(Exception):
     """The time given to a sweep is over; every finished epoch is kept."""
-
-
-def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:
-    """Groups of runs to train together: the first `together` seeds of every configuration, then the next.
-
-    A configuration may come with settings of its own, to which `settings` are added. A group is filled up with
-    what comes next, unless that cannot be trained together with it, see `runner.check_together`.
-
-    >>> [[(run.depth, run.seed) for run in group] for group in order(["vgg08", "vgg38"], [0, 1, 2], 2)]
-    [[(8, 0), (8, 1)], [(38, 0), (38, 1)], [(8, 2), (38, 2)]]
-
-    Raises:
-        ConfigError: a name, a setting or `together` is unusable.
-    """
-    if together < 1:
-        raise ConfigError(f"together: {together!r} is not allowed; allowed: an integer of at least 1")
-    wanted = [Asked(name) if isinstance(name, str) else name for name in names]
-    for one in wanted:
-        if clash := sorted(set(one.settings) & set(settings)):
-            own = ", ".join(f"{name} {value}" for name, value in one.settings.items())
-            raise ConfigError(
-                f"{clash[0]}: {settings[clash[0]]!r} is not allowed for all runs, since {one.configuration} is asked "
-                f"for with {own}; allowed: to leave it out, or to name the configurations"
-            )
-    lists: tuple[tuple[str, list[Any]], ...] = (("names", wanted), ("seeds", list(seeds)))
-    for field, values in lists:
-        if not values or any(values.count(value) > 1 for value in values):
-            shown = list(names if field == "names" else seeds)
-            raise ConfigError(f"{field}: {shown!r} is not allowed; allowed: at least one, each once")
-    groups: list[list[RunConfig]] = []
-    for start in range(0, len(seeds), together):
-        for one in wanted:
-            for seed in seeds[start : start + together]:
-                config = RunConfig.named(one.configuration, **settings, **one.settings, seed=seed)
-                if groups and len(groups[-1]) < together and _fit([*groups[-1], config]):
-                    groups[-1].append(config)
-                else:
-                    groups.append([config])
-    made = Counter(run.name for group in groups for run in group if run.seed == seeds[0])
-    if twice := [name for name, count in made.items() if count > 1]:
-        raise ConfigError(f"names: {twice[0]} is asked for twice with these settings; allowed: at least one, each once")
-    return groups
-
-
-def _fit(group: Sequence[RunConfig]) -> bool:
-    try:
-        check_together(group)
-    except ConfigError:
-        return False
-    return True
 
 
 def sweep(
@@ -87,7 +35,7 @@ def sweep(
     A run that another process is training is passed over for the next, and asked for again at the end.
 
     Args:
-        groups: as `order` makes them.
+        groups: as `order.order` makes them.
         results: folder of results, as in `runner.train`.
         archives: folder in which each finished run is left as one `.tar.gz`, to be unpacked in `results`.
         minutes: after how long to stop, at the end of an epoch.

@@ -1,0 +1,78 @@
+"""Which runs are trained, in which order, and which of them side by side: settled before anything is loaded."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from vggkit.config import ConfigError, RunConfig
+from vggkit.study import Asked
+
+SHARED = ("dataset", "train_images_per_class", "split_seed", "batch_size", "precision")
+"""Settings in which runs that are trained together are alike."""
+
+
+def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:
+    """Groups of runs to train together: the first `together` seeds of every configuration, then the next.
+
+    A configuration may come with settings of its own, to which `settings` are added. A group is filled up with
+    what comes next, unless that cannot be trained together with it, see `check_together`.
+
+    >>> [[(run.depth, run.seed) for run in group] for group in order(["vgg08", "vgg38"], [0, 1, 2], 2)]
+    [[(8, 0), (8, 1)], [(38, 0), (38, 1)], [(8, 2), (38, 2)]]
+
+    Raises:
+        ConfigError: a name, a setting or `together` is unusable.
+    """
+    if together < 1:
+        raise ConfigError(f"together: {together!r} is not allowed; allowed: an integer of at least 1")
+    wanted = [Asked(name) if isinstance(name, str) else name for name in names]
+    for one in wanted:
+        if clash := sorted(set(one.settings) & set(settings)):
+            own = ", ".join(f"{name} {value}" for name, value in one.settings.items())
+            raise ConfigError(
+                f"{clash[0]}: {settings[clash[0]]!r} is not allowed for all runs, since {one.configuration} is asked "
+                f"for with {own}; allowed: to leave it out, or to name the configurations"
+            )
+    lists: tuple[tuple[str, list[Any]], ...] = (("names", wanted), ("seeds", list(seeds)))
+    for field, values in lists:
+        if not values or any(values.count(value) > 1 for value in values):
+            shown = list(names if field == "names" else seeds)
+            raise ConfigError(f"{field}: {shown!r} is not allowed; allowed: at least one, each once")
+    groups: list[list[RunConfig]] = []
+    for start in range(0, len(seeds), together):
+        for one in wanted:
+            for seed in seeds[start : start + together]:
+                config = RunConfig.named(one.configuration, **settings, **one.settings, seed=seed)
+                if groups and len(groups[-1]) < together and _fit([*groups[-1], config]):
+                    groups[-1].append(config)
+                else:
+                    groups.append([config])
+    made = Counter(run.name for group in groups for run in group if run.seed == seeds[0])
+    if twice := [name for name, count in made.items() if count > 1]:
+        raise ConfigError(f"names: {twice[0]} is asked for twice with these settings; allowed: at least one, each once")
+    return groups
+
+
+def _fit(group: Sequence[RunConfig]) -> bool:
+    try:
+        check_together(group)
+    except ConfigError:
+        return False
+    return True
+
+
+def check_together(configs: Sequence[RunConfig]) -> None:
+    """Raise ConfigError unless the runs see the same images in batches of one size, in one precision, and drop nothing.
+
+    Dropout's masks would be drawn in turn from one generator, and so depend on who else is trained.
+    """
+    if not configs or len(set(configs)) != len(configs):
+        raise ConfigError("configs: runs trained together must be at least one, each another")
+    for name in SHARED:
+        values = [getattr(config, name) for config in configs]
+        if len(set(values)) > 1:
+            shown = " and ".join(str(value) for value in dict.fromkeys(values))
+            raise ConfigError(f"{name}: {shown} is not allowed for runs trained together; allowed: one value for all")
+    dropped = next((config.dropout for config in configs if config.dropout), 0.0)
+    if dropped and len(configs) > 1:
+        raise ConfigError(f"dropout: {dropped} is not allowed for runs trained together; allowed: 0")
