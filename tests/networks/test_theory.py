@@ -12,6 +12,7 @@ from torch import nn
 from vggkit.config import NUM_FILTERS, ConfigError
 from vggkit.networks import theory
 from vggkit.networks.vgg import VGG, _initialise_he
+from vggkit.training.propagation import Pass
 
 SLOPE = 0.01
 
@@ -163,3 +164,21 @@ def test_batch_norm_gain_is_that_of_random_layers() -> None:
         found.append(float(torch.autograd.grad(after, z, error)[0].square().mean() / error.square().mean()))
     assert np.mean(found) == pytest.approx(theory.batch_norm_gain(), rel=0.03)
     assert theory.batch_norm_gain(0.0) == pytest.approx(math.pi / (math.pi - 1))
+
+
+def test_batch_norm_gain_is_that_of_the_network_where_values_are_independent_and_nothing_has_edges() -> None:
+    """Which the equation takes for granted: noise instead of images, and padding with the other side of them."""
+    depth, gains = 20, []
+    inner = (depth - 8) // 3  # convolutions of a stage's processing blocks
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = VGG(depth, batch_norm=True, residual=False).double()
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.padding_mode = "circular"
+        measured = Pass(model, torch.randn(10, 3, 32, 32, dtype=torch.float64), torch.arange(10))
+        measured.backward()
+        squares = [float(error.square().sum()) for error in measured.errors]
+        firsts = range(1, depth - 2, inner + 2)  # places of the inputs of the stages
+        gains += [(squares[place] / squares[place + inner]) ** (1 / inner) for place in firsts]
+    assert np.exp(np.mean(np.log(gains))) == pytest.approx(theory.batch_norm_gain(), rel=0.015)

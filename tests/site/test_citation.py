@@ -46,6 +46,13 @@ def test_people_groups_and_signs_of_tex_are_kept() -> None:
     assert not {"year", "doi", "url"} & set(entry(citation.bibtex(FIELDS)).entries["kit"].fields)
 
 
+@pytest.mark.parametrize(
+    ("title", "key"), [("Größe: of nets", "grosze"), ("My (own) report", "my-own-report"), ("深い網", "report")]
+)
+def test_key_is_of_letters_that_bibtex_reads(title: str, key: str) -> None:
+    assert list(entry(citation.bibtex(FIELDS | {"title": title})).entries) == [key]
+
+
 @pytest.mark.parametrize("field", ["title", "authors", "version", "license"])
 def test_missing_field_is_named_in_one_line(field: str, tmp_path: Path) -> None:
     place = tmp_path / "CITATION.cff"

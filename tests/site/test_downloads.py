@@ -61,6 +61,15 @@ def test_values_of_a_heat_map_are_those_of_each_tensor_zeros_included(run: Run) 
     assert zeros == int((measured["update_ratio"] == 0).sum()) > 0
 
 
+def test_lines_of_one_name_stand_there_once_where_they_are_alike_and_counted_where_not() -> None:
+    axis = {"label": "epoch"}
+    lines = [{"name": "VGG08", "x": 0, "y": place} for place in (1, 2, 1)]
+    panel = {"title": "", "x": axis, "y": {"label": "loss"}, "lines": lines}
+    rows = read(downloads.values_csv({"panels": [panel, panel], "series": [[1, 2], [3, None], [4, 5]]}))
+    assert [list(row.values()) for row in rows] == [["epoch", "1", "3", "4"], ["epoch", "2", "", "5"]]
+    assert list(rows[0])[2:] == ["loss: VGG08", "loss: VGG08 (2)"]
+
+
 def test_page_offers_each_figure_and_table_and_keeps_no_hidden_table(run: Run, tmp_path: Any) -> None:
     frame = tables.table1({"vgg38": [run]})
     figure = figures.curves([run])._repr_html_().replace('number"></b>', 'number">Figure 3.</b>')

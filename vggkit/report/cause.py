@@ -100,7 +100,10 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         "batch_norm": (
             f"For a large batch the error gains {bn:.3f} of the square for each layer, {bn**0.5:.3f} of the norm, "
             "whatever the variance of the weights. Measured is "
-            f"{ranged(measured.factor('BN', 'growth'), '{:.3f}'.format)}."
+            f"{ranged(measured.factor('BN', 'growth'), '{:.3f}'.format)}. The equation takes a channel's values to be "
+            "normal and independent. Those of noise are, and in a network that pads with the other side of its images "
+            "instead of zeros a test of the library finds what the equation says. But in images neighbouring pixels "
+            "are alike, and at the edges part of each kernel lies on zeros."
         ),
         "float32": (
             f"Float32 has steps of {e(STEP32)} of a number's size. In the third stage, where the share is "

@@ -39,19 +39,22 @@ def by_depth(found: Found) -> pd.DataFrame:
     return pd.DataFrame(table, index=list(DEPTHS), dtype="float64")
 
 
-def predicted(measured: Untrained) -> dict[str, int | None]:
-    """The first depth at which theory's two losses are complete in the untrained plain network, by what is lost.
+def margins(measured: Untrained) -> dict[str, pd.Series]:
+    """What training would need of the untrained plain network, by depth, as a multiple of the least that is of use.
 
-    `gradient`: that of the first layer's weights is below Adam's epsilon. `signal`: what differs between images at the
-    linear layer is below the smallest difference that float32 can hold.
+    `gradient`: that of the first layer's weights, of Adam's epsilon. `signal`: what differs between images at the
+    linear layer, of the smallest difference that float32 can hold.
     """
-    share = measured.by_depth("plain", "share")["mean"]
     first = measured.rows("plain").query("layer == 1").groupby("depth")["weight_gradient"]
-    gradient = np.exp(first.apply(lambda found: np.log(found).mean()))
     return {
-        "gradient": _first(gradient.index[gradient < ADAM_EPSILON]),
-        "signal": _first(share.index[share < float(np.finfo(np.float32).eps)]),
+        "gradient": np.exp(first.apply(lambda found: np.log(found).mean())) / ADAM_EPSILON,
+        "signal": measured.by_depth("plain", "share")["mean"] / float(np.finfo(np.float32).eps),
     }
+
+
+def predicted(measured: Untrained) -> dict[str, int | None]:
+    """The first depth at which each of `margins` is below 1: where, by theory, training has nothing to go by."""
+    return {what: _first(margin.index[margin < 1]) for what, margin in margins(measured).items()}
 
 
 def _first(depths: Iterable[int]) -> int | None:
@@ -83,11 +86,11 @@ def stops(found: Found, kind: str) -> Stops:
 
 def told(found: Found, measured: Untrained) -> str:
     """At which depth plain networks stop, and whether theory says so, as Markdown."""
-    expected = predicted(measured)
+    expected, margin = predicted(measured), margins(measured)
     text = (
         "Before training the first layer's gradient in plain networks is below Adam's epsilon "
-        f"{_from(expected['gradient'])}, and what differs between images at the linear layer below float32's step "
-        f"{_from(expected['signal'])}."
+        f"{_from(margin['gradient'])}, and what differs between images at the linear layer below float32's step "
+        f"{_from(margin['signal'])}."
     )
     plain = stops(found, "plain")
     if len(plain.untried) == len(DEPTHS):
@@ -117,8 +120,14 @@ def _outcomes(found: Stops) -> str:
     return words + f"; with {_listed(found.untried)} there is no run yet" * bool(found.untried)
 
 
-def _from(depth: int | None) -> str:
-    return "at no depth that was measured" if depth is None else f"from {depth} layers on"
+def _from(margin: pd.Series) -> str:
+    """From which depth on it is below 1, and by how much it was not at the depth before."""
+    depth = _first(margin.index[margin < 1])
+    if depth is None:
+        return "at no depth that was measured"
+    before = margin.loc[: depth - 1].tail(1)
+    last = "".join(f" (with {at} it is still {value:.2g} times that)" for at, value in before.items())
+    return f"from {depth} layers on{last}"
 
 
 def _listed(depths: Sequence[int]) -> str:

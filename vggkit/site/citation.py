@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from docutils.nodes import make_id
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -65,7 +66,7 @@ def bibtex(fields: Mapping[str, Any]) -> str:
         "url": str(fields.get("repository-code") or fields.get("url") or ""),
         "note": f"Version {_escaped(str(fields['version']))}, licence {_escaped(str(fields['license']))}",
     }
-    key = title.partition(":")[0].strip().lower().replace(" ", "-")
+    key = make_id(title.partition(":")[0]) or "report"  # of ASCII letters, which is what BibTeX can read
     lines = [f"  {name} = {{{value}}}," for name, value in entry.items() if value]
     return "\n".join([f"@misc{{{key},", *lines, "}"])
 

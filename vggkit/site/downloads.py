@@ -134,6 +134,7 @@ def values_csv(values: Mapping[str, Any]) -> str:
     """`canvas.values_of` as CSV: a column for each line, a row for each position on an axis.
 
     What several panels draw alike stands there once; where panels have titles, these stand in the columns' names.
+    Lines of one name that are not alike are counted.
     """
     columns: dict[str, dict[tuple[str, float], float | None]] = {}
     titled = len({panel["title"] for panel in values["panels"]}) > 1
@@ -142,7 +143,11 @@ def values_csv(values: Mapping[str, Any]) -> str:
         for line in panel["lines"]:
             name = ": ".join([panel["title"]] * titled + [quantity, line["name"]])
             positions, drawn = (values["series"][line[side]] for side in ("x", "y"))
-            columns.setdefault(name, {(axis, at): value for at, value in zip(positions, drawn, strict=True)})
+            column = {(axis, at): value for at, value in zip(positions, drawn, strict=True)}
+            for count in itertools.count(1):
+                free = name if count == 1 else f"{name} ({count})"
+                if columns.setdefault(free, column) == column:
+                    break
     rows = dict.fromkeys(place for column in columns.values() for place in column)
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
