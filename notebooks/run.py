@@ -39,6 +39,7 @@ minimum_learning_rate: float = None  # where cosine annealing ends
 schedule: str = None  # cosine, constant or cosine-per-batch
 weight_decay: float = None  # L2 penalty added to the gradient by Adam
 decoupled_weight_decay: bool = None  # weights decay by themselves, not by the gradient
+adam_epsilon: float = None  # added by Adam to a gradient's running size, by which it divides
 precision: str = None  # float32, tf32 (GPU) or bfloat16
 seed: int = None  # draws initial weights, batch order, augmentation, dropout
 train: bool = None  # train what is not finished; None: yes, but not in a suite of the book, which may take hours

@@ -21,6 +21,15 @@ from vggkit.training.runner import train
 SYNTHETIC = DATASETS["synthetic"]
 
 
+SLOW = 1800  # seconds after which a slow test has failed: several times what it takes beside other work
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.name != "posix" and item.get_closest_marker("posix"):
         pytest.skip("needs signals, forks or permissions as POSIX has them")

@@ -45,6 +45,7 @@ def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
         ("train_images_per_class", 476, "1 to 475"),
         ("initialisation", "LSUV", "default, he, lsuv"),
         ("skip_init", True, "false without residual, and with batch_norm"),
+        ("adam_epsilon", 0.0, "a finite number above 0"),
         ("decoupled_weight_decay", True, "false where weight_decay is 0"),
     ],
 )
@@ -143,7 +144,7 @@ def test_name_and_folder_tell_runs_apart_by_every_setting(field: str) -> None:
         "dropout": 0.5, "dataset": "synthetic", "train_images_per_class": 7, "split_seed": 1, "batch_size": 99,
         "epochs": 99, "learning_rate": 2e-3, "minimum_learning_rate": 1e-5, "schedule": "constant",
         "weight_decay": 1e-4, "decoupled_weight_decay": True, "skip_init": True, "seed": 1,
-        "reduction_shortcut": True,
+        "reduction_shortcut": True, "adam_epsilon": 1e-20,
     }  # fmt: skip
     if field == "precision":
         assert RunConfig(precision="bfloat16").name == RunConfig().name

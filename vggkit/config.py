@@ -86,6 +86,7 @@ class RunConfig:
     schedule: str = _setting("cosine", "learning rate over time", SCHEDULES)
     weight_decay: float = _setting(0.0, "L2 penalty added to the gradient by Adam")
     decoupled_weight_decay: bool = _setting(False, "weights decay by themselves, not by the gradient (AdamW)")
+    adam_epsilon: float = _setting(ADAM_EPSILON, "added by Adam to a gradient's running size, by which it divides")
     precision: str = _setting("float32", "arithmetic of the network", PRECISIONS)
     seed: int = _setting(0, "draws initial weights, batch order, augmentation, dropout")
 
@@ -122,6 +123,7 @@ class RunConfig:
         check(self.weight_decay >= 0, "weight_decay", "a finite number of at least 0")
         check(not self.decoupled_weight_decay or self.weight_decay > 0, "decoupled_weight_decay",
               "false where weight_decay is 0")  # fmt: skip
+        check(self.adam_epsilon > 0, "adam_epsilon", "a finite number above 0")
         for name in ("seed", "split_seed"):
             check(0 <= getattr(self, name) < 2**31, name, "an integer from 0 to 2147483647")
 
@@ -224,7 +226,7 @@ class RunConfig:
 
 _ABBREVIATIONS = {
     "learning_rate": "lr", "weight_decay": "wd", "dataset": "", "schedule": "", "initialisation": "init-",
-    "skip_init": "skipinit", "decoupled_weight_decay": "decoupled",
+    "skip_init": "skipinit", "decoupled_weight_decay": "decoupled", "adam_epsilon": "eps",
 }  # fmt: skip
 _TYPES = get_type_hints(RunConfig)
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}

@@ -114,6 +114,12 @@ BY_DEPTH = (
     *(Asked(name, {"depth": depth}) for depth in DEPTHS[1:-1] for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
 )
 """Of VGG08 and VGG38 as they are, suite `short` has the runs, of VGG38 after He initialisation suite `cure`."""
+NEGLIGIBLE = 1e-20
+"""An epsilon of Adam's below the gradient of every layer of plain VGG38, and above what float32 cannot square."""
+SEPARATED = tuple(
+    Asked("vgg38", {"depth": depth} | epsilon) for depth in (20, 38) for epsilon in ({"adam_epsilon": NEGLIGIBLE}, {})
+)
+"""Plain networks whose signal is lost before training or nearly so, each with its gradient lost and not lost."""
 REGULARISED = (
     *(Asked(BEST, {"weight_decay": decay}) for decay in (1e-4, 1e-5, 1e-6)),
     *(Asked(BEST, {"weight_decay": decay, "decoupled_weight_decay": True}) for decay in (1e-4, 1e-5, 1e-6)),
@@ -142,6 +148,11 @@ SUITES: dict[str, Suite] = {
         purpose="short, VGG38 without BN after other initialisations, some at a smaller learning rate",
         settings=_SHORT,
         asked=CURES,
+    ),
+    "float32": Suite(
+        purpose="short, plain networks in float32, some with an epsilon of Adam's below every gradient",
+        settings=_SHORT | {"precision": "float32"},
+        asked=SEPARATED,
     ),
     "depth": Suite(purpose="short, networks between VGG08 and VGG38", settings=_SHORT, asked=BY_DEPTH),
     "further": Suite(purpose="short, the report's further experiments", settings=_SHORT, asked=(*RATES, *REGULARISED)),

@@ -71,19 +71,19 @@ def test_epochs_plan_of_a_run_is_that_of_its_seed_and_epoch(tiny: RunConfig, syn
         assert torch.equal(getattr(attempt.plan, drawn), getattr(expected, drawn))
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+@pytest.mark.parametrize(("weight_decay", "epsilon"), [(0.0, 1e-8), (0.5, 1e-8), (0.0, 1e-3)])
 def test_first_step_is_adams_with_the_penalty_in_the_gradient(
-    weight_decay: float, tiny: RunConfig, synthetic: Splits
+    weight_decay: float, epsilon: float, tiny: RunConfig, synthetic: Splits
 ) -> None:
     # Kingma & Ba (2015), algorithm 1: the first step is rate x g / (|g| + epsilon), here with g + weight_decay x w.
-    attempt = trainer(replace(tiny, weight_decay=weight_decay), synthetic)
+    attempt = trainer(replace(tiny, weight_decay=weight_decay, adam_epsilon=epsilon), synthetic)
     before = {name: p.detach().clone() for name, p in attempt.model.named_parameters()}
     attempt.begin_epoch(1)
     attempt.step()
     for name, parameter in attempt.model.named_parameters():
         assert parameter.grad is not None
         gradient = parameter.grad.double() + weight_decay * before[name].double()
-        expected = before[name].double() - 1e-3 * gradient / (gradient.abs() + 1e-8)
+        expected = before[name].double() - 1e-3 * gradient / (gradient.abs() + epsilon)
         torch.testing.assert_close(parameter.double(), expected, rtol=1e-4, atol=2e-6)
 
 

@@ -99,7 +99,7 @@ def logs_signal(run: Run) -> bool:
 
 def alive_from(run: Run) -> pd.Series:
     """For each layer the first epoch in which it is alive; 0 where it never is."""
-    above = by_epoch(run, "mean_abs") > ADAM_EPSILON
+    above = by_epoch(run, "mean_abs") > run.config.adam_epsilon
     return above.idxmax(axis=1).where(above.any(axis=1), 0).astype(int)
 
 
@@ -182,7 +182,7 @@ def _lives(trained: Trained) -> str:
     run = trained.run
     if run.summary["diverged"]:
         return f"diverged in epoch {len(run.metrics)}"
-    alive = by_epoch(run, "mean_abs") > ADAM_EPSILON
+    alive = by_epoch(run, "mean_abs") > run.config.adam_epsilon
     if alive.to_numpy().all():
         return "every layer is alive in every epoch"
     parts = {"in the first epoch": alive.iloc[:, 0], "in the last": alive.iloc[:, -1], "in none": ~alive.any(axis=1)}
@@ -249,7 +249,7 @@ def _row(name: str, trained: Trained | None) -> dict[str, str]:
         power(gradient.iloc[0, 0]),
         power(gradient.iloc[0, -1]),
         f"epoch {first[1]}" if first[1] else "never",
-        f"{int((gradient.iloc[:, -1] > ADAM_EPSILON).sum())} of {len(gradient)}",
+        f"{int((gradient.iloc[:, -1] > trained.run.config.adam_epsilon).sum())} of {len(gradient)}",
         f"{int((moved >= MOVED).sum())} of {len(moved)}{mark}",
         power(moved[1]) + mark,
     )

@@ -35,6 +35,7 @@ def network(config: RunConfig) -> str:
     changes = [
         decay if config.weight_decay else "",
         f"dropout {config.dropout:g}" if config.dropout else "",
+        f"Adam's epsilon {exponent(config.adam_epsilon)}" if config.adam_epsilon != usual.adam_epsilon else "",
         "rate stepped after every batch" if config.schedule != usual.schedule else "",
         "shortcuts around reduction blocks" if config.reduction_shortcut else "",
     ]

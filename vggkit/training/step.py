@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vggkit.config import ADAM_EPSILON, RunConfig
+from vggkit.config import RunConfig
 from vggkit.data import EpochPlan, Splits, train_batch
 from vggkit.networks import lsuv
 from vggkit.networks.vgg import VGG
@@ -45,7 +45,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(
             self.model.parameters(),
             lr=rate,
-            eps=ADAM_EPSILON,
+            eps=config.adam_epsilon,
             weight_decay=config.weight_decay,
             decoupled_weight_decay=config.decoupled_weight_decay,
             fused=True,
