@@ -51,16 +51,24 @@ def _frames(losses: tuple[float, ...], gradients: tuple[float, ...]) -> tuple[pd
     return metrics, pd.concat([pd.DataFrame(layers).assign(over="mean"), pd.DataFrame(layers).assign(over="last")])
 
 
-def judged(claim: str, **accuracies: Sequence[float | None]) -> str:
-    """The verdict on runs of these accuracies, a run for each seed; VGG08 has three seeds, which tell the spread."""
-    return judged_alone(claim, **{"vgg08": SPREAD} | accuracies)
+def judged(claim: str, shorter: Sequence[float] = SPREAD, **accuracies: Sequence[float | None]) -> str:
+    """The verdict on runs of these accuracies, a run for each seed.
+
+    VGG08 has three seeds, which tell its spread, and a VGG38 in a shorter suite, which tell that of its depth.
+    """
+    return judged_alone(claim, shorter, **{"vgg08": SPREAD} | accuracies)
 
 
-def judged_alone(claim: str, **accuracies: Sequence[float | None]) -> str:
-    """The verdict without VGG08's runs."""
+def judged_alone(claim: str, shorter: Sequence[float] = (), **accuracies: Sequence[float | None]) -> str:
+    """The verdict without these."""
     named = {name.replace("_lr", "_lr1e-2"): values for name, values in accuracies.items()}
     runs = {n: [made_up(n, v, seed=seed) for seed, v in enumerate(values)] for n, values in named.items()}
-    return claims.judge(claim, runs).verdict
+    return claims.judge(claim, runs | {"vgg38_bn_rc": [*runs.get("vgg38_bn_rc", ()), *deep(shorter)]}).verdict
+
+
+def deep(accuracies: Sequence[float]) -> list[Run]:
+    """Short runs of VGG38 BN+RC, whose spread over seeds stands in for that of full runs of VGG38."""
+    return [made_up("vgg38_bn_rc", value, "short", seed) for seed, value in enumerate(accuracies)]
 
 
 def test_more_is_told_where_the_interval_holds_no_zero() -> None:
@@ -82,7 +90,30 @@ def test_without_a_spread_over_seeds_there_is_no_verdict_but_what_these_runs_say
     assert "images alone" in claims.judge("residual_over_bn", runs).parts[0].words
     assert judged_alone("residual_over_bn", vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
     wide = [0.40, 0.50, 0.60]  # the same two runs beside seeds that differ much
-    assert judged("residual_over_bn", vgg08=wide, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
+    assert judged("residual_over_bn", wide, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
+
+
+def test_spread_comes_from_networks_of_the_same_depth_by_full_runs_and_else_by_shorter_ones() -> None:
+    two = {"vgg38_rc": [0.55], "vgg38_bn": [0.45]}
+    assert judged_alone("residual_over_bn", vgg08=SPREAD, **two) == OPEN  # of another depth alone
+    assert judged_alone("residual_over_bn", SPREAD, **two) == HOLDS
+    runs = {name: [made_up(name, *values)] for name, values in two.items()} | {"vgg38_bn_rc": deep(SPREAD)}
+    assert "(pooled t, 2 df of shorter runs, 1 + 1 seeds)" in claims.judge("residual_over_bn", runs).parts[0].words
+    full = [made_up("vgg38_bn_rc", value, seed=seed) for seed, value in enumerate((0.5, 0.7))]
+    found = claims.judge("residual_over_bn", runs | {"vgg38_bn_rc": [*deep(SPREAD), *full]})
+    assert found.verdict == OPEN and "(pooled t, 1 df, 1 + 1 seeds)" in found.parts[0].words
+    # Of two depths the larger spread counts, whichever it is.
+    assert judged("bn_over_vgg08", (0.4, 0.5, 0.6), vgg38_bn=[0.60]) == OPEN
+    assert judged("bn_over_vgg08", vgg08=[0.4, 0.5, 0.6], vgg38_bn=[0.65]) == OPEN
+    assert judged("bn_over_vgg08", vgg38_bn=[0.60]) == HOLDS
+
+
+def test_network_that_names_one_class_for_all_images_is_at_chance_exactly() -> None:
+    runs = {n: [made_up(n, v)] for n, v in (("vgg38", 0.01), ("vgg38_bn", 0.5), ("vgg38_rc", 0.5))}
+    told = claims.judge("trainable", runs | {"vgg38_bn_rc": deep(SPREAD)}).parts
+    assert told[0].words == "VGG38 − chance: +0.00 (exactly: one class for all images, 1 seed)"
+    runs["vgg38"] = [made_up("vgg38", 0.011)]
+    assert "images alone" in claims.judge("trainable", runs | {"vgg38_bn_rc": deep(SPREAD)}).parts[0].words
 
 
 def test_networks_that_guess_tell_no_spread() -> None:
@@ -124,16 +155,16 @@ def test_best_is_above_each_of_the_others() -> None:
 
 
 def test_deeper_is_judged_by_the_networks_with_residual_connections_and_bn_by_itself() -> None:
-    deep = {"vgg38_rc": [0.53], "vgg38_bn_rc": [0.54], "vgg38_bn_rc_lr": [0.60]}
-    assert judged("deeper", **deep) == HOLDS
-    assert judged("deeper", **deep | {"vgg38_rc": [0.45]}) == FAILS
-    assert judged("deeper", **deep | {"vgg38_rc": [0.50]}) == OPEN
+    with_rc = {"vgg38_rc": [0.53], "vgg38_bn_rc": [0.54], "vgg38_bn_rc_lr": [0.60]}
+    assert judged("deeper", **with_rc) == HOLDS
+    assert judged("deeper", **with_rc | {"vgg38_rc": [0.45]}) == FAILS
+    assert judged("deeper", **with_rc | {"vgg38_rc": [0.50]}) == OPEN
     assert judged("bn_over_vgg08", vgg38_bn=[0.53]) == HOLDS
     assert judged("bn_over_vgg08", vgg38_bn=[0.46]) == FAILS
 
 
 def test_close_is_within_two_points_by_the_whole_interval() -> None:
-    tight = {"vgg08": [0.5, 0.5, 0.5001]}
+    tight: Any = {"shorter": [0.5, 0.5, 0.5001]}
     assert judged("learning_rate_bn", **tight, vgg38_bn=[0.48], vgg38_bn_lr=[0.48]) == HOLDS
     assert judged("learning_rate_bn", **tight, vgg38_bn=[0.48], vgg38_bn_lr=[0.465]) == OPEN
     assert judged("learning_rate_bn", **tight, vgg38_bn=[0.48], vgg38_bn_lr=[0.52]) == FAILS
@@ -147,6 +178,10 @@ def regularise(*gaps: float) -> str:
 
     runs = {"vgg08": [run("vgg08", gap, seed) for seed, gap in enumerate((0.10, 0.101, 0.099))]}
     runs |= {name: [run(name, gap)] for name, gap in zip(claims.REMEDIES, gaps, strict=True)}
+    runs["vgg38_bn_rc"] += [
+        made_up("vgg38_bn_rc", suite="short", seed=seed, train_accuracy=share)
+        for seed, share in enumerate((0.6, 0.601))
+    ]
     return claims.judge("regularise", runs).verdict
 
 
@@ -276,7 +311,7 @@ COMPARED = ("deeper", "bn_over_vgg08", "residual_over_bn", "both_best", "learnin
 @pytest.mark.parametrize("deviation", [0.002, 0.02])
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_equal_networks_seldom_get_a_wrong_verdict(seeds: int, deviation: float) -> None:
-    """Seven networks of equal accuracy. Where each has one seed, VGG08 has three, so that the spread is known.
+    """Seven networks of equal accuracy. Where each has one seed, two have three, so that the spread is known.
 
     A claim that one is better is wrong whether it holds or fails; the claim that two are close is wrong only where
     it fails. A rule that is wrong in 5 % of all cases passes in 999 of 1,000 such tests (binomial).
@@ -286,7 +321,7 @@ def test_equal_networks_seldom_get_a_wrong_verdict(seeds: int, deviation: float)
     for _ in range(SIMULATED):
         runs = {}
         for name in CONFIGURATIONS:
-            count = 3 if name == "vgg08" and seeds == 1 else seeds
+            count = 3 if name in ("vgg08", "vgg38") and seeds == 1 else seeds
             test, validation = (rng.binomial(n, rng.normal(0.5, deviation, count)) / n for n in (10_000, 2_500))
             train = rng.normal(0.6, deviation, count)
             runs[name] = [
@@ -306,19 +341,21 @@ def shown(runs: dict[str, list[Run]]) -> str:
 
 
 def test_reduced_runs_decide_nothing_and_give_a_tendency_only_where_all_are_of_one_suite() -> None:
-    short = {"vgg08": SPREAD, "vgg38_rc": [0.53], "vgg38_bn": [0.48]}
+    short = {"vgg38_bn_rc": SPREAD, "vgg38_rc": [0.53], "vgg38_bn": [0.48]}
     runs = {name: [made_up(name, v, "short", seed) for seed, v in enumerate(vs)] for name, vs in short.items()}
     assert claims.judge("residual_over_bn", runs).verdict == OPEN
     rc, bn = "vgg38_rc", "vgg38_bn"
     full, preview = made_up(rc, 0.53), {name: made_up(name, a, "preview") for name, a in ((rc, 0.1), (bn, 0.2))}
     spread = [
-        made_up("vgg08", value, suite, seed) for suite in ("table1", "preview") for seed, value in enumerate(SPREAD)
+        made_up("vgg38_bn_rc", value, suite, seed)
+        for suite in ("table1", "preview")
+        for seed, value in enumerate(SPREAD)
     ]
-    assert shown({"vgg08": spread, rc: [full], bn: [made_up(bn, 0.48)]}) == HOLDS
-    assert shown({"vgg08": spread, rc: [full], bn: [preview[bn]]}) == f"{OPEN} yet"
+    assert shown({"vgg38_bn_rc": spread, rc: [full], bn: [made_up(bn, 0.48)]}) == HOLDS
+    assert shown({"vgg38_bn_rc": spread, rc: [full], bn: [preview[bn]]}) == f"{OPEN} yet"
     both = {rc: [full, preview[rc]], bn: [preview[bn]]}
     epochs = SUITES["preview"].settings["epochs"]
-    assert shown(both | {"vgg08": spread}) == f"{OPEN} yet\n(preview, {epochs} epochs: {FAILS})"
+    assert shown(both | {"vgg38_bn_rc": spread}) == f"{OPEN} yet\n(preview, {epochs} epochs: {FAILS})"
     assert shown(both) == f"{OPEN} yet\n(preview, {epochs} epochs: these runs: against it)"
     assert shown({name: [run, made_up(name, 0.3, "short")] for name, run in preview.items()}).count("short") == 1
 
@@ -326,10 +363,12 @@ def test_reduced_runs_decide_nothing_and_give_a_tendency_only_where_all_are_of_o
 def test_sentences_read_well_and_assert_only_what_is_decided() -> None:
     rc, bn = "vgg38_rc", "vgg38_bn"
     claim = claims.BY_KEY["residual_over_bn"]
-    spread = [made_up("vgg08", value, suite, s) for suite in ("table1", "preview") for s, value in enumerate(SPREAD)]
+    spread = [
+        made_up("vgg38_bn_rc", value, suite, s) for suite in ("table1", "preview") for s, value in enumerate(SPREAD)
+    ]
 
     def sentence(first: float, second: float, suite: str = "table1", spread: Sequence[Run] = spread) -> str:
-        runs = {rc: [made_up(rc, first, suite)], bn: [made_up(bn, second, suite)], "vgg08": list(spread)}
+        runs = {rc: [made_up(rc, first, suite)], bn: [made_up(bn, second, suite)], "vgg38_bn_rc": list(spread)}
         return claims.told(runs, "residual_over_bn")
 
     reduced = "Reduced runs (`preview`, 10 epochs), which decide nothing,"
@@ -340,7 +379,7 @@ def test_sentences_read_well_and_assert_only_what_is_decided() -> None:
     assert sentence(0.45, 0.55, "preview") == f"{reduced} suggest that {claim.no}."
     assert sentence(0.5, 0.5, "preview") == f"{reduced} leave open whether {claim.yes}."
     assert claims.told({}, "residual_over_bn") == f"It is not known yet whether {claim.yes}: runs are missing."
-    split = {bn: [made_up(bn, 0.45, "preview")], rc: [made_up(rc, 0.55, "preview")], "vgg08": spread}
+    split = {bn: [made_up(bn, 0.45, "preview")], rc: [made_up(rc, 0.55, "preview")], "vgg38_bn_rc": spread}
     split |= {"vgg38_bn_lr1e-2": [made_up("vgg38_bn_lr1e-2", 0.46, "preview")]}
     both = claims.told(split, "residual_over_bn", "learning_rate_bn")
     other = claims.BY_KEY["learning_rate_bn"].yes
@@ -378,20 +417,29 @@ def test_page_says_rules_methods_and_seeds() -> None:
 
 
 def test_difference_from_the_report_is_set_against_the_spread_over_seeds() -> None:
-    def trained(name: str, seed: int, value: float) -> Run:
+    def trained(name: str, seed: int, value: float, suite: str = "table1") -> Run:
         final: dict[str, Any] = dict.fromkeys(tables.METRICS, value)
-        return made_up(name, seed=seed, **final)
+        return made_up(name, suite=suite, seed=seed, **final)
 
     runs = {"vgg08": [trained("vgg08", s, v) for s, v in enumerate((0.48, 0.50, 0.52))]}
-    frame = reported.against_report(runs | {"vgg38_rc": [trained("vgg38_rc", 0, 0.5)]}).set_index(["name", "metric"])
-    spread = 2.0  # sample sd of 48, 50, 52
-    factor = stats.t.isf(0.05 / (2 * 8), 2)  # eight comparisons, 2 degrees of freedom
+    deep = {
+        "vgg38_rc": [trained("vgg38_rc", 0, 0.5)],
+        "vgg38_bn": [trained("vgg38_bn", s, v, "short") for s, v in enumerate((0.42, 0.40, 0.38))],
+    }
+    frame = reported.against_report(runs | deep).set_index(["name", "metric"])
+    spread = 2.0  # sample sd of 48, 50, 52, and of the short runs of VGG38
+
+    def factor_of(comparisons: int) -> float:
+        return float(stats.t.isf(0.05 / (2 * comparisons), 2))  # 2 degrees of freedom
+
+    factor = factor_of(8)
     assert factor == pytest.approx(12.59, abs=0.01)
     assert frame.loc[("vgg08", "val acc %"), "allowed"] == pytest.approx(factor * spread * np.sqrt(4 / 3), rel=1e-6)
     assert frame.loc[("vgg38_rc", "val acc %"), "allowed"] == pytest.approx(factor * spread * np.sqrt(2), rel=1e-6)
     text = reported.against_report_text(runs)
     assert "train loss 0.50 against 1.74" in text and "val acc % 50.00" not in text
-    assert "Of 4 comparisons" in text and "2 degrees of freedom" in text
+    assert "Of 4 comparisons" in text and f"val acc % {factor_of(4) * 2 * np.sqrt(4 / 3):.2f} to" in text
+    assert reported.against_report({"vgg38_rc": [trained("vgg38_rc", 0, 0.5)]})["allowed"].isna().all()
     assert "cannot be told" in reported.against_report_text({"vgg08": runs["vgg08"][:1]})
     beside = {"vgg08": [*runs["vgg08"], made_up("vgg08", None, seed=3)]}  # a seed that diverged counts for nothing
     assert reported.against_report_text(beside) == text

@@ -100,6 +100,26 @@ def lost(run: Run) -> Run:
     return replace(run, summary=part_of_summary(**{**run.summary, "diverged": True}))
 
 
+def exploded(run: Run) -> Run:
+    """The same, with a loss more than twice that of guessing."""
+    final = {**run.summary["final"], "train_loss": 9.6}
+    return replace(run, summary=part_of_summary(**{**run.summary, "final": final}))
+
+
+def test_loss_far_above_guessing_is_told_as_an_explosion() -> None:
+    far = exploded(made("vgg38_rc", 0.01, learning_rate=1e-2))
+    assert tried.outcome([far]) == "1.00 % (1 seed): exploded, training loss 10"
+    page = further.table_html(listed(far))
+    assert "exploded, training loss 10" in page and "Does weight decay help" not in page  # which has no run
+    assert tried.exploded([lost(far)]) is tried.exploded([made("vgg38", 0.01)]) is tried.exploded([]) is None
+
+
+def test_every_network_of_the_table_has_its_place_among_those_that_overfit() -> None:
+    long = [replace(made("vgg08", 0.5, batch_norm=True)), made("vgg08", 0.5)]
+    page = further.turns_html(listed(*long))
+    assert "VGG08 BN" in page and "VGG38 RC" in page and "weight decay" not in page
+
+
 def test_spread_turn_and_gap_of_seeds() -> None:
     base = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1)]
     assert tried.outcome(base) == "41.00 ± 1.41 % (2 seeds)"
@@ -115,15 +135,18 @@ def test_what_was_tried_is_told_by_what_came_of_it() -> None:
         made("vgg38_bn_rc", 0.60, learning_rate=1e-2, dropout=0.1),
         made("vgg08", 0.2, learning_rate=0.1),
         made("vgg38", 0.01, learning_rate=0.1),
+        exploded(made("vgg38_bn", 0.01, learning_rate=0.1)),
         lost(made("vgg38_rc", 0.3, learning_rate=0.1)),
     ]
+    missing = "; ".join(one.words for _, own in further.answers(listed(*runs)) for one in own if not one.runs)
     assert further.told(listed(*runs)) == (
         "Test accuracy above that without the change: dropout 0.1 (+10.00). "
         "Test accuracy below that without the change: weight decay 1e-4 (−10.00). "
         "Test accuracy not apart from that without the change: weight decay 1e-5 (+0.50). "
-        "Learning: VGG08 at 0.1. Guessing: VGG38 at 0.1. Diverged: VGG38 RC at 0.1. "
-        "17 networks of the table below have no run yet."
+        "Learning: VGG08 at 0.1. Guessing: VGG38 at 0.1. Exploded: VGG38 BN at 0.1 (training loss 10). "
+        f"Diverged: VGG38 RC at 0.1. No run yet: {missing}."
     )
+    assert missing.startswith("weight decay 1e-6; weight decay 1e-4 (AdamW); ") and "VGG08 at 0.1" not in missing
 
 
 def test_figure_shows_what_was_tried_beside_its_baseline() -> None:
@@ -309,6 +332,20 @@ def test_schedules_are_set_against_each_other_where_both_have_runs() -> None:
     told = forensics.schedules_told([row, far])
     assert "The report's VGG08 has 1.74 training loss, 46.84 % validation accuracy." in told
     assert "4 times as likely with the rate stepped after every batch." in told and "3 seeds" in told
+
+
+def test_factor_between_schedules_falls_where_a_seed_moves_values_more() -> None:
+    runs = forensics.read(ROOT / "results")
+    once, every = (
+        next(row for row in forensics.judge(runs) if (row.name, row.hypothesis.suite) == ("vgg08", suite))
+        for suite in ("table1", "schedule")
+    )
+    assert once.fit and once.wider and every.fit and every.wider
+    gains = [every.fit.log_likelihood - once.fit.log_likelihood, every.wider.log_likelihood - once.wider.log_likelihood]
+    assert 0 < gains[1] < gains[0]
+    told = forensics.schedules_told([once, every])
+    assert f"if it is 3 times as much, they are {math.exp(gains[1]):.2g} times as likely" in told
+    assert once.wider.chance > once.fit.chance  # what is wider rules less out
 
 
 def test_settings_that_the_suite_gives_are_not_given_twice() -> None:

@@ -14,7 +14,7 @@ from vggkit.config import ConfigError, RunConfig
 from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.store import find_runs
 from vggkit.study import asked, shown_suites
-from vggkit.training.sweep import order
+from vggkit.training.order import order
 
 BENCH = ROOT / "results/bench/cpu.json"
 

@@ -49,24 +49,28 @@ OVERFIT = 0.05  # "overfits": the loss ends more than 5 % above its lowest
 ABOUT = 0.1  # "about epoch 50": within ten epochs of a hundred
 
 
-def _differences(outcome: Outcome, rule: Rule, *pairs: tuple[str, str]) -> Callable[[Group], list[Part]]:
+Rules = Callable[[Sequence[Group]], list[Part]]
+"""From the runs of a suite, and those of the shorter suites behind it, to the parts of a claim."""
+
+
+def _differences(outcome: Outcome, rule: Rule, *pairs: tuple[str, str]) -> Rules:
     named = [Pair(first, second, f"{title(first)} − {title(second)}", rule) for first, second in pairs]
-    return lambda group: outcome.parts(group, named)
+    return lambda groups: outcome.parts(groups, named)
 
 
-def _values(outcome: Outcome, rule: Rule, *names: str, words: str = "") -> Callable[[Group], list[Part]]:
+def _values(outcome: Outcome, rule: Rule, *names: str, words: str = "") -> Rules:
     named = [Pair(name, 0.0, title(name) + words, rule) for name in names]
-    return lambda group: outcome.parts(group, named)
+    return lambda groups: outcome.parts(groups, named)
 
 
-def _trainable(group: Group) -> list[Part]:
+def _trainable(groups: Sequence[Group]) -> list[Part]:
     rules = {"vgg38": below(LEARNS), "vgg38_bn": above(LEARNS), "vgg38_rc": above(LEARNS)}
-    return ACCURACY.parts(group, [Pair(name, CHANCE, f"{title(name)} − chance", rule) for name, rule in rules.items()])
+    return ACCURACY.parts(groups, [Pair(name, CHANCE, f"{title(name)} − chance", rule) for name, rule in rules.items()])
 
 
-def _turns(group: Group) -> list[Part]:
+def _turns(groups: Sequence[Group]) -> list[Part]:
     facts, words, name = [], [], "vgg38_bn_rc_lr1e-2"
-    for run in group[name]:
+    for run in groups[0][name]:
         if not np.isfinite(run.metrics["validation_loss"]).all():
             return [Part(OPEN, OPEN, f"{title(name)}, seed {run.config.seed}: diverged")]
         epochs = lowest_epochs(run.metrics["validation_loss"])
@@ -75,7 +79,7 @@ def _turns(group: Group) -> list[Part]:
         words.append(f"in epochs {prose.spans(epochs)} of {run.config.epochs}")
     tendency = facts[0] if len(set(facts)) == 1 else OPEN
     lowest = f"smoothed validation loss within one standard error of its lowest {'; '.join(words)}"
-    text = f"{title(name)}: {lowest} (each seed, {count_seeds(group[name])})"
+    text = f"{title(name)}: {lowest} (each seed, {count_seeds(groups[0][name])})"
     return [Part(tendency if len(facts) > 1 else None, tendency, text)]
 
 
@@ -91,7 +95,7 @@ class Claim:
     key: str
     text: str
     needs: tuple[str, ...]
-    rule: Callable[[Group], list[Part]]
+    rule: Rules
     words: str
     yes: str
     no: str
@@ -174,10 +178,11 @@ CLAIMS = (
         (*REMEDIES, "vgg08"),
         _differences(GAP, below(), *((name, "vgg08") for name in REMEDIES)),
         "training minus validation accuracy is smaller with BN, with RC and with both than for VGG08; plain VGG38, "
-        "which learns nothing, has no gap to narrow.",
-        "BN and RC regularise, by a gap between training and validation accuracy narrower than VGG08's",
-        "BN and RC do not regularise: with at least one of them the gap between training and validation accuracy is "
-        "wider than VGG08's",
+        "which learns nothing, has no gap to narrow. So the rule compares networks of two depths: a gap that is wider "
+        "may come of the depth.",
+        "with BN, with RC and with both, VGG38's gap between training and validation accuracy is narrower than VGG08's",
+        "with at least one of BN and RC, VGG38's gap between training and validation accuracy is wider than VGG08's, "
+        "which speaks against their regularising, or for its depth",
     ),
     Claim(
         "overfits",
@@ -193,9 +198,10 @@ CLAIMS = (
         "It turns after about epoch 50 of 100.",
         (BEST,),
         _turns,
-        "all epochs whose smoothed validation loss lies within one standard error of the lowest are within "
-        f"{100 * ABOUT:.0f} % of the epochs around the middle of the run, smoothed over {WINDOWS[0]} to {WINDOWS[-1]} "
-        "epochs; the claim does not hold where none of them is. In every seed, of two at least.",
+        f"the validation loss is smoothed (over {WINDOWS[0]} to {WINDOWS[-1]} epochs). The epochs are marked in which "
+        "it is as low as at its lowest, within one standard error. The claim holds where all of these lie within "
+        f"{100 * ABOUT:.0f} % of the run's epochs around its middle, and does not hold where none does; in every seed, "
+        "of two at least.",
         "the validation loss of BN and RC at the learning rate 1e-2 turns about half-way through the run",
         "the validation loss of BN and RC at the learning rate 1e-2 does not turn about half-way through the run",
     ),
@@ -243,19 +249,21 @@ METHODS = f"""\
 An interval covers two draws, and adds them in quadrature: that of the seed, and that of the images on which
 the accuracies are measured.
 
-- *Seeds, pooled t*: one standard deviation over seeds, pooled over the configurations of the suite that
-  have several seeds ("df" are its degrees of freedom), stands for all, so that a configuration with one seed
-  gets an interval too. It rests on their spreads being alike, which few seeds cannot show and those listed
-  below make doubtful. Accuracies are pooled over configurations that learn; how far a loss rises again over
-  those whose loss rises likewise; ratios of gradients over networks of the same depth whose gradient vanishes,
-  or does not, likewise. Where these are of several kinds the largest spread is taken. The bound for several
-  differences at once is Dunnett's, for the correlation of differences that share a configuration.
+- *Seeds, pooled t*: the standard deviation over seeds is pooled over all configurations of one kind that have
+  several seeds ("df" are its degrees of freedom), and stands for all of that kind, so that a configuration with
+  one seed gets an interval too. For accuracies and gaps, a kind are the networks of one depth that learn; for how
+  far a loss rises again, all whose loss rises, or all whose does not; for ratios of gradients, the networks of one
+  depth whose gradient vanishes, or whose does not. Where no configuration of a kind has several seeds, the kind's
+  shorter runs stand in ("of shorter runs"), which takes it that a seed moves them as much. Where two kinds are
+  compared the larger spread is taken. The bound for several differences at once is Dunnett's, for the correlation
+  of differences that share a configuration.
 - *Seeds, permutation*: where each side of every part has so many seeds that its permutation test can reject
   at {100 - 100 * LEVEL:.0f} % divided by the number of parts (four on each side for one part, five for six), the
   interval is all shifts that this test does not reject, without any assumption on the spread.
 - *Images*: Newcombe's hybrid score interval of the difference of two proportions, or Wilson's of one, on
   {TEST_IMAGES:,} test images, or for gaps on the {VALIDATION_IMAGES:,} validation images. "Images alone": the
-  spread over seeds is unknown, or a network guesses, which no seed changes. Ratios and losses have no such part.
+  spread over seeds is unknown, or a network guesses, which no seed changes; one that names the same class for all
+  images is right for exactly one in a hundred, whichever they are. Ratios and losses have no such part.
 - *Smoothed*: a mean over {SMOOTHED} epochs (at both ends a straight line through {SMOOTHED}). Its standard error
   comes from the scatter of the loss about it, near the lowest point."""
 
@@ -287,8 +295,9 @@ def judge(claim: str, runs: Runs) -> Judgement:
     suite = next((suite for suite in shown_suites() if set(found.needs) <= set(of_suite(runs, suite))), None)
     if suite is None:
         return Judgement(OPEN, found.needs)
-    group = of_suite(runs, suite)
-    parts = tuple(found.rule(group))
+    suites = shown_suites()
+    group, *shorter = [of_suite(runs, name) for name in suites[suites.index(suite) :]]
+    parts = tuple(found.rule([group, *shorter]))
     settled = all(part.verdict is not None for part in parts)
     tendency = all_of([part.verdict if settled else part.tendency for part in parts])  # type: ignore[misc]
     epochs = group[found.needs[0]][0].config.epochs

@@ -41,14 +41,22 @@ HYPOTHESES = (
 )
 
 
+WIDER = 3.0
+"""How many times as much a seed may well move values as a few runs show: three tell a deviation to a factor of 6."""
+
+
 class Row(NamedTuple):
-    """A row of the report under a hypothesis; nothing of it where there is no run."""
+    """A row of the report under a hypothesis; nothing of it where there is no run.
+
+    `fit` is by the seeds' spread as it was measured, `wider` by one that is `WIDER` times as large.
+    """
 
     name: str
     hypothesis: Hypothesis
     runs: int
     ours: tuple[float, ...]
     fit: Fit | None
+    wider: Fit | None
 
 
 def read(results: Given = None) -> dict[str, dict[str, list[Run]]]:
@@ -96,11 +104,12 @@ def judge(runs: dict[str, dict[str, list[Run]]]) -> list[Row]:
         for hypothesis in HYPOTHESES[: None if "_rc" in name else 2]:  # without RC there is no shortcut to place
             group = runs.get(hypothesis.suite, {}).get(name, [])
             if not group or noise is None:
-                rows.append(Row(name, hypothesis, 0, (), None))
+                rows.append(Row(name, hypothesis, 0, (), None, None))
                 continue
             ours = values(group)
-            found = fit(report, ours, noise, (0.0, images))
-            rows.append(Row(name, hypothesis, len(group), tuple(ours.mean(axis=0)), found))
+            scatters = (noise, Scatter(WIDER**2 * noise.squares, noise.freedom))
+            measured, wider = (fit(report, ours, one, (0.0, images)) for one in scatters)
+            rows.append(Row(name, hypothesis, len(group), tuple(ours.mean(axis=0)), measured, wider))
     return rows
 
 
@@ -155,10 +164,16 @@ def schedules_told(rows: Sequence[Row]) -> str:
         seeds = f"{row.runs} seed{'s' * (row.runs > 1)}"
         chance = f"; chance of the report's values {row.fit.chance:.2g}" if row.fit else ""
         text += f" With the {row.hypothesis.words} ours has {ours} ({seeds}{chance})."
-    if once.fit and every.fit:
+    if once.fit and every.fit and once.wider and every.wider:
         gain = every.fit.log_likelihood - once.fit.log_likelihood
         likelier = (every if gain > 0 else once).hypothesis.words
-        text += f" The report's values are {_factor(times(abs(gain), 0))} times as likely with the {likelier}."
+        other = math.copysign(1, gain) * (every.wider.log_likelihood - once.wider.log_likelihood)
+        text += (
+            f" The report's values are {_factor(times(abs(gain), 0))} times as likely with the {likelier}. That hangs "
+            f"on how much a seed moves them, of which few runs tell: if it is {WIDER:g} times as much, they are "
+            f"{_factor(times(other, 0))} times as likely. A chance tells how far off values are under one of the two, "
+            "the factor how the two compare; it can be large where neither is ruled out."
+        )
     return text
 
 

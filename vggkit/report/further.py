@@ -22,9 +22,9 @@ from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
 from vggkit.report.naming import command, commands_html, network
 from vggkit.report.prose import origin
-from vggkit.report.render import MISSING, html, number
-from vggkit.report.tried import SHORT, Found, accuracy, config, gap, learning, outcome, turn
-from vggkit.report.verdicts import ACCURACY, LEARNS, learns
+from vggkit.report.render import MISSING, NO_RUN, html, number
+from vggkit.report.tried import SHORT, Found, accuracy, config, exploded, gap, learning, outcome, turn
+from vggkit.report.verdicts import ACCURACY, EXCESS, LEARNS, learns
 from vggkit.runs.records import Run
 from vggkit.study import BEST, CONFIGURATIONS, FULL, RATES, REGULARISED, SUITES, Asked
 
@@ -32,6 +32,9 @@ GAP = (
     "Gap: training minus validation accuracy in points; that of training is measured during the epoch, on augmented "
     "images and with dropout, which by itself makes the gap smaller."
 )
+
+
+WORSE = ("Exploded", "Diverged")  # a loss far above that of guessing, and one that is not finite
 
 
 class Question(NamedTuple):
@@ -123,22 +126,18 @@ def seed_spread(found: Found) -> Spread:
 def told(found: Found) -> str:
     """What came of all that was tried, in words."""
     sides = [f"Test accuracy {side} that without the change" for side in ("above", "below", "not apart from")]
-    groups: dict[str, list[str]] = {what: [] for what in (*sides, "Learning", "Guessing", "Diverged")}
-    untried = 0
+    groups: dict[str, list[str]] = {what: [] for what in (*sides, "Learning", "Guessing", *WORSE, "No run yet")}
     for words, runs, _, effect in itertools.chain(*(own for _, own in answers(found))):
         if not runs:
-            untried += 1
+            groups["No run yet"].append(words)
         elif effect:
             side = 0 if effect.low > 0 else 1 if effect.high < 0 else 2
             groups[sides[side]].append(f"{words} ({number(100 * effect.value, '+')})")
         else:
-            what = "Diverged" if accuracy(runs).empty else "Learning" if learning(runs) else "Guessing"
-            groups[what].append(words)
-    sentences = [f"{what}: {'; '.join(names)}." for what, names in groups.items() if names]
-    missing = (
-        f"{untried} network{'s' * (untried > 1)} of the table below {'have' if untried > 1 else 'has'} no run yet."
-    )
-    return " ".join([*sentences, *([missing] if untried else [])])
+            far, worse = exploded(runs), accuracy(runs).empty
+            what = WORSE[1] if worse else WORSE[0] if far else "Learning" if learning(runs) else "Guessing"
+            groups[what].append(words + (f" (training loss {far:,.0f})" if far else ""))
+    return " ".join(f"{what}: {'; '.join(names)}." for what, names in groups.items() if names)
 
 
 def intervals_told(found: Found) -> str:
@@ -193,11 +192,14 @@ def figure(found: Found) -> Figure | None:
 
 
 def table_html(found: Found) -> Html:
-    """What was found for each of `QUESTIONS`: a row for the network without the change, and one for each with it."""
+    """What was found for each of `QUESTIONS`: a row for the network without the change, and one for each with it.
+
+    What has no run yet is left out; `told` lists it.
+    """
     rows = []
     for question, own in answers(found):
-        entries = [(one.words, one.runs, one.effect) for one in own]
-        if question.baseline:
+        entries = [(one.words, one.runs, one.effect) for one in own if one.runs]
+        if question.baseline and entries:
             entries.insert(0, (f"{network(config(question.baseline))} as it is", own[0].baseline, None))
         for words, runs, effect in entries:
             rows.append(
@@ -209,6 +211,8 @@ def table_html(found: Found) -> Html:
                     "gap": number(gap(runs)),
                 }
             )
+    if not rows:
+        return Html(f"<p>{NO_RUN}</p>", NO_RUN)
     frame = pd.DataFrame(rows)
     shown = []
     for words, group in frame.groupby("question", sort=False):
@@ -230,27 +234,33 @@ def commands() -> Html:
     return commands_html("The command that trains each of them", made)
 
 
-LONG = ((Asked(BEST), FULL), *((asked, "beside") for asked in REGULARISED))
+LONG = tuple((asked, "beside") for asked in (Asked("vgg08", {"batch_norm": True}), *REGULARISED))
+"""Runs as long as those of Table 1, beside which their losses are set."""
 
 
 def turns_html(found: Found) -> Html:
-    """Which regulariser moves the turn of the validation loss, by runs as long as Table 1's."""
+    """Which networks overfit, and which regulariser moves the turn of the loss, by runs as long as Table 1's."""
     rows = []
-    for asked, suite in LONG:
+    for asked, suite in (*((Asked(name), FULL) for name in CONFIGURATIONS), *LONG):
         runs = found.get(config(asked, suite).name, ())
+        if suite != FULL and not runs:
+            continue
+        excess = [value for run in runs if (value := EXCESS.value(run)) is not None]
         rows.append(
             {
-                "network": network(config(asked)).removeprefix(f"{CONFIGURATIONS[BEST].title}, "),
+                "network": network(config(asked)),
                 "test accuracy": outcome(runs),
                 "lowest validation loss in epoch": turn(runs),
+                "at the end above it (%)": number(100 * sum(excess) / len(excess)) if excess else MISSING,
                 "gap": number(gap(runs)),
             }
         )
     caption = (
-        f"{CONFIGURATIONS[BEST].title} for {RunConfig().epochs} epochs, with and without a regulariser: epoch of the "
-        f"lowest validation loss of each seed, and the epochs where the smoothed loss is as low within its error. {GAP}"
+        f"Runs of {RunConfig().epochs} epochs: epoch of the lowest validation loss of each seed, in brackets those in "
+        "which the smoothed loss is as low within its error; by how much the smoothed loss ends above its lowest. "
+        f"{GAP}"
     )
-    return html(pd.DataFrame(rows), "Overfitting of the best run", caption, text=tuple(rows[0])[:3])
+    return html(pd.DataFrame(rows), "Overfitting", caption, text=tuple(rows[0])[:3])
 
 
 def long_commands() -> Html:

@@ -7,9 +7,9 @@ import pandas as pd
 from scipy import stats
 
 from vggkit.report import measures
-from vggkit.report.intervals import LEVEL, pooled_spread
+from vggkit.report.intervals import LEVEL
 from vggkit.report.tables import METRICS
-from vggkit.report.verdicts import learns
+from vggkit.report.verdicts import Outcome
 from vggkit.runs.records import Run
 from vggkit.runs.select import Runs, fullest, is_full, of_suite
 from vggkit.study import REPORT, shown_suites, title
@@ -19,21 +19,25 @@ def against_report(runs: Runs) -> pd.DataFrame:
     """Values of our full runs beside the report's, and how far the two may lie apart if only the seed differs.
 
     "allowed" is the half-width of the prediction interval of one further run about the mean of our n
-    seeds, t s sqrt(1 + 1/n), of all rows together at 95 % (Bonferroni). The spread s is pooled over
-    all configurations that learn and have two full seeds or more ("df" degrees of freedom), also for
-    those with one; without such, it is missing. Runs that diverged are left out.
+    seeds, t s sqrt(1 + 1/n), of all rows together at 95 % (Bonferroni). The spread s ("df" degrees of freedom) is
+    that of networks of the same depth, see `Outcome.spread`; where it is unknown, it is missing. Runs that diverged
+    are left out.
     """
     full = _full(runs)
-    found = {(metric, name): measures.finals(full[name], metric) for metric in METRICS for name in full}
-    found = {place: values for place, values in found.items() if len(values)}
-    told = {(metric, name): values for (metric, name), values in found.items() if name in REPORT["rows"]}
+    groups = [full, *(_finite(of_suite(runs, suite)) for suite in shown_suites()[1:])]
+    names = [name for name in full if full[name] and name in REPORT["rows"]]
     rows = []
-    for (metric, name), values in told.items():
-        pooled = [v for (m, other), v in found.items() if m == metric and all(map(learns, full[other]))]
-        spread = pooled_spread(group.tolist() for group in pooled)
-        reach = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * len(told)), spread.freedom)) if spread.freedom else math.nan
-        row = {"name": name, "metric": METRICS[metric], "report": REPORT["rows"][name][metric], "ours": values.mean()}
-        rows.append(row | {"allowed": reach * spread.deviation * math.sqrt(1 + 1 / len(values)), "df": spread.freedom})
+    for metric, words in METRICS.items():
+        outcome = Outcome(lambda run, metric=metric: float(measures.finals([run], metric).iloc[0]), learned=True)
+        for name in names:
+            ours = measures.finals(full[name], metric)
+            spread, _ = outcome.spread(groups, {outcome.kind(run) for run in full[name]})
+            reach = math.nan
+            if spread.freedom:
+                bound = stats.t.ppf(1 - (1 - LEVEL) / (2 * len(names) * len(METRICS)), spread.freedom)
+                reach = float(bound) * spread.deviation * math.sqrt(1 + 1 / len(ours))
+            row = {"name": name, "metric": words, "report": REPORT["rows"][name][metric], "ours": ours.mean()}
+            rows.append(row | {"allowed": reach, "df": spread.freedom})
     return pd.DataFrame(rows, columns=["name", "metric", "report", "ours", "allowed", "df"])
 
 
@@ -48,13 +52,8 @@ def _finite(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
 
 def against_report_text(runs: Runs) -> str:
     """`against_report` in words, as Markdown: which values differ by more than the seed explains."""
-    frame = against_report(runs)
-    several = [
-        f"{title(name)} ({len(group)} seeds)"
-        for name, group in _full(runs).items()
-        if len(group) > 1 and all(map(learns, group))
-    ]
-    if not several:
+    frame = against_report(runs).dropna()
+    if frame.empty:
         return "No configuration has two full runs yet: how much the seed alone changes cannot be told."
     beyond = frame[(frame["ours"] - frame["report"]).abs() > frame["allowed"]]
     listed = [
@@ -63,13 +62,19 @@ def against_report_text(runs: Runs) -> str:
         for name, group in beyond.groupby("name", sort=False)
     ]
     text = (
-        f"The spread over seeds is pooled over the configurations that have several full runs: {', '.join(several)}, "
-        f"{frame['df'].max()} degrees of freedom. Of {len(frame)} comparisons, {len(beyond)} lie further from the "
+        "The spread over seeds is that of networks of the same depth: of full runs, or where no network of this depth "
+        f"has several, of the shorter ones below. Of {len(frame)} comparisons, {len(beyond)} lie further from the "
         f"report's value than it explains, with {len(frame)} comparisons taken into account: if only the seed "
-        f"differed, there would be none in {100 * LEVEL:.0f} % of cases (ours against the report's; in brackets how "
-        "far apart the two may lie):"
+        f"differed, there would be none in {100 * LEVEL:.0f} % of cases"
     )
-    return "\n".join([text, "", *listed]) if listed else text.partition(" (ours")[0] + "."
+    text += " (ours against the report's; in brackets how far apart the two may lie):" if listed else "."
+    widest = frame.groupby("metric", sort=False)["allowed"].agg(["min", "max"])
+    reach = ", ".join(f"{metric} {row['min']:.2f} to {row['max']:.2f}" for metric, row in widest.iterrows())
+    weak = (
+        f"The others are not confirmed by that: with so few seeds two values may lie far apart before it is told "
+        f"({reach}, by network)."
+    )
+    return "\n".join([text, "", *listed, "", weak]) if listed else f"{text} {weak}"
 
 
 def spreads_text(runs: Runs) -> str:

@@ -3,11 +3,12 @@
 Runs of suites with the same settings are taken together.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from vggkit.config import RunConfig
+from vggkit.config import NUM_CLASSES, RunConfig
 from vggkit.folders import Given
 from vggkit.report.intervals import lowest_epochs
 from vggkit.report.measures import finals, turning_epoch
@@ -19,6 +20,7 @@ from vggkit.runs.store import find_runs
 from vggkit.study import SUITES, Asked
 
 SHORT = "short"
+FAR = 2.0  # a network that guesses has a loss of ln 100; one at twice that answers wrongly, and is sure of it
 
 Found = Mapping[str, Sequence[Run]]
 """Runs by name, of one length on the same images."""
@@ -70,10 +72,18 @@ def reached(runs: Sequence[Run]) -> str:
     return f"{found.mean():.2f}{spread} % ({seeds_told(runs)})"
 
 
+def exploded(runs: Sequence[Run]) -> float | None:
+    """The mean training loss of runs that end far above guessing, and not in infinity; None of others."""
+    losses = finals(runs, "train_loss")
+    return float(losses.mean()) if len(losses) and losses.min() > FAR * math.log(NUM_CLASSES) else None
+
+
 def outcome(runs: Sequence[Run]) -> str:
-    """What runs reached, and whether that is guessing, in words."""
+    """What runs reached, and whether that is guessing or worse, in words."""
     if not runs:
         return NO_RUN
+    if loss := exploded(runs):
+        return f"{reached(runs)}: exploded, training loss {loss:,.0f}"
     return reached(runs) + ": guessing" * (not learning(runs) and not accuracy(runs).empty)
 
 

@@ -1,5 +1,6 @@
 """How a comparison of runs becomes a verdict: from a number of each run, through an interval, to one of three words."""
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import numpy as np
 from vggkit.config import DATASETS, NUM_CLASSES
 from vggkit.report import measures
 from vggkit.report.intervals import (
+    IMAGES,
     NONE,
     POOLED,
     Contrast,
@@ -68,7 +70,8 @@ class Outcome:
     `value` is None where the run has none, as after divergence. `share` is the accuracy, or the error
     rate, on `images` images that the number rises with; `learned` says that the number depends on
     whether the network learns at all. `kind` tells apart runs whose spreads over seeds need not be alike:
-    a run's spread stands for those of its own kind alone.
+    a run's spread stands for those of its own kind alone. By default it is the depth: deep networks, which learn with
+    more trouble, may well depend more on the seed.
     """
 
     value: Callable[[Run], float | None]
@@ -76,7 +79,7 @@ class Outcome:
     images: int = 0
     share: Callable[[Run], float] = field(default=lambda run: math.nan)
     learned: bool = False
-    kind: Callable[[Run], Hashable] = field(default=lambda run: None)
+    kind: Callable[[Run], Hashable] = field(default=lambda run: run.config.depth)
 
     def samples(self, group: Group) -> dict[str, Sample | None]:
         """For each configuration its values; None where a run has none."""
@@ -93,11 +96,14 @@ class Outcome:
         """Whether these seeds are of one kind: all learned or none did, so that mean and spread describe them."""
         return not self.learned or len(set(map(learns, runs))) == 1
 
-    def parts(self, group: Group, pairs: Sequence[Pair]) -> list[Part]:
-        """Judge `pairs` together, by simultaneous intervals. The spread over seeds comes from all of `group`."""
-        samples = self.samples(group)
+    def parts(self, groups: Sequence[Group], pairs: Sequence[Pair]) -> list[Part]:
+        """Judge `pairs` of the first group's runs together, by simultaneous intervals.
+
+        The spread over seeds comes from all of that group, see `spread`.
+        """
+        group, samples = groups[0], self.samples(groups[0])
         names = {name for pair in pairs for name in (pair.first, pair.second) if isinstance(name, str)}
-        spread = self._spread(group, samples, {self.kind(run) for name in names for run in group[name]})
+        spread, borrowed = self.spread(groups, {self.kind(run) for name in names for run in group[name]})
         contrasts = {}
         for pair in pairs:
             first, second = samples[pair.first], samples[pair.second] if isinstance(pair.second, str) else pair.second
@@ -106,24 +112,34 @@ class Outcome:
         known = spread.freedom > 0 or not any(contrast.weights for contrast in contrasts.values())
         effects = joint_intervals([*contrasts.values()], spread) if known else images_alone([*contrasts.values()])
         found = dict(zip(contrasts, effects, strict=True))
-        return [self._part(pair, found.get(pair), group, known, spread.freedom) for pair in pairs]
+        told = f", {spread.freedom} df" + " of shorter runs" * borrowed
+        return [self._part(pair, found.get(pair), group, known, told) for pair in pairs]
 
-    def _spread(self, group: Group, samples: Mapping[str, Sample | None], kinds: set[Hashable]) -> Spread:
-        """The spread over seeds of runs of these kinds: of several kinds the largest, unknown where one's is."""
-        pooled = [
-            pooled_spread(
-                sample.values
-                for name, sample in samples.items()
-                if sample
-                and not sample.steady
-                and self.comparable(group[name])
-                and {self.kind(run) for run in group[name]} == {kind}
-            )
-            for kind in kinds
+    def spread(self, groups: Sequence[Group], kinds: set[Hashable]) -> tuple[Spread, bool]:
+        """The spread over seeds of runs of these kinds, of several the largest, and whether it is of shorter runs.
+
+        Each kind's is that of the first group's runs; where none of these has several seeds, that of all runs of the
+        kind in the other groups, which are shorter; where there are none either, it is unknown.
+        """
+        found = []
+        for kind in kinds:
+            own = pooled_spread(self._of_kind(groups[0], kind))
+            shorter = pooled_spread(itertools.chain(*(self._of_kind(group, kind) for group in groups[1:])))
+            found.append((own, False) if own.freedom else (shorter, shorter.freedom > 0))
+        return max(found, key=lambda one: math.inf if one[0].freedom == 0 else one[0].deviation)
+
+    def _of_kind(self, group: Group, kind: Hashable) -> list[tuple[float, ...]]:
+        """The values of each configuration of a kind whose seeds are comparable."""
+        return [
+            sample.values
+            for name, sample in self.samples(group).items()
+            if sample
+            and not sample.steady
+            and self.comparable(group[name])
+            and {self.kind(run) for run in group[name]} == {kind}
         ]
-        return max(pooled, key=lambda spread: math.inf if spread.freedom == 0 else spread.deviation)
 
-    def _part(self, pair: Pair, effect: Effect | None, group: Group, known: bool, freedom: int) -> Part:
+    def _part(self, pair: Pair, effect: Effect | None, group: Group, known: bool, freedom: str) -> Part:
         names = [name for name in (pair.first, pair.second) if isinstance(name, str)]
         seeds = count_seeds(*(group[name] for name in names))
         if effect is None:
@@ -131,7 +147,12 @@ class Outcome:
         if mixed := [name for name in names if not self.comparable(group[name])]:
             learned = (f"{title(n)} learned in {sum(map(learns, group[n]))} of {len(group[n])} seeds" for n in mixed)
             return Part(OPEN, OPEN, f"{pair.words}: {'; '.join(learned)}")
-        method = effect.method + (f", {freedom} df" if effect.method == POOLED else "")
+        method = effect.method + freedom * (effect.method == POOLED)
+        if effect.method == IMAGES and pair.second == CHANCE == self.value(group[pair.first][0]):
+            method = (
+                "exactly: one class for all images"  # as many of which are of each class: no draw of them changes that
+            )
+            effect = Effect(effect.value, effect.value, effect.value, NONE)
         tendency = pair.rule(Effect(effect.value, effect.value, effect.value, effect.method))
         verdict = pair.rule(effect) if known else None
         return Part(verdict, tendency, f"{pair.words}: {self.tell(effect)} ({method}, {seeds})")
