@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A process for each core, each with one thread: two that share the cores would wait for each other. It compiles
 # its kernels by itself: the processes that torch.compile would start for them import torch first.
-PYTEST = OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+WORKERS ?= auto
+PYTEST = OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # Everything that tools would leave in the home folder stays inside the clone.
 CACHE := $(CURDIR)/.cache
@@ -126,7 +127,8 @@ mutation: $(VENV)/ready ## faults put into the library: which do the tests find?
 LOWEST := .venv-lowest
 # Tests of what the packages do for us: files, tables, statistics, figures, the command line, notebooks. torch and
 # Jupyter Book are the same in both environments.
-PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_files.py tests/runs/test_schema.py tests/test_config.py \
+PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_files.py tests/test_config.py \
+	tests/runs/test_schema.py::test_unaltered_run_is_shown \
 	$(addprefix tests/report/test_,claims.py figures.py intervals.py pages.py tables.py) \
 	tests/site/test_executed.py::test_top_of_the_project_builds_the_same_book \
 	tests/site/test_executed.py::test_a_figure_is_svg_for_html_a_picture_for_others_and_a_sentence_as_text
@@ -146,7 +148,8 @@ endif
 	@touch $@
 
 # Tests of what depends on the processor: kernels, compiled ones above all, and bfloat16, which it emulates.
-COMPUTING := tests/networks tests/training/test_gradients.py tests/training/test_branch.py \
+COMPUTING := tests/networks tests/training/test_gradients.py \
+	tests/training/test_branch.py::test_branches_see_the_same_batches_from_the_same_state \
 	tests/test_data.py::test_crops_and_flips_equal_torchvisions_for_the_same_draws \
 	tests/test_data.py::test_normalisation_equals_torchvisions_and_is_channels_last \
 	tests/bench/test_measure.py::test_measurement_names_the_machine_and_compares_with_the_plain_loop \

@@ -28,6 +28,7 @@ def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
         ("learning_rate", float("inf"), "finite"),
         ("learning_rate", "abc", "finite number"),
         ("learning_rate", True, "finite number"),
+        ("learning_rate", 1e-310, "a finite number above 0"),
         ("depth", 9, "8 and 14"),
         ("depth", 2, "nearest: 8"),
         ("batch_size", 0, "1 to 47500"),

@@ -6,6 +6,7 @@ configuration (`study.CONFIGURATIONS`) and by whoever starts it, in this order.
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from decimal import Decimal
@@ -115,7 +116,8 @@ class RunConfig:
               f"1 to {size} for {self.dataset}, or None for all")  # fmt: skip
         check(1 <= self.batch_size <= images, "batch_size", f"1 to {images}, the number of training images")
         check(1 <= self.epochs <= MOST_EPOCHS, "epochs", f"an integer from 1 to {MOST_EPOCHS}")
-        check(self.learning_rate > 0, "learning_rate", "a finite number above 0")
+        # Denormal numbers are zero while a run trains.
+        check(self.learning_rate >= sys.float_info.min, "learning_rate", "a finite number above 0")
         check(self.minimum_learning_rate >= 0, "minimum_learning_rate", "a finite number of at least 0")
         if self.schedule != "constant":
             check(self.minimum_learning_rate <= self.learning_rate, "minimum_learning_rate",
@@ -123,7 +125,7 @@ class RunConfig:
         check(self.weight_decay >= 0, "weight_decay", "a finite number of at least 0")
         check(not self.decoupled_weight_decay or self.weight_decay > 0, "decoupled_weight_decay",
               "false where weight_decay is 0")  # fmt: skip
-        check(self.adam_epsilon > 0, "adam_epsilon", "a finite number above 0")
+        check(self.adam_epsilon >= sys.float_info.min, "adam_epsilon", "a finite number above 0")
         for name in ("seed", "split_seed"):
             check(0 <= getattr(self, name) < 2**31, name, "an integer from 0 to 2147483647")
 
@@ -216,7 +218,8 @@ class RunConfig:
         if bool is wanted and text.lower() in ("true", "false"):
             return text.lower() == "true"
         for kind in (int, float):
-            if kind in (wanted, *get_args(wanted)):
+            # Python takes 1_0 and other scripts' digits for numbers, which are a slip of the pen more often.
+            if kind in (wanted, *get_args(wanted)) and text.isascii() and "_" not in text:
                 try:
                     return _typed(name, kind(text), wanted)
                 except ValueError:

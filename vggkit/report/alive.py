@@ -221,6 +221,20 @@ def _layers(places: Sequence[int] | pd.Index) -> str:
     return f"layer{'s' * (len(places) > 1)} {spans([int(place) for place in places])}"
 
 
+def told(found: Sequence[Trained]) -> str:
+    """Which networks training leaves in part where they began, in a sentence, as Markdown; empty without runs."""
+    kept = [one for one in found if not one.run.summary["diverged"]]
+    if not kept:
+        return ""
+    stuck = [(title(one.run.config.name), places) for one in kept if (places := still(one))]
+    epochs = max(len(one.run.metrics) for one in kept)
+    if not stuck:
+        return f"In {epochs} epochs every layer of Table 1's networks moves."
+    listed = "; ".join(f"{name} ({_layers(places)})" for name, places in stuck)
+    others = " In the others every layer moves." * (len(stuck) < len(kept))
+    return f"In {epochs} epochs training does not move all layers of {listed}.{others}"
+
+
 def table_html(found: Sequence[Trained]) -> Html:
     """When each network comes alive and what of it moves; a row for each configuration of Table 1."""
     runs = {trained.run.config.name: trained for trained in found}

@@ -12,17 +12,17 @@ from vggkit.report.untrained import DEEP, STEP32, VARIANTS, Moved, Untrained, in
 from vggkit.runs.epsilon import Arm
 
 LAST = 20  # steps, over which a loss is averaged
-RETURNED = 10  # times: a signal that has grown by more has come back
+RETURNED = 10  # times, in every seed: a signal that has grown by more has come back
 RETURNS = (
     "An optimiser without a floor can follow the small gradient of the first layers: their weights then move, and the "
     "signal behind them comes back. With the usual epsilon they do not move, and it does not. So it is the lost signal "
     "that leaves the last layers nothing to learn, and the vanished gradient, below Adam's epsilon, that keeps it lost."
 )
 STAYS = (
-    "A small gradient can be made up for: with a small epsilon all layers move. A lost signal is not made up for by "
-    "these steps: after them the images are practically as much alike before the linear layer as they were, and the "
-    "loss is that of guessing. More steps, or larger batches, may bring it back; only the first layers could, whose "
-    "small gradient still tells images apart, and with the usual epsilon these do not move."
+    "A small gradient can be made up for: with a small epsilon all layers move. Whether a lost signal can be, these "
+    "steps are too few to tell: after them images are as good as alike before the linear layer, and not even VGG08 has "
+    "learned anything. Only the first layers could bring the signal back, whose small gradient still tells images "
+    "apart, and with the usual epsilon these do not move. [](cause-training.md) trains longer."
 )
 
 
@@ -71,7 +71,9 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
     before, after = (moved.by_layer(tiny, f"share_{when}")["mean"] for when in ("before", "after"))
     distance = {arm: moved.by_layer(arm, "moved")["mean"] for arm in (usual, tiny)}
     control = {when: moved.by_layer(shallow, f"share_{when}")["mean"].iloc[-1] for when in ("before", "after")}
-    losses = {arm: np.mean([travel.arms[arm].losses[-LAST:] for travel in moved.travels]) for arm in (usual, tiny)}
+    losses = {arm: np.mean([travel.arms[arm].losses[-LAST:] for travel in moved.travels])
+              for arm in (usual, tiny, shallow)}  # fmt: skip
+    grown = [arm.share_after[DEEP - 1] / arm.share_before[DEEP - 1] for arm in (t.arms[tiny] for t in moved.travels)]
     deepest = int(measured.frame["depth"].max())
     under = int((measured.by_layer("plain", "float32_gradient", depth=deepest)["mean"] < 0.5).sum())
     bn = theory.batch_norm_gain()
@@ -89,17 +91,17 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         ),
         "gain": (
             f"With the report's slope the gain is {theory.gain('default'):.3f} of the mean square, "
-            f"{theory.gain('default') ** 0.5:.2f} of the size, for each layer; a small difference falls to 1/e of its "
-            f"square in {theory.depth_scale('default'):.2f} layers, and in {DEEP - 2} layers to "
-            f"{e(theory.gain('default') ** ((DEEP - 2) / 2))} of its size."
+            f"{theory.gain('default') ** 0.5:.2f} of the size, for each layer; the mean square of a small difference "
+            f"falls to 1/e in {theory.depth_scale('default'):.2f} layers, its size in {DEEP - 2} layers to "
+            f"{e(theory.gain('default') ** ((DEEP - 2) / 2))}."
         ),
         "backward": (
             f"Backwards the gain is the same, and nothing is added: the error falls from {e(plain['error'][DEEP])} at "
             f"the linear layer to {e(plain['error'][1])} at the images."
         ),
         "batch_norm": (
-            f"For a large batch the error gains {bn:.3f} of the square for each layer, {bn**0.5:.3f} of the norm, "
-            "whatever the variance of the weights. Measured is "
+            f"For a large batch the error's mean square is {bn:.3f} times as large after each layer, its norm "
+            f"{bn**0.5:.3f} times, whatever the variance of the weights. Measured is "
             f"{ranged(measured.factor('BN', 'growth'), '{:.3f}'.format)}. The equation takes a channel's values to be "
             "normal and independent. Those of noise are, and in a network that pads with the other side of its images "
             "instead of zeros a test of the library finds what the equation says. But in images neighbouring pixels "
@@ -123,13 +125,14 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         ),
         "returns": (
             f"With {power(TINY, 1)} the share that differs between images goes from {e(before[DEEP // 2])} to "
-            f"{e(after[DEEP // 2])} in the middle of the network, and from {e(before[DEEP])} to {e(after[DEEP])} "
-            "before the linear layer. In VGG08 with the usual epsilon as many steps raise that of the logits from "
-            f"{e(control['before'])} to {e(control['after'])}. The loss of plain VGG38 over the last {LAST} steps is "
-            f"{losses[usual]:.3f} with the usual epsilon and {losses[tiny]:.3f} with the small one, where guessing "
-            f"gives {np.log(NUM_CLASSES):.3f}."
+            f"{e(after[DEEP // 2])} in the middle of the network. Before the linear layer, where it was "
+            f"{e(before[DEEP])}, it becomes {', '.join(map(e, sorted(grown)))} times as large, by seed: not the same "
+            "in each. In VGG08 with the usual epsilon as many steps raise that of the logits from "
+            f"{e(control['before'])} to {e(control['after'])}. The loss over the last {LAST} steps is "
+            f"{losses[usual]:.3f} in plain VGG38 with the usual epsilon, {losses[tiny]:.3f} with the small one, and "
+            f"{losses[shallow]:.3f} in VGG08; guessing gives {np.log(NUM_CLASSES):.3f}."
         ),
-        "verdict": RETURNS if after[DEEP] > RETURNED * before[DEEP] else STAYS,
+        "verdict": RETURNS if min(grown) > RETURNED else STAYS,
     }
 
 

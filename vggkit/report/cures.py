@@ -1,5 +1,6 @@
 """A third cure: what became of VGG38 begun with weights of another scale, beside BN and RC."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,14 +8,16 @@ import numpy as np
 import pandas as pd
 
 from vggkit.config import RunConfig
-from vggkit.report.alive import RANGES, SHARE, Trained, by_epoch, heatmaps, logs_signal
+from vggkit.report.alive import FAINT, RANGES, SHARE, Trained, by_epoch, heatmaps, logs_signal
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.markup import Html, as_html
+from vggkit.report.measures import CHANCE
 from vggkit.report.naming import command, commands_html, exponent, network
 from vggkit.report.prose import origin
 from vggkit.report.render import html, power
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, outcome, reached
+from vggkit.report.verdicts import LEARNS, learns
 from vggkit.runs.records import Run
 from vggkit.runs.schema import SIGNAL_IMAGES
 from vggkit.study import CONFIGURATIONS, CURES, FULL, SCALES, SMALL, SUITES, Asked
@@ -47,8 +50,8 @@ def table_html(short: Found, full: Found) -> Html:
     rows = [
         {
             "network": network(config(asked)),
-            "15 epochs": outcome(short.get(config(asked).name, ())),
-            "100 epochs": outcome(full.get(config(asked).name, ())),
+            f"{SUITES[SHORT].settings['epochs']} epochs": outcome(short.get(config(asked).name, ())),
+            f"{RunConfig().epochs} epochs": outcome(full.get(config(asked).name, ())),
         }
         for asked, _ in CURED
     ]
@@ -56,8 +59,18 @@ def table_html(short: Found, full: Found) -> Html:
         "Official test accuracy after the last epoch of VGG38, all images, mean ± standard deviation over seeds. He: "
         "He et al. (2015); LSUV: layer-sequential unit variance, Mishkin and Matas (2016); SkipInit: De and Smith "
         f"(2020); at {exponent(SMALL)}: at this learning rate in place of {exponent(RunConfig().learning_rate)}."
+        f"{_machines([run for asked, _ in CURED for run in short.get(config(asked).name, ())])}"
     )
     return html(pd.DataFrame(rows), "A third cure", caption)
+
+
+def _machines(runs: Iterable[Run]) -> str:
+    """Which seeds were trained on which processor: where the two go together, a spread over seeds is one over both."""
+    found: dict[int, set[str]] = {}
+    for run in runs:
+        found.setdefault(run.config.seed, set()).add(str(run.summary["device"]))
+    told = "; ".join(f"seed {seed} on {', '.join(sorted(devices))}" for seed, devices in sorted(found.items()))
+    return f" Short runs: {told}." * bool(told)
 
 
 def commands() -> Html:
@@ -75,15 +88,32 @@ def look(asked: Asked) -> Look:
 
 
 def watched(short: Found, of: Iterable[Asked] = TRIED) -> list[tuple[Asked, Run]]:
-    """Of each network that has one: the run of the lowest seed that logged the signal."""
-    runs = ((asked, next(filter(logs_signal, short.get(config(asked).name, ())), None)) for asked in of)
-    return [(asked, run) for asked, run in runs if run]
+    """Of each network that has one: the run of the lowest seed that logged the signal.
+
+    Where some seeds learn and others do not, it is one of each.
+    """
+    found = []
+    for asked in of:
+        runs = list(filter(logs_signal, short.get(config(asked).name, ())))
+        firsts = [next((run for run in runs if learns(run) == learned), None) for learned in (False, True)]
+        found += [(asked, run) for run in sorted(filter(None, firsts), key=lambda run: run.config.seed)]
+    return found
+
+
+def _named(watched: Sequence[tuple[Asked, Run]]) -> list[tuple[str, Asked, Run]]:
+    """With what each is called: its network, and the seed where another one of it stands beside it."""
+    names = [network(config(asked)) for asked, _ in watched]
+    counts = Counter(names)
+    return [
+        (name + f" (seed {run.config.seed})" * (counts[name] > 1), asked, run)
+        for name, (asked, run) in zip(names, watched, strict=True)
+    ]
 
 
 def figures(short: Found) -> list[Figure]:
     """The signal of all cures epoch by epoch, and for those of `MAPPED` every statistic, layers by epochs."""
-    lines = [(network(config(asked)), look(asked), run) for asked, run in watched(short)]
-    mapped = [(network(config(asked)), Trained(run, None)) for asked, run in watched(short, MAPPED)]
+    lines = [(name, look(asked), run) for name, asked, run in _named(watched(short))]
+    mapped = [(name, Trained(run, None)) for name, _, run in _named(watched(short, MAPPED))]
     drawn = [signal_by_epoch(lines).titled("The signal, epoch by epoch")] if lines else []
     return drawn + ([heatmaps(statistic, mapped) for statistic in RANGES] if mapped else [])
 
@@ -115,6 +145,28 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
             f"rounding. {origin([run for *_, run in lines])}"
         )
         return finish((ax,), caption, f"Line chart over the epochs. {finding}.")
+
+
+def returns_told(short: Found) -> str:
+    """Whether training brings a signal back that was lost, and what becomes of the accuracy then, as Markdown."""
+    back, lost = [], []
+    for name, _, run in _named(watched(short, MAPPED)):
+        share = by_epoch(run, SHARE).iloc[-1]
+        accuracy = run.metrics.set_index("epoch")["train_accuracy"]
+        heard, learned = share.index[share > FAINT], accuracy.index[accuracy > CHANCE + LEARNS]
+        if share.iloc[0] > FAINT:
+            continue
+        if len(heard) and len(learned):
+            back.append(
+                f"{name}, where {power(share.iloc[0])} of the linear layer's input differs between images after the "
+                f"first epoch: the share is above {100 * FAINT:g} % from epoch {heard[0]} on, and the training "
+                f"accuracy a point above guessing from epoch {learned[0]} on"
+            )
+        elif not len(heard):
+            lost.append(name)
+    text = [f"A signal that was lost comes back in {'; and in '.join(back)}."] if back else []
+    text += [f"In {SUITES[SHORT].settings['epochs']} epochs it does not in {'; '.join(lost)}."] if lost else []
+    return " ".join(text)
 
 
 def told(short: Found, full: Found) -> str:

@@ -1,5 +1,6 @@
 """At which depth plain networks stop learning: what short runs say, beside what theory says of untrained networks."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -7,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vggkit.config import ADAM_EPSILON
+from vggkit.config import ADAM_EPSILON, RunConfig
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.measures import CHANCE
+from vggkit.report.naming import network
 from vggkit.report.prose import origin
+from vggkit.report.render import power
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning
 from vggkit.report.untrained import Untrained
 from vggkit.runs.records import Run
@@ -25,6 +28,13 @@ KINDS = {
     "plain, He": ("vgg38", {"initialisation": "he"}, 0, "o", "-."),
 }
 """Of the networks of `DEPTHS`: configuration, settings, colour, marker, line."""
+
+
+BFLOAT16 = 2.0**-7  # between 1 and the next larger number
+WITH_BN: dict[str, tuple[str, dict[str, Any]]] = {
+    "vgg08": ("vgg08", {}), "vgg08_bn": ("vgg08", {"batch_norm": True}), "vgg38_bn_rc": ("vgg38_bn_rc", {}),
+}  # fmt: skip
+"""By name, configuration and settings: the shallow network without and with BN, and the deep one."""
 
 
 def runs_of(found: Found, kind: str, depth: int) -> Sequence[Run]:
@@ -100,16 +110,41 @@ def told(found: Found, measured: Untrained) -> str:
         lost = [what for what, depth in expected.items() if depth and max(plain.learn) < depth <= min(plain.fail)]
         where = f"where the {' and the '.join(lost)} {'is' if len(lost) == 1 else 'are'} lost before training"
         text += f" They stop {where if lost else 'at another depth than either of these says'}."
+        deepest = max(plain.learn)
+        kept = margin["signal"].get(deepest, math.nan) * float(np.finfo(np.float32).eps)
+        if kept < BFLOAT16 and "bfloat16" in {run.config.precision for run in runs_of(found, "plain", deepest)}:
+            text += (
+                f" The runs compute in bfloat16, whose step is {power(BFLOAT16, 1)}: with {deepest} layers the signal "
+                f"is {power(kept, 1)} before training, far below that step, and they learn all the same."
+            )
     he = stops(found, "plain, He")
     text += f" With the scale of He they {_outcomes(he)}." * (len(he.untried) < len(DEPTHS))
     table = by_depth(found)
     ends = {kind: table[kind].dropna() for kind in ("BN", "RC", "BN+RC")}
     others = [
-        f"{kind} {known.iloc[0]:.0f} % with {known.index[0]} and {known.iloc[-1]:.0f} % with {known.index[-1]}"
+        f"with {kind} {known.iloc[0]:.0f} % at {known.index[0]} layers and {known.iloc[-1]:.0f} % at {known.index[-1]}"
         for kind, known in ends.items()
         if len(known) > 1
     ]
-    return text + f" In layers: {'; '.join(others)}." * bool(others)
+    return text + f" Test accuracies {'; '.join(others)}." * bool(others)
+
+
+def alone_told(short: Found, full: Found) -> str:
+    """What BN brings without depth, and what depth and RC add to it, by runs of either length, as Markdown."""
+    names = {name: network(RunConfig.named(*pair[:1], **pair[1])) for name, pair in WITH_BN.items()}
+    told = []
+    for found, epochs in ((full, RunConfig().epochs), (short, SUITES[SHORT].settings["epochs"])):
+        reached = {name: accuracy(found.get(name, ())).mean() for name in names}
+        if not any(map(math.isnan, reached.values())):
+            listed = ", ".join(f"{names[name]} {value:.1f} %" for name, value in reached.items())
+            told.append(f"after {epochs} epochs {listed}")
+    if not told:
+        return ""
+    return (
+        "The deep networks that are better than VGG08 have BN or RC as well, which it has not. What is depth's part in "
+        f"that, VGG08 with BN shows: {'; '.join(told)}. The step from the first to the second is BN's alone; from the "
+        "second to the third, what depth and RC add to it."
+    )
 
 
 def _outcomes(found: Stops) -> str:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from vggkit.config import DATASETS, NUM_CLASSES
+from vggkit.config import NUM_CLASSES
 from vggkit.folders import Given
 from vggkit.report.likelihood import Fit, Scatter, fit, scatter, times
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.render import html, number, power
-from vggkit.report.verdicts import learns
+from vggkit.report.verdicts import VALIDATION_IMAGES, learns
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS, FULL, REPORT, title
@@ -24,7 +24,6 @@ VALUES = ("train_loss", "validation_accuracy")
 UNITS = (" training loss", " % validation accuracy")
 CHEAP = "vgg08"
 """The network of which many full runs can be had."""
-VALIDATION_IMAGES = DATASETS["cifar100"].validation * NUM_CLASSES
 
 
 class Hypothesis(NamedTuple):

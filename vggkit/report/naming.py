@@ -1,7 +1,7 @@
 """Networks and commands in words: how a run's settings are called in figures and tables."""
 
-import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 from vggkit.config import RunConfig
 from vggkit.report.markup import Html, as_html
@@ -16,7 +16,7 @@ def exponent(value: float) -> str:
     >>> exponent(1e-4), exponent(0.5), exponent(0.0)
     ('1e-4', '0.5', '0')
     """
-    return f"{value:.15g}" if value == 0 or value >= 0.1 else re.sub(r"\.?0*e-0?", "e-", f"{value:.15e}")
+    return f"{value:.15g}" if value == 0 or value >= 0.1 else f"{Decimal(repr(value)).normalize():e}"
 
 
 def network(config: RunConfig) -> str:

@@ -204,8 +204,15 @@ def told(states: Sequence[dict[str, Any]]) -> str:
         return "From one order of batches alone nothing can be told."
     return (
         f"In none of the {len(found)} states tried does bfloat16 shift the training loss by more than chance; a shift "
-        f"of {max(known):.4f} would have been found in each with a probability of {100 * POWER:.0f} % at least."
+        f"of {max(known):.4f} would have been found in each with a probability of {100 * POWER:.0f} % at least. Each "
+        f"state was trained on for {_lengths(states)}: what may add up over more than that, these branches do not tell."
     )
+
+
+def _lengths(states: Sequence[dict[str, Any]]) -> str:
+    """For how many epochs the branches were trained, in words."""
+    lengths = sorted({len(branch["epochs"]) for state in states for branch in state["branches"]})
+    return f"{' or '.join(map(str, lengths))} epoch{'s' * (lengths != [1])}"
 
 
 def untried(runs: Sequence[Run], states: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Figures, table and sentences of the chapter on the cause, made of measurements of untrained networks."""
+"""Figures of the chapter on the cause, made of measurements of untrained networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -171,8 +171,9 @@ def depth(measured: Untrained) -> Figure:
         caption = (
             "Before training, against the depth: the share of the linear layer's input that differs between images, "
             f"and the norm of the error gradient at the second layer over that at the linear one. {finding}. Dashed: "
-            "theory; dash-dotted, hollow: the plain network after He initialisation. Where the plain network's share "
-            f"reaches float64's step, the rest is rounding. {_origin(measured, 'default', 'he')} "
+            "theory; dash-dotted, hollow: the plain network after He initialisation. In deeper plain networks "
+            "the numbers of float64 are the same for all images, to the last digit: a share of 0, which is not drawn. "
+            f"{_origin(measured, 'default', 'he')} "
             f"<i>[beyond {DEEP} layers: {seeds(measured.seeds(110))}]</i>"
         )
         return finish(axes, caption, f"Line charts over the depth of four networks. {finding}.")

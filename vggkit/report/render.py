@@ -189,7 +189,7 @@ def html(
         kind: a class of the whole table, for the style sheet.
         files: the table in other formats, by the ending of the file's name; by default as "csv", made of the text.
     """
-    plain = frame.map(without_tags) if markup else frame
+    plain = frame.map(without_tags) if markup else frame.copy()
     plain.columns = [" ".join(str(name).split()) for name in plain]
     files = files or {"csv": plain.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
     if classes is None:

@@ -81,13 +81,13 @@ def interval(values: Any) -> pd.Series:
 def intervals(values: pd.Series, *, arithmetic: bool = False) -> pd.DataFrame:
     """Mean, low and high for each label of the index, whose values are those of several seeds.
 
-    By Student's t at `LEVEL`, of logarithms unless `arithmetic`. With one seed there is no interval; where a
-    value is 0, which has no logarithm, all three are 0.
+    By Student's t at `LEVEL`, of logarithms unless `arithmetic`. With fewer than three seeds there is no interval;
+    where a value is 0, which has no logarithm, all three are 0.
     """
     positive = values.where(values > 0)
     groups = (values if arithmetic else np.log(positive)).groupby(level=0)
     count, mean = groups.count(), groups.mean()
-    reach = stats.t.ppf((1 + LEVEL) / 2, (count - 1).where(count > 2)) * groups.std() / count**0.5
+    reach = stats.t.ppf((1 + LEVEL) / 2, (count - 1).where(count > 2)) * groups.sem()
     found = pd.DataFrame({"mean": mean, "low": mean - reach, "high": mean + reach})
     if arithmetic:
         return found

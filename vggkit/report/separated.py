@@ -1,0 +1,45 @@
+"""Do plain networks stop for want of a gradient or of a signal? Runs in float32 that tell."""
+
+from vggkit.config import RunConfig
+from vggkit.report.alive import logs_signal
+from vggkit.report.canvas import Figure
+from vggkit.report.cures import Look, signal_by_epoch
+from vggkit.report.naming import exponent, network
+from vggkit.report.tried import Found, config, reached
+from vggkit.study import NEGLIGIBLE, SEPARATED, SUITES
+
+SUITE = "float32"
+LOOKS = {20: Look(4, "P"), 38: Look(0, "s")}
+"""Of networks by their depth; dashed where the usual epsilon drops their gradient."""
+
+
+def told(found: Found) -> str:
+    """What became of each network with and without a gradient that counts, as Markdown."""
+    known, missing = [], []
+    for one in (config(asked, SUITE) for asked in SEPARATED):
+        runs = found.get(one.name, ())
+        (known if runs else missing).append(network(one) + (f" {reached(runs)}" if runs else ""))
+    epochs = SUITES[SUITE].settings["epochs"]
+    text = f"Test accuracy after {epochs} epochs: {'; '.join(known)}." if known else ""
+    return " ".join(filter(None, [text, f"No run yet: {'; '.join(missing)}." if missing else ""]))
+
+
+def question() -> str:
+    """What the runs are to tell apart, as Markdown."""
+    return (
+        f"Adam's epsilon decides which gradients count. With {exponent(NEGLIGIBLE)} in place of "
+        f"{exponent(RunConfig().adam_epsilon)} it is below that of every layer, so that each weight moves by about the "
+        "learning rate at each step; the signal is as lost as before. If such a network learns, it was the gradient "
+        "that was wanting. If it does not, that may be the signal, or steps too large for weights so small. The runs are "
+        "in float32, so that it is not bfloat16 that loses the signal."
+    )
+
+
+def figure(found: Found) -> Figure | None:
+    """The signal at the linear layer epoch by epoch; None where no run has logged it."""
+    lines = []
+    for asked in SEPARATED:
+        one = config(asked, SUITE)
+        look = LOOKS[one.depth] if "adam_epsilon" in asked.settings else LOOKS[one.depth]._replace(line="--")
+        lines += [(network(one), look, run) for run in filter(logs_signal, found.get(one.name, ()))][:1]
+    return signal_by_epoch(lines).titled("The signal, with every gradient counted") if lines else None
