@@ -97,7 +97,7 @@ def test_spread_comes_from_networks_of_the_same_depth_by_full_runs_and_else_by_s
     two = {"vgg38_rc": [0.55], "vgg38_bn": [0.45]}
     assert judged_alone("residual_over_bn", vgg08=SPREAD, **two) == OPEN  # of another depth alone
     assert judged_alone("residual_over_bn", SPREAD, **two) == HOLDS
-    runs = {name: [made_up(name, *values)] for name, values in two.items()} | {"vgg38_bn_rc": deep(SPREAD)}
+    runs = {name: [made_up(name, values[0])] for name, values in two.items()} | {"vgg38_bn_rc": deep(SPREAD)}
     assert "(pooled t, 2 df of shorter runs, 1 + 1 seeds)" in claims.judge("residual_over_bn", runs).parts[0].words
     full = [made_up("vgg38_bn_rc", value, seed=seed) for seed, value in enumerate((0.5, 0.7))]
     found = claims.judge("residual_over_bn", runs | {"vgg38_bn_rc": [*deep(SPREAD), *full]})

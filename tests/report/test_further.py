@@ -1,6 +1,7 @@
 """The further experiments, the third cure and the depth: what is said of runs, and of those that are not there."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import cures, depth, forensics, further, naming, tried
+from vggkit.report import cures, depth, forensics, further, naming, separated, tried
 from vggkit.report.forensics import HYPOTHESES
 from vggkit.report.intervals import Effect
 from vggkit.report.untrained import Untrained
@@ -28,6 +29,14 @@ def made(name: str, test: float, seed: int = 0, losses: tuple[float, ...] = (3, 
     metrics = pd.DataFrame({"epoch": range(1, len(losses) + 1), "validation_loss": losses})
     config = RunConfig.named(name, suite="short", seed=seed, **settings)
     return Run(config, metrics, pd.DataFrame(), part_of_summary(final=final, diverged=False, train_images=47_500))
+
+
+def logged(name: str, seed: int, epochs: int, shares: Sequence[float] = (), **settings: Any) -> Run:
+    """One that logged the signal of its first epochs; given `shares`, that of each, which is the same in all layers."""
+    run = made(name, 0.3, seed, **settings)
+    places = range(1, run.config.depth + 2)
+    rows = [(at, place, shares[at - 1] if shares else 0.5) for at in range(1, epochs + 1) for place in places]
+    return replace(run, signal=pd.DataFrame(rows, columns=["epoch", "layer", "share"]))
 
 
 def listed(*runs: Run) -> dict[str, list[Run]]:
@@ -230,6 +239,47 @@ def test_networks_without_a_place_for_a_shortcut_are_not_told_to_have_one() -> N
     assert table["plain"].dropna().to_dict() == {8: pytest.approx(40)}
 
 
+def test_bn_without_depth_is_told_beside_both_where_all_three_have_runs() -> None:
+    three = listed(made("vgg08", 0.32), made("vgg08", 0.42, batch_norm=True), made("vgg38_bn_rc", 0.43))
+    told = depth.alone_told(three, {})
+    assert "after 15 epochs VGG08 32.0 %, VGG08 BN 42.0 %, VGG38 BN+RC 43.0 %." in told and "after 100" not in told
+    assert "after 100 epochs VGG08 32.0 %" in depth.alone_told({}, three)
+    assert depth.alone_told({name: runs for name, runs in three.items() if name != "vgg08_bn"}, {}) == ""
+
+
+def test_signal_that_plain_networks_learn_without_is_told(measured: Untrained) -> None:
+    runs = [made("vgg08", 0.3), *(made("vgg38", 0.3 if d < 20 else 0.01, depth=d) for d in (14, 20, 26, 32, 38))]
+    rounded = [replace(run, config=replace(run.config, precision="bfloat16")) for run in runs]
+    told = depth.told(listed(*rounded), measured).replace("\xa0", " ")
+    assert "with 14 layers the signal is 3 × 10⁻⁵ before training" in told
+    assert "bfloat16" not in depth.told(listed(*runs), measured)
+
+
+def test_gradient_or_signal_is_told_by_what_has_runs() -> None:
+    missing = "VGG20, Adam's epsilon 1e-20; VGG20; VGG38, Adam's epsilon 1e-20; VGG38"
+    assert separated.told({}) == f"No run yet: {missing}." and separated.figure({}) is None
+    run = logged("vgg38", 4, 3, depth=20, adam_epsilon=1e-20)
+    told = separated.told(listed(run))
+    assert told.startswith("Test accuracy after 15 epochs: VGG20, Adam's epsilon 1e-20 30.00 % (1 seed).")
+    assert "No run yet: VGG20; VGG38" in told
+    figure = separated.figure(listed(run))
+    assert figure and "VGG20, Adam" in figure.svg
+
+
+def test_signal_that_comes_back_is_told_with_the_epoch() -> None:
+    metrics = pd.DataFrame({"epoch": [1, 2, 3], "train_accuracy": [0.01, 0.011, 0.05]})
+
+    def told(*shares: float) -> str:
+        run = logged("vgg38", 3, 3, shares, initialisation="he")
+        return cures.returns_told(listed(replace(run, metrics=metrics))).replace("\xa0", " ")
+
+    back = told(1e-5, 1e-3, 0.5)
+    assert back.startswith("A signal that was lost comes back in VGG38 He, where 1.0 × 10⁻⁵ of the linear layer's")
+    assert "above 1 % from epoch 3 on, and the training accuracy a point above guessing from epoch 3 on." in back
+    assert told(1e-9, 1e-9, 1e-9) == "In 15 epochs it does not in VGG38 He."
+    assert told(0.5, 0.5, 0.5) == ""  # it was never lost
+
+
 def test_one_cure_is_enough_to_say_so() -> None:
     he = made("vgg38", 0.3, initialisation="he")
     assert cures.told(listed(he), {}).startswith("Neither BN nor RC is needed")
@@ -261,10 +311,6 @@ def test_long_runs_of_a_cure_tell_how_far_it_carries() -> None:
 
 
 def test_networks_whose_signal_is_drawn_are_those_that_logged_it() -> None:
-    def logged(name: str, seed: int, epochs: int, **settings: Any) -> Run:
-        signal = pd.DataFrame({"share": [0.5] * 39 * epochs})
-        return replace(made(name, 0.3, seed, **settings), signal=signal)
-
     runs = [
         made("vgg38", 0.01),
         logged("vgg38", 1, 3),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 from scipy import stats
@@ -28,7 +29,7 @@ def against_report(runs: Runs) -> pd.DataFrame:
     names = [name for name in full if full[name] and name in REPORT["rows"]]
     rows = []
     for metric, words in METRICS.items():
-        outcome = Outcome(lambda run, metric=metric: float(measures.finals([run], metric).iloc[0]), learned=True)
+        outcome = Outcome(partial(_final, metric), learned=True)
         for name in names:
             ours = measures.finals(full[name], metric)
             spread, _ = outcome.spread(groups, {outcome.kind(run) for run in full[name]})
@@ -39,6 +40,10 @@ def against_report(runs: Runs) -> pd.DataFrame:
             row = {"name": name, "metric": words, "report": REPORT["rows"][name][metric], "ours": ours.mean()}
             rows.append(row | {"allowed": reach, "df": spread.freedom})
     return pd.DataFrame(rows, columns=["name", "metric", "report", "ours", "allowed", "df"])
+
+
+def _final(metric: str, run: Run) -> float:
+    return float(measures.finals([run], metric).iloc[0])
 
 
 def _full(runs: Runs) -> dict[str, list[Run]]:

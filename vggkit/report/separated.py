@@ -15,7 +15,8 @@ LOOKS = {20: Look(4, "P"), 38: Look(0, "s")}
 
 def told(found: Found) -> str:
     """What became of each network with and without a gradient that counts, as Markdown."""
-    known, missing = [], []
+    known: list[str] = []
+    missing: list[str] = []
     for one in (config(asked, SUITE) for asked in SEPARATED):
         runs = found.get(one.name, ())
         (known if runs else missing).append(network(one) + (f" {reached(runs)}" if runs else ""))
@@ -30,7 +31,7 @@ def question() -> str:
         f"Adam's epsilon decides which gradients count. With {exponent(NEGLIGIBLE)} in place of "
         f"{exponent(RunConfig().adam_epsilon)} it is below that of every layer, so that each weight moves by about the "
         "learning rate at each step; the signal is as lost as before. If such a network learns, it was the gradient "
-        "that was wanting. If it does not, that may be the signal, or steps too large for weights so small. The runs are "
+        "that was wanting. If it does not, that may be the signal, or steps too large for weights so small. They are "
         "in float32, so that it is not bfloat16 that loses the signal."
     )
 
