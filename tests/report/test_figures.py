@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.offsetbox import AnnotationBbox
 from matplotlib.text import Annotation
 
 from tests.shared import ROOT, Call, number_in
@@ -172,6 +173,22 @@ def test_labels_stay_apart_and_inside(scale: str) -> None:
         assert {x for x, _ in points} == {2}
         assert (np.diff(heights) > 0.06).all()
         assert heights.min() > -1e-6 and heights.max() < 1 + 1e-6
+
+
+def test_line_that_ends_among_the_others_is_named_without_a_stroke() -> None:
+    with canvas.drawing(canvas.PANEL) as (ax,):
+        lines = [("long", ax.plot([1, 2, 3], [1, 1, 1])[0]), ("short", ax.plot([1, 2, 3], [2, 2, np.nan])[0])]
+        canvas.direct_labels(ax, lines)
+    strokes = [artist.xy for artist in ax.artists if isinstance(artist, AnnotationBbox)]
+    assert strokes == [(3.0, 1.0)] and len(ax.texts) == 2
+
+
+def test_validation_loss_of_a_network_that_guesses_is_told_as_such(run: Run) -> None:
+    guessing = select.representative_runs(ROOT / "results")["vgg38"]
+    assert (
+        "Validation loss: that of VGG38 stays about that of guessing, ln 100 = 4.61."
+        in figures.curves([guessing]).caption
+    )
 
 
 @pytest.mark.parametrize("number", [1.2e-16, 9.96e-5, 0.01, 0.5, 42.0, 99.4, 99.6, 350.0, 0.0, -3e-9])

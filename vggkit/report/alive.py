@@ -144,7 +144,11 @@ def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:
             _map(ax, by_epoch(trained.run, statistic), statistic)
             ax.set_title(name, fontsize=11)
         colours = ScalarMappable(LogNorm(*RANGES[statistic]), COLOUR_MAP)
-        canvas_of(key).colorbar(colours, ax=key, label=LABELS[statistic], extend="min", location="left")
+        bar = canvas_of(key).colorbar(colours, ax=key, label=LABELS[statistic], extend="min", location="left")
+        if statistic == "mean_abs":
+            bar.ax.axhline(ADAM_EPSILON, color="white", linewidth=2)
+            bar.ax.annotate("alive above", (1, ADAM_EPSILON), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                            textcoords="offset points", fontsize=10, va="center", annotation_clip=False)  # fmt: skip
         key.set_axis_off()
         finding = _grouped([(name, FINDINGS[statistic](trained)) for name, trained in logged])
         caption = (

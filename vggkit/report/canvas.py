@@ -229,7 +229,8 @@ def widen(ax: Axes, least: float) -> None:
 def direct_labels(ax: Axes, lines: Sequence[tuple[str, Line2D]]) -> None:
     """Name each line beside its last finite value, moved apart where lines end close together.
 
-    Names are in the page's ink, which can be read on it; before each stands a stroke of its line, with its marker.
+    Names are in the page's ink, which can be read on it; before each stands a stroke of its line, with its marker. A
+    line that ends among the others has its name alone: there a stroke would look like more of it.
     """
     scale = ax.yaxis.get_transform()
     ends: list[tuple[float, float, str, Line2D]] = []
@@ -240,6 +241,7 @@ def direct_labels(ax: Axes, lines: Sequence[tuple[str, Line2D]]) -> None:
             shown = np.flatnonzero(np.isfinite(scale.transform(values)))
         if shown.size:
             ends.append((float(values[shown[-1]]), float(along[shown[-1]]), name, line))
+    rightmost = max((end for _, end, *_ in ends), default=0.0)
     low, high = scale.transform(ax.get_ylim())
     gap = (high - low) * 0.066
     ends.sort(key=lambda end: end[0])
@@ -250,9 +252,12 @@ def direct_labels(ax: Axes, lines: Sequence[tuple[str, Line2D]]) -> None:
         places[i] = min(places[i], high - gap * (len(places) - 1 - i))
     for (_, end, name, line), transformed in zip(ends, places, strict=True):
         place = float(scale.inverted().transform(transformed))
-        ax.add_artist(_stroke(line, (end, place)))
+        away = 6.0
+        if end == rightmost:
+            away = STROKE + 9
+            ax.add_artist(_stroke(line, (end, place)))
         ax.annotate(
-            name, (end, place), xytext=(STROKE + 9, 0), textcoords="offset points", va="center", fontsize=10,
+            name, (end, place), xytext=(away, 0), textcoords="offset points", va="center", fontsize=10,
             annotation_clip=False,
         )  # fmt: skip
 

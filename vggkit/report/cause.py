@@ -55,7 +55,8 @@ def table_html(measured: Untrained) -> str:
         f"{measured.seeds()} seeds, {measured.seeds(DEEP, 'he')} after He; float64]</i>"
     )
     # A minus sign, unlike a hyphen, does not end a line within a number.
-    cells = pd.DataFrame(rows).map(lambda text: text.replace("-", "−"))
+    # An interval may go on in the next line: the table has to fit the page.
+    cells = pd.DataFrame(rows).map(lambda text: text.replace("-", "−").replace(",\N{NO-BREAK SPACE}", ", "))
     return html(cells, "Signal and error in VGG38 before training", caption, text=("network",))
 
 

@@ -4,6 +4,7 @@ Curves use seaborn's colour-blind palette. A `Figure` carries its caption, compu
 description for those who cannot see it.
 """
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,12 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.lines import Line2D
 
-from vggkit.config import ConfigError
+from vggkit.config import NUM_CLASSES, ConfigError
 from vggkit.report.canvas import COLOUR_MAP, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
 from vggkit.report.intervals import lowest_epochs
 from vggkit.report.measures import turning_epoch, vanishing_ratio
 from vggkit.report.prose import origin, small, spans
 from vggkit.report.render import power
+from vggkit.report.verdicts import learns
 from vggkit.runs.imported import ImportedRun
 from vggkit.runs.records import Run
 from vggkit.runs.select import Runs, is_full, one_suite
@@ -75,6 +77,8 @@ def curves(runs: Sequence[Run], imported: Sequence[ImportedRun] = ()) -> Figure:
             lowest.append(
                 f"{name} has no finite validation loss"
                 if best is None
+                else f"that of {name} stays about that of guessing, ln {NUM_CLASSES} = {math.log(NUM_CLASSES):.2f}"
+                if not learns(run)
                 else f"that of {name} has its lowest value in epoch {best} of {run.config.epochs}{_smoothed(run)}"
             )
         for other in imported:
