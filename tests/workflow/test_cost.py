@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,17 @@ def test_plan_of_a_suite_has_the_runs_that_a_sweep_of_it_trains(call: Call, tmp_
     groups = order(asked("depth"), [0, 1], 2, suite="depth")
     assert status == 0
     assert list(json.loads(output)["configurations"]) == [group[0].name for group in groups]
+
+
+def test_plan_counts_every_seed_of_runs_that_are_trained_alone(call: Call, tmp_path: Path) -> None:
+    given = ("--seeds", "0-2", "--json", "--results", str(tmp_path))
+    status, output, _ = call("plan", "mine", "vgg08", "--set", "dropout=0.5", *given)
+    assert status == 0
+    assert json.loads(output)["all"]["states"] == {"finished": 0, "begun": 0, "new": 3}
+    status, output, _ = call("plan", "further", *given)
+    runs = list(itertools.chain(*order(asked("further"), [0, 1, 2], 1, suite="further")))
+    found = {name: sum(row["states"].values()) for name, row in json.loads(output)["configurations"].items()}
+    assert found == dict(Counter(run.name for run in runs)) and set(found.values()) == {3}
 
 
 @pytest.mark.parametrize(
