@@ -96,7 +96,8 @@ def _evaluate(weights: Path, data: str | None, device: str | None) -> None:
 
     compute = Compute.resolve("float32", device)
     images = load(RunConfig(), data).to(compute.device).test
-    measured = evaluate(VGG.from_run(weights).to(compute.device), images, compute)
+    with compute.process_settings():
+        measured = evaluate(VGG.from_run(weights).to(compute.device), images, compute)
     terminal.show_table(("split", "loss", "accuracy"), [("test", *terminal.cells(list(measured)))])
 
 
