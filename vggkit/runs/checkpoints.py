@@ -20,6 +20,7 @@ from vggkit.runs.files import (
     cannot_write,
     check_format,
     check_same,
+    partial_file,
     reason,
     replace_file,
     sha256,
@@ -47,7 +48,7 @@ def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
         saved = io.BytesIO()
         torch.save(state, saved)  # into memory: torch's own writer does not say that a disk is full
         content = saved.getvalue()
-        replace_file(paths.checkpoint, content + SEAL + sha256(content).encode())
+        replace_file(paths.checkpoint, content + SEAL + sha256(content).encode(), partial_file(paths.checkpoint))
     except (OSError, MemoryError, RuntimeError) as error:
         raise cannot_write(paths.checkpoint, error, field="checkpoint") from error
 
