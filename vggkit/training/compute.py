@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from vggkit.config import NUM_FILTERS, ConfigError, RunConfig
 from vggkit.networks import fused as fused_passes
 from vggkit.runs import provenance
+from vggkit.runs.store import ArtifactWarning
 
 # Compiling takes some ten seconds on a CPU. A run of at least so many images x layers is that much faster for it.
 WORTH_FUSING = 5_000_000
@@ -113,6 +114,15 @@ def check_precision(precision: str, device: torch.device) -> None:
 def worth_fusing(config: RunConfig, device: torch.device) -> bool:
     """Whether the run is long enough for compiling to pay, and torch.compile works here."""
     return config.train_images * config.epochs * config.depth >= WORTH_FUSING and fused_passes.available(device)
+
+
+def fusing_as_begun(begun: bool, device: torch.device) -> bool:
+    """Whether a run that was begun with fused passes, or without, can go on so; a warning where it cannot."""
+    if begun and not fused_passes.available(device):
+        told = "torch.compile does not work here: epochs from now on are not fused, and differ by rounding"
+        warnings.warn(f"fuse: the run was begun with fused passes, but {told}", ArtifactWarning, stacklevel=3)
+        return False
+    return begun
 
 
 def keep_freed_memory() -> None:
