@@ -66,14 +66,14 @@ class Compute:
 
     @contextlib.contextmanager
     def process_settings(self) -> Iterator[None]:
-        """Settings of the whole process while a run trains; all but `keep_freed_memory` end with it.
+        """Settings of the whole process while a run trains; all but `keep_freed_memory` are as before at its end.
 
         Denormal numbers, which the squares of vanishing gradients in Adam become, are flushed to
         zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
         worker threads keep the one they were started with.) TF32 is on for `tf32` alone.
         """
         backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-        before = [backend.fp32_precision for backend in backends]
+        before, flushed = [backend.fp32_precision for backend in backends], _flushes_denormal()
         keep_freed_memory()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.set_flush_denormal(True)
@@ -82,9 +82,15 @@ class Compute:
             try:
                 yield
             finally:
-                torch.set_flush_denormal(False)
+                torch.set_flush_denormal(flushed)
                 for backend, precision in zip(backends, before, strict=True):
                     backend.fp32_precision = precision
+
+
+def _flushes_denormal() -> bool:
+    """Whether this thread takes denormal numbers for zero, of which torch tells nothing."""
+    smallest = torch.full((1,), torch.finfo(torch.float32).tiny, dtype=torch.float32, device="cpu")
+    return not (smallest * 0.5).item()
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
