@@ -68,6 +68,33 @@ def test_runs_of_a_gpu_which_they_share_do_not_change_what_is_expected(speeds: c
     assert cost.Speeds.read(BENCH, tmp_path) == speeds
 
 
+def test_runs_of_every_setting_are_compared_and_those_that_diverged_left_out(
+    speeds: cost.Speeds, tmp_path: Path
+) -> None:
+    def copied(changed: dict[str, object], summarised: dict[str, object]) -> None:
+        """The shown runs, and one of them with other settings that only some of its kin may have."""
+        for suite in shown_suites():
+            for run in find_runs(ROOT / "results", suite):
+                shutil.copytree(
+                    RunPaths.of(ROOT / "results", run.config).folder,
+                    RunPaths.of(tmp_path, run.config).folder,
+                    dirs_exist_ok=True,
+                )
+        kept = next(run for run in find_runs(ROOT / "results", "table1") if run.config.name == "vgg38")
+        place = RunPaths.of(tmp_path, kept.config).folder.with_name("seed-77")
+        shutil.copytree(RunPaths.of(ROOT / "results", kept.config).folder, place, dirs_exist_ok=True)
+        for name, change in (("config.json", changed), ("summary.json", summarised)):
+            content = json.loads((place / name).read_text())
+            (place / name).write_text(json.dumps(content | change))
+
+    copied({"seed": 77, "residual": True, "skip_init": True}, {})
+    assert cost.Speeds.read(BENCH, tmp_path).networks == speeds.networks
+    copied({"seed": 77, "learning_rate": 5.0, "min_learning_rate": 2.0}, {})
+    assert cost.Speeds.read(BENCH, tmp_path).networks == speeds.networks
+    copied({"seed": 77}, {"diverged": True})
+    assert cost.Speeds.read(BENCH, tmp_path) == speeds
+
+
 def test_expected_seconds_meet_the_bench_at_its_networks_and_grow_with_depth_and_epochs(speeds: cost.Speeds) -> None:
     rates = {
         row["model"]: row["images_per_second"]
