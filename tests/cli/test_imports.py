@@ -70,6 +70,19 @@ def test_curves_are_drawn_into_a_file(call: Call, summary: str, tmp_path: Path) 
         assert drawn.size[0] > 1000
 
 
+def test_figure_that_cannot_be_drawn_is_refused_before_the_table_is_printed(
+    call: Call, summary: str, tmp_path: Path
+) -> None:
+    results = ["--results", str(tmp_path / "results")]
+    for name in "abcd":
+        call("import-summary", summary, "--name", name, *results)
+    error = refused(call, "imported", *results, "--figure", str(tmp_path / "a.png"))
+    assert error == "vggkit: imported: 4 runs; allowed: at most 3 in one figure\n"
+    error = refused(call, "imported", "course/a", *results, "--figure", str(tmp_path / "no" / "a.png"))
+    assert error.startswith("vggkit: figure: cannot write ") and "No such file or directory" in error
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_weights_are_kept_and_what_was_supposed_is_told(call: Call, weights: str, tmp_path: Path) -> None:
     results = ["--results", str(tmp_path / "results")]
     status, out, error = call("import-weights", weights, "--name", "bob", "--configuration", "vgg38_bn_rc", *results)
