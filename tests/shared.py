@@ -1,5 +1,6 @@
 """Helpers that tests in several folders use."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,18 @@ def refused(call: Call, *arguments: str) -> str:
     status, out, error = call(*arguments)
     assert (status, out, error.count("\n")) == (2, "", 1), error
     return error
+
+
+@contextlib.contextmanager
+def convolutions_in_tf32() -> Iterator[Callable[[], str]]:
+    """As a process may be set that evaluates: a GPU then rounds the factors. Yields what tells how it is set."""
+    backend = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before, backend.fp32_precision = backend.fp32_precision, "tf32"
+    try:
+        yield lambda: str(backend.fp32_precision)
+        assert backend.fp32_precision == "tf32"
+    finally:
+        backend.fp32_precision = before
 
 
 def part_of_summary(**known: Any) -> Summary:

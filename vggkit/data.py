@@ -120,17 +120,22 @@ def _cifar100(root: Path, *, download: bool) -> tuple[Images, Images]:
 def _fault(root: Path) -> str | None:
     """What keeps the data set from being read from `root`, or None where it is whole."""
     files = root / CIFAR100.base_folder
-    sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
     if not (exists("data", files) or root.is_dir()):  # `exists` raises where a folder may not be read
         return f"no folder {root}"
     if not files.is_dir():
         return f"{files} is missing"
+    name, fault = next(faulty_files(files), ("", ""))
+    return f"{files / name} {fault}" if name else None
+
+
+def faulty_files(files: Path) -> Iterator[tuple[str, str]]:
+    """Each file of CIFAR-100 that is not whole in the folder `files`, by name, and what is the matter with it."""
+    sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
     for name, md5 in sums:
         if not (files / name).is_file():
-            return f"{files / name} is missing"
-        if not check_integrity(str(files / name), md5):
-            return f"{files / name} is damaged (its MD5 is not {md5})"
-    return None
+            yield name, "is missing"
+        elif not check_integrity(str(files / name), md5):
+            yield name, f"is damaged (its MD5 is not {md5})"
 
 
 def _remedy(root: Path, *, download: bool) -> str:

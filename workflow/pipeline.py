@@ -20,11 +20,11 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from vggkit.bench import cost
-from vggkit.cli.options import seed_list
 from vggkit.config import ConfigError, RunConfig, check_name
 from vggkit.folders import exists, expanded, results_folder
 from vggkit.runs.files import RunPaths, replace_file
 from vggkit.study import CONFIGURATIONS, shown_suites
+from vggkit.training.order import seed_list
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError

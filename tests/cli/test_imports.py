@@ -5,18 +5,20 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from tests.shared import ROOT, Call, refused
+from tests.shared import ROOT, Call, convolutions_in_tf32, refused
 from vggkit import data
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG
 from vggkit.runs.files import RunPaths
 from vggkit.runs.imported_weights import framework_name
 from vggkit.runs.store import load_weights, read_run, read_weights
+from vggkit.training import evaluation
 
 
 @pytest.fixture
@@ -68,6 +70,19 @@ def test_curves_are_drawn_into_a_file(call: Call, summary: str, tmp_path: Path) 
         assert drawn.size[0] > 1000
 
 
+def test_figure_that_cannot_be_drawn_is_refused_before_the_table_is_printed(
+    call: Call, summary: str, tmp_path: Path
+) -> None:
+    results = ["--results", str(tmp_path / "results")]
+    for name in "abcd":
+        call("import-summary", summary, "--name", name, *results)
+    error = refused(call, "imported", *results, "--figure", str(tmp_path / "a.png"))
+    assert error == "vggkit: imported: 4 runs; allowed: at most 3 in one figure\n"
+    error = refused(call, "imported", "course/a", *results, "--figure", str(tmp_path / "no" / "a.png"))
+    assert error.startswith("vggkit: figure: cannot write ") and "No such file or directory" in error
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_weights_are_kept_and_what_was_supposed_is_told(call: Call, weights: str, tmp_path: Path) -> None:
     results = ["--results", str(tmp_path / "results")]
     status, out, error = call("import-weights", weights, "--name", "bob", "--configuration", "vgg38_bn_rc", *results)
@@ -94,10 +109,20 @@ def test_network_of_a_run_is_as_good_imported_as_the_run_recorded(
     monkeypatch.setattr(data, "load", lambda config, folder: {"cifar100": splits}[config.dataset])
     paths = RunPaths.of(trained, tiny)
     final, file = read_run(paths.folder).summary["final"], like_the_framework(read_weights(paths), tmp_path / "file")
+    found: list[str] = []
+    evaluate = evaluation.evaluate
+
+    def measured(*given: Any) -> tuple[float, float]:
+        found.append(precision())
+        return evaluate(*given)
+
     network = ["--configuration", "vgg08", "--results", str(tmp_path / "results")]
-    status, out, error = call("import-weights", file, "--name", "bob", *network, "--evaluate", "--device", "cpu")
+    with convolutions_in_tf32() as precision:
+        monkeypatch.setattr(evaluation, "evaluate", measured)
+        status, out, error = call("import-weights", file, "--name", "bob", *network, "--evaluate", "--device", "cpu")
     assert (status, error) == (0, "")
     assert f"{final['test_loss']:.4f}" in out and f"{final['test_accuracy']:.2%}" in out
+    assert found == ["ieee"]
 
 
 @pytest.mark.slow

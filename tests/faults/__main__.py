@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("faults.toml")
 KEPT = ROOT / ".cache" / "faults.json"
-SHARED = ("book", "notebooks", "results", "pyproject.toml", "README.md", "Makefile")  # read by some tests
+SHARED = ("book", "notebooks", "results", "pyproject.toml", "README.md", "CONTRIBUTING.md", "Makefile")  # read by tests
 HEAVY = ("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.stats", "safetensors.torch", "typer", "pytest")
 KILLED, SURVIVED, BROKEN, LATE = "killed", "survived", "broken", "late"
 

@@ -26,12 +26,46 @@ def ended(name: str, seed: int, loss: float, accuracy: float, **settings: Any) -
 
 def test_interval_of_a_loss_is_that_of_the_two_sample_t_test() -> None:
     ours, theirs = [1.0, 1.2, 1.1], [1.4, 1.7]
-    first = [ended("vgg08", seed, loss, 0.5) for seed, loss in enumerate(ours)]
+    first = [ended("vgg38_bn", seed, loss, 0.5) for seed, loss in enumerate(ours)]
     second = [ended("vgg38_rc", seed, loss, 0.5) for seed, loss in enumerate(theirs)]
     frame = comparing._differences([(first, second)]).set_index("metric").loc["test loss"]
     expected = stats.ttest_ind(theirs, ours).confidence_interval(0.95)
     assert frame["difference"] == pytest.approx(np.mean(theirs) - np.mean(ours))
     assert (frame["low"], frame["high"]) == pytest.approx((expected.low, expected.high), rel=1e-3)
+
+
+def seeds(name: str, losses: list[float], accuracies: list[float]) -> list[Run]:
+    return [ended(name, seed, *both) for seed, both in enumerate(zip(losses, accuracies, strict=True))]
+
+
+def test_spread_of_networks_that_guess_says_nothing_of_one_that_learns() -> None:
+    guessing = seeds("vgg38", [4.6052, 4.6053, 4.6051], [0.01, 0.01, 0.01])
+    frame = comparing._differences([(guessing, seeds("vgg38_rc", [2.0], [0.4]))]).set_index("metric")
+    assert frame.loc["test loss", "method"] == "no interval" and np.isnan(frame.loc["test loss", "low"])
+    assert frame.loc["test acc %", "method"] == "images alone"
+    assert frame.loc["test acc %", "high"] - frame.loc["test acc %", "low"] > 1
+    both = comparing._differences([(guessing, seeds("vgg38", [4.6052, 4.6050], [0.01, 0.01]))]).set_index("metric")
+    assert both.loc["test loss", "method"] == "no interval"
+
+
+def test_spread_is_of_networks_of_the_same_depth_the_others_have_images_alone() -> None:
+    learning = [seeds("vgg38_rc", [2.0, 2.1, 2.2], [0.40, 0.42, 0.44]), seeds("vgg38_bn", [1.8, 1.9], [0.50, 0.52])]
+    one, other = seeds("vgg08", [2.0], [0.45]), [ended("vgg08", 0, 1.9, 0.46, learning_rate=0.01)]
+    frame = comparing._differences([(learning[0], learning[1]), (one, other)])
+    methods = frame[frame["metric"] == "test acc %"]["method"].tolist()
+    assert methods == ["pooled t", "images alone"]
+    alone = comparing._differences([(learning[0], learning[1])])
+    first = frame[frame["metric"] == "test loss"].iloc[0]
+    assert (first["low"], first["high"]) == pytest.approx(
+        tuple(alone[alone["metric"] == "test loss"].iloc[0][["low", "high"]])
+    )
+
+
+def test_side_of_which_some_seeds_learned_has_no_interval() -> None:
+    mixed = seeds("vgg38", [4.605, 2.0, 4.605], [0.01, 0.40, 0.01])
+    frame = comparing._differences([(seeds("vgg38_rc", [2.0, 2.1], [0.4, 0.41]), mixed)])
+    assert set(frame["method"]) == {"no interval"} and frame[["low", "high"]].isna().all(axis=None)
+    assert frame.set_index("metric").loc["test acc %", "difference"] == pytest.approx(14 - 40.5)
 
 
 def test_one_seed_each_has_the_interval_of_the_images_alone() -> None:

@@ -13,7 +13,7 @@ from matplotlib.text import Annotation
 
 from tests.shared import ROOT, Call, number_in
 from vggkit import study
-from vggkit.config import RunConfig
+from vggkit.config import ConfigError, RunConfig
 from vggkit.report import canvas, figures, render
 from vggkit.runs import select
 from vggkit.runs.records import Run
@@ -114,6 +114,8 @@ def test_figure_compares_runs_of_one_suite_alone() -> None:
     assert pair[0].config.suite != pair[1].config.suite
     with pytest.raises(ValueError, match="allowed: runs of one suite"):
         figures.curves(pair)
+    with pytest.raises(ConfigError, match=r"^runs: 5 runs; allowed: at most 4 in one figure$"):
+        figures.curves(pair[:1] * 5)
     with pytest.raises(ValueError, match="no run of seed 77"):
         figures.comparison(every, seed=77)
 

@@ -258,6 +258,41 @@ def test_every_file_of_a_run_is_on_the_disk_before_the_run_is_there(
     assert {file.stat().st_ino for file in paths.folder.iterdir()} <= before[0]
 
 
+def test_two_that_write_one_file_do_not_end_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write = tmp_path / "kept.json", files.write_file
+
+    def interrupted(path: Path, content: bytes) -> None:
+        write(path, content)
+        monkeypatch.setattr(files, "write_file", write)
+        files.replace_file(file, b"second")  # all of it while the first stands before its last step
+
+    monkeypatch.setattr(files, "write_file", interrupted)
+    files.keep_file(file, b"first")
+    assert file.read_bytes() == b"first" and list(tmp_path.iterdir()) == [file]
+
+
+def test_what_killed_writers_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    file, other = tmp_path / "kept.json", tmp_path / "kept.json.more"
+    new, old, others = (files.own_partial_file(path) for path in (file, file, other))
+    for path in (new, old, others):
+        path.write_bytes(b"half")
+    for path in (old, others):
+        os.utime(path, (0, 0))
+    files.keep_file(file, b"whole")
+    assert set(tmp_path.iterdir()) == {file, new, others}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+@pytest.mark.posix
+def test_file_that_is_kept_follows_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        files.keep_file(tmp_path / "kept.json", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "kept.json").stat().st_mode) == 0o666 & ~umask
+
+
 def test_checkpoint_is_on_the_disk(tiny: RunConfig, tmp_path: Path, synced: set[int]) -> None:
     paths = RunPaths.of(tmp_path, tiny)
     with claim(paths):

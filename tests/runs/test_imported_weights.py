@@ -6,6 +6,7 @@ is and with the blocks that its users add: an independent way from the same tens
 
 import io
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -230,6 +231,14 @@ def spoilt(change: Callable[[dict[str, Any]], object]) -> Callable[[], bytes]:
     return make
 
 
+def encrypted(content: bytes) -> bytes:
+    """An archive whose list of files says that each wants a password."""
+    changed = bytearray(content)
+    for found in re.finditer(rb"PK\x01\x02", content):
+        changed[found.start() + 8] |= 1
+    return bytes(changed)
+
+
 ENTRY = "layer_dict.input_conv.layer_dict.conv_0.weight"
 EXTRA = "layer_dict.reduction_block_0.layer_dict.conv_2.weight"
 
@@ -240,6 +249,8 @@ EXTRA = "layer_dict.reduction_block_0.layer_dict.conv_2.weight"
         (lambda: b"not torch's", "is damaged"),
         (lambda: packed(checkpoint({}))[:200], "is damaged (it is no file that torch.save wrote)"),
         (lambda: pickle.dumps({"network": {}}, protocol=4), "is damaged"),
+        (lambda: saved(0, False).replace(b"PK\x01\x02", b"PK\x01\x09"), "is damaged (it is an archive that cannot be"),
+        (lambda: encrypted(saved(0, False)), "is damaged (it is an archive that cannot be unpacked)"),
         (lambda: packed({"network": Bomb()}), "holds code ('exec'), which is not run"),
         (lambda: pickle.dumps(Bomb(), protocol=2), "holds code ('exec'), which is not run"),
         (lambda: packed(drawn(0, False, False)), "holds code ('"),
@@ -268,6 +279,14 @@ def test_anything_else_is_one_line_and_keeps_nothing(
     assert told in str(error.value) and "\n" not in str(error.value)
     assert "weights_only" not in str(error.value)  # nobody is advised to run the code
     assert not (tmp_path / "results").exists()
+
+
+def test_network_that_the_framework_does_not_have_is_refused_in_one_line(keep: Callable[..., Path]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^skip_init: True is not allowed for imported weights; allowed: False"
+    ) as error:
+        keep(saved(5, False), configuration="vgg38_rc", settings={"skip_init": True})
+    assert "\n" not in str(error.value)
 
 
 def test_no_code_is_run(keep: Callable[..., Path], tmp_path: Path) -> None:

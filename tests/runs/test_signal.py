@@ -1,6 +1,7 @@
 """What is kept of untrained networks' signal is read back, or refused in one line."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ def test_what_no_measurement_holds_is_refused_in_one_line(name: str, value: Any,
     with pytest.raises(ArtifactError, match="is damaged") as error:
         signal.read(tmp_path, 0)
     assert "\n" not in str(error.value) and "vggkit signal" in str(error.value)
+
+
+def test_damaged_measurement_is_measured_anew_after_what_is_told(tmp_path: Path) -> None:
+    file = signal.write(Signal(0, 10, NETWORKS, MACHINE), tmp_path)
+    file.write_text("{")
+    aside = file.with_name(".aside-seed-0.json")  # else the command that is told fails on it, as those that go on do
+    told = f"; move it aside to {aside} and measure it: vggkit signal --seed 0"
+    with pytest.raises(ArtifactError, match=f"{re.escape(told)}$"):
+        signal.read(tmp_path, 0)
+    file.rename(aside)
+    with pytest.raises(ArtifactError, match=r"there is no .*seed-0\.json; measure it: vggkit signal --seed 0$"):
+        signal.read(tmp_path, 0)
 
 
 def test_no_run_lies_among_measurements() -> None:

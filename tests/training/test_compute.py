@@ -28,3 +28,15 @@ def test_settings_of_the_process_end_with_an_error_too(tiny: RunConfig) -> None:
     with pytest.raises(KeyError), Compute(CPU).process_settings():
         raise KeyError
     assert (smallest * 0.5).item() > 0
+
+
+def test_denormal_numbers_stay_zero_in_a_process_that_wants_them_so() -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush denormal numbers")
+    try:
+        smallest = torch.full((1,), float(np.finfo(np.float32).tiny))
+        with Compute(CPU).process_settings():
+            pass
+        assert (smallest * 0.5).item() == 0
+    finally:
+        torch.set_flush_denormal(False)

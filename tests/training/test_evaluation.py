@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.shared import CPU, Call
+from tests.shared import CPU, Call, convolutions_in_tf32
 from vggkit.config import RunConfig
 from vggkit.data import load
 from vggkit.networks.vgg import VGG
@@ -32,6 +32,23 @@ def test_evaluate_measures_each_split_on_its_own_images(
         (row,) = [line for line in shown.splitlines() if f" {split} " in line]
         assert f"{images}.0000" in row
         assert f"{metric_of(final, f'{split}_loss'):.4f}" in row
+
+
+def test_evaluate_computes_in_the_settings_that_training_has(
+    trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"dataset": "synthetic", "train-images-per-class": 2, "batch-size": 50, "epochs": 3, "results": trained}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    found: list[str] = []
+
+    def measured(*given: object) -> tuple[float, float]:
+        found.append(precision())
+        return 1.0, 0.5
+
+    with convolutions_in_tf32() as precision:
+        monkeypatch.setattr(evaluation, "evaluate", measured)
+        assert call("evaluate", "vgg08", *words)[0] == 0
+    assert found == ["ieee", "ieee"]
 
 
 def test_evaluation_equals_a_direct_one(tiny: RunConfig) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from vggkit.config import RunConfig
+from vggkit.networks import fused
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.records import Run
+from vggkit.runs.store import ArtifactWarning
 from vggkit.training.repeat import first_epoch
 from vggkit.training.runner import train
 
@@ -43,6 +45,15 @@ def test_one_gradient_changed_is_not_equal(trained: Run) -> None:
     found = first_epoch(replace(trained, gradients=gradients))
     assert not found.equal and found.gradients["l2_norm"] == pytest.approx(1 / 3)
     assert found.gradients["mean_abs"] == 0
+
+
+def test_fused_run_is_repeated_where_nothing_can_be_compiled(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = trained.summary.copy()
+    summary["segments"] = [{**part, "fused": True} for part in summary["segments"]]
+    monkeypatch.setattr(fused, "available", lambda device: False)
+    with pytest.warns(ArtifactWarning, match="^fuse: the run was begun with fused passes, but torch.compile does not"):
+        found = first_epoch(replace(trained, summary=summary))
+    assert found.equal  # as it was not fused in truth
 
 
 def test_other_images_are_refused(trained: Run, tmp_path: Path) -> None:

@@ -134,6 +134,9 @@ def test_archive_that_does_not_fit_is_one_line_and_leaves_nothing(
         (["--set", "seed=3"], "--seeds gives it"),
         (["--seeds", "0,0"], "seeds: "),
         (["--seeds", "3-1"], "seeds: "),
+        (["--seeds", "1" * 5000], "seeds: '1111"),
+        (["--seeds", "0-" + "1" * 5000], "seeds: '0-11"),
+        (["--seeds", "٣"], "seeds: "),
         (["--minutes", "nan"], "minutes: "),
         (["--archives", "a_file"], "archives: "),
         (["vgg9"], "unknown configuration"),
@@ -156,6 +159,21 @@ def test_archive_holds_the_run_as_it_is_now(tmp_path: Path) -> None:
             member = file.extractfile("local/vgg08/seed-0/summary.json")
             assert member is not None
             assert member.read() == text.encode()
+
+
+def test_two_that_archive_one_run_do_not_end_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, add = tmp_path / "results" / "local" / "vgg08" / "seed-0", tarfile.TarFile.add
+    folder.mkdir(parents=True)
+
+    def interrupted(self: tarfile.TarFile, *given: Any, **more: Any) -> None:
+        monkeypatch.setattr(tarfile.TarFile, "add", add)
+        archive(folder, tmp_path)
+        add(self, *given, **more)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", interrupted)
+    with tarfile.open(archive(folder, tmp_path)) as file:
+        assert file.getnames() == ["local/vgg08/seed-0"]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_sweep_stops_at_the_first_epoch_that_ends_after_its_minutes(monkeypatch: pytest.MonkeyPatch) -> None:

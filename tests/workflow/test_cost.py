@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,33 @@ def test_runs_of_a_gpu_which_they_share_do_not_change_what_is_expected(speeds: c
     assert cost.Speeds.read(BENCH, tmp_path) == speeds
 
 
+def test_runs_of_every_setting_are_compared_and_those_that_diverged_left_out(
+    speeds: cost.Speeds, tmp_path: Path
+) -> None:
+    def copied(changed: dict[str, object], summarised: dict[str, object]) -> None:
+        """The shown runs, and one of them with other settings that only some of its kin may have."""
+        for suite in shown_suites():
+            for run in find_runs(ROOT / "results", suite):
+                shutil.copytree(
+                    RunPaths.of(ROOT / "results", run.config).folder,
+                    RunPaths.of(tmp_path, run.config).folder,
+                    dirs_exist_ok=True,
+                )
+        kept = next(run for run in find_runs(ROOT / "results", "table1") if run.config.name == "vgg38")
+        place = RunPaths.of(tmp_path, kept.config).folder.with_name("seed-77")
+        shutil.copytree(RunPaths.of(ROOT / "results", kept.config).folder, place, dirs_exist_ok=True)
+        for name, change in (("config.json", changed), ("summary.json", summarised)):
+            content = json.loads((place / name).read_text())
+            (place / name).write_text(json.dumps(content | change))
+
+    copied({"seed": 77, "residual": True, "skip_init": True}, {})
+    assert cost.Speeds.read(BENCH, tmp_path).networks == speeds.networks
+    copied({"seed": 77, "learning_rate": 5.0, "min_learning_rate": 2.0}, {})
+    assert cost.Speeds.read(BENCH, tmp_path).networks == speeds.networks
+    copied({"seed": 77}, {"diverged": True})
+    assert cost.Speeds.read(BENCH, tmp_path) == speeds
+
+
 def test_expected_seconds_meet_the_bench_at_its_networks_and_grow_with_depth_and_epochs(speeds: cost.Speeds) -> None:
     rates = {
         row["model"]: row["images_per_second"]
@@ -104,6 +132,17 @@ def test_plan_of_a_suite_has_the_runs_that_a_sweep_of_it_trains(call: Call, tmp_
     groups = order(asked("depth"), [0, 1], 2, suite="depth")
     assert status == 0
     assert list(json.loads(output)["configurations"]) == [group[0].name for group in groups]
+
+
+def test_plan_counts_every_seed_of_runs_that_are_trained_alone(call: Call, tmp_path: Path) -> None:
+    given = ("--seeds", "0-2", "--json", "--results", str(tmp_path))
+    status, output, _ = call("plan", "mine", "vgg08", "--set", "dropout=0.5", *given)
+    assert status == 0
+    assert json.loads(output)["all"]["states"] == {"finished": 0, "begun": 0, "new": 3}
+    status, output, _ = call("plan", "further", *given)
+    runs = list(itertools.chain(*order(asked("further"), [0, 1, 2], 1, suite="further")))
+    found = {name: sum(row["states"].values()) for name, row in json.loads(output)["configurations"].items()}
+    assert found == dict(Counter(run.name for run in runs)) and set(found.values()) == {3}
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,14 @@ from vggkit.bench.speeds import GPUS, read_bench
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.folders import Given, results_folder
 from vggkit.runs.files import ArtifactError, RunPaths, check_same
-from vggkit.runs.schema import check_summary
+from vggkit.runs.schema import check_summary, parameter_shapes
 from vggkit.runs.store import read_run
-from vggkit.study import shown_suites
+from vggkit.study import STATISTICS, shown_suites
 
 FORWARD = 1 / 3  # of a training step's work, by operations: what an image costs that is evaluated and not trained on
 MOST_READ = 50  # runs of a suite, for how the bench compares
+UNLIKE = ("batch_norm", "residual", "seed", "learning_rate")
+"""Settings in which runs may differ whose times are compared for what BN and RC add."""
 STATES = FINISHED, BEGUN, NEW = "finished", "begun", "new"
 
 # Bytes of a finished run and of its checkpoint; tests/workflow/test_cost.py compares them with runs.
@@ -35,7 +37,7 @@ EPOCH_BYTES = 165  # of metrics.csv
 RUN_BYTES = 20_000  # of a run's files, whatever its length
 NUMBER_BYTES = 4  # of a weight, and of a share in a checkpoint
 STATE_COPIES = 4  # of each weight in a checkpoint: the weight, Adam's two averages, and that of the best epoch
-HISTORY_BYTES = 3 * 8  # of a checkpoint, for each row of gradients so far: three statistics in float64
+HISTORY_BYTES = 8 * len(STATISTICS)  # of a checkpoint, for each row of gradients so far: its statistics in float64
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def _finished(results: Given) -> Finished:
     """Configurations and summaries of finished runs in the suites that the book shows, as far as they can be read.
 
     They only improve an estimate, so that a damaged run is no error here, and of thousands some are enough. Those of
-    a GPU are left out: where several share it, each one's time is a share that tells nothing of its network.
+    a GPU are left out: where several share it, each one's time is a share that tells nothing of its network. So are
+    those that diverged, whose time is that of fewer epochs.
     """
     found: Finished = []
     for suite in shown_suites():
@@ -124,7 +127,7 @@ def _finished(results: Given) -> Finished:
                 config = RunConfig.from_dict(json.loads(path.with_name("config.json").read_text(encoding="utf-8")))
                 summary = json.loads(path.read_text(encoding="utf-8"))
                 check_summary(summary)
-                if not GPUS.search(summary["device"]):
+                if not GPUS.search(summary["device"]) and not summary["diverged"]:
                     found.append((config, summary))
     return found
 
@@ -137,7 +140,7 @@ def _networks(finished: Finished) -> dict[tuple[bool, bool], float]:
     """How long each kind of network takes beside that with BN and RC, in the median over pairs of comparable runs."""
 
     def alike(config: RunConfig, summary: Mapping[str, Any]) -> tuple[Any, ...]:
-        settings = replace(config, batch_norm=True, residual=True, seed=0, learning_rate=1.0)
+        settings = {name: value for name, value in config.to_dict().items() if name not in UNLIKE}
         return (settings, _machine(summary), summary.get("fused"))
 
     ratios: dict[tuple[bool, bool], list[float]] = {}
@@ -152,8 +155,7 @@ def _networks(finished: Finished) -> dict[tuple[bool, bool], float]:
 
 def gradient_rows(config: RunConfig) -> int:
     """Rows that an epoch adds to a run's gradients: two averages of each weight tensor."""
-    tensors = config.depth + 1 + config.batch_norm * (config.depth - 2)
-    return 2 * tensors
+    return 2 * sum(name.endswith(".weight") for name in parameter_shapes(config))
 
 
 def run_bytes(config: RunConfig) -> int:

@@ -102,15 +102,15 @@ def _gpu() -> Finding:
 
 
 def _data(folder: Path) -> Finding:
-    from vggkit.compat import CIFAR100, check_integrity
+    from vggkit.compat import CIFAR100
+    from vggkit.data import faulty_files
 
-    files = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
     place = folder / CIFAR100.base_folder
     try:
         there = folders.exists("data", place)
     except ConfigError as error:
         return Finding("data", False, str(error), {"folder": str(folder), "found": False})
-    bad = [name for name, md5 in files if not check_integrity(str(place / name), md5)]
+    bad = [name for name, _ in faulty_files(place)]
     state = "whole" if not bad else "not there" if not there else f"missing or damaged: {', '.join(bad)}"
     value = f"CIFAR-100 in {place}: {state}"
     return Finding("data", not bad, value, {"folder": str(folder), "found": not bad})

@@ -96,7 +96,8 @@ def _evaluate(weights: Path, data: str | None, device: str | None) -> None:
 
     compute = Compute.resolve("float32", device)
     images = load(RunConfig(), data).to(compute.device).test
-    measured = evaluate(VGG.from_run(weights).to(compute.device), images, compute)
+    with compute.process_settings():
+        measured = evaluate(VGG.from_run(weights).to(compute.device), images, compute)
     terminal.show_table(("split", "loss", "accuracy"), [("test", *terminal.cells(list(measured)))])
 
 
@@ -117,15 +118,20 @@ def imported_(
 
     from vggkit.report import render, tables
     from vggkit.runs import imported
+    from vggkit.runs.files import check_writable
     from vggkit.runs.select import fullest_runs
 
     folder = existing(results)
+    if path:
+        check_writable("figure", path)  # before all is read
     found = {f"{run.suite}/{run.name}": run for run in imported.find_imported(folder)}
     for name in names or ():
         check_name("imported run", name, found)
     if not found:
         raise ConfigError("imported run: there is none yet; vggkit import-summary keeps one")
     chosen = [found[name] for name in names or found]
+    if path:
+        _draw(path, chosen, folder)  # which may be refused, before the table is printed
     frame = tables.imported_table(chosen, fullest_runs(folder))
     text = render.imported_text(frame)
     if format == "csv":
@@ -140,21 +146,17 @@ def imported_(
             list(text.columns), text.itertuples(index=False), right=("epochs", "report", "ours", "imported"), note=note
         )
     if path:
-        _draw(path, chosen, folder)
+        terminal.tell(f"drawn in {path}")
 
 
 def _draw(path: Path, chosen: list[Any], folder: Path) -> None:
     """The learning curves of imported runs, with our runs of the same configurations in one suite."""
     from vggkit.report import figures
-    from vggkit.runs.files import cannot_write, replace_file
+    from vggkit.runs.files import keep_file
     from vggkit.runs.select import all_runs, one_suite
 
     own = one_suite(all_runs(folder), dict.fromkeys(run.configuration for run in chosen if run.configuration))
-    try:
-        replace_file(path, figures.curves(list(own.values()), chosen).png)
-    except OSError as error:
-        raise cannot_write(path, error, field="figure") from error
-    terminal.tell(f"drawn in {path}")
+    keep_file(path, figures.curves(list(own.values()), chosen).png, field="figure")
 
 
 def show_imported(folder: Path) -> None:

@@ -18,10 +18,10 @@ from vggkit.cli import terminal
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import DATA_VARIABLE, RESULTS_VARIABLE, results_folder
 from vggkit.study import CONFIGURATIONS
+from vggkit.training.order import seed_list as seed_list
 
 MISTAKE = 2
 """Exit status of a command that was called wrongly or found something wrong."""
-MOST_SEEDS = 1000
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,20 +110,6 @@ def existing(given: str | None) -> Path:
     if not there:
         terminal.tell(f"results: no folder {results} yet, so no run is finished; --results names another")
     return results
-
-
-def seed_list(text: str, field: str = "seeds") -> list[int]:
-    """Read "0,1,2" or "0-4"."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        whole = part.isascii() and first.isdecimal() and (not dash or last.isdecimal())
-        if not whole or not 0 <= int(last or first) - int(first) < MOST_SEEDS:
-            raise ConfigError(
-                f"{field}: {text!r} is not allowed; allowed: integers as in 0,1,2 or 0-4, at most {MOST_SEEDS} in a row"
-            )
-        seeds += range(int(first), int(last or first) + 1)
-    return seeds
 
 
 def field_values(given: Iterable[str], elsewhere: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:

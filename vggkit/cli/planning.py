@@ -41,8 +41,10 @@ def plan(
 
     def runs(**more: Any) -> dict[str, list[RunConfig]]:
         """By name, what a sweep would train, all seeds of a configuration together."""
-        groups = order(names or asked(suite), numbers, len(numbers), **settings, **more)
-        return {group[0].name: group for group in groups}
+        found: dict[str, list[RunConfig]] = {}
+        for config in itertools.chain(*order(names or asked(suite), numbers, len(numbers), **settings, **more)):
+            found.setdefault(config.name, []).append(config)
+        return found
 
     groups, note = runs(), ""
     if "precision" not in settings and (found := cost.precision_found(root, itertools.chain(*groups.values()))):

@@ -70,7 +70,8 @@ def evaluate(config: RunConfig, results: Path, data: str | None, device: str | N
     model.to(compute.device)
     rows = []
     for split, images in (("validation", splits.validation), ("test", splits.test)):
-        loss, accuracy = measured_on(model, images, compute)
+        with compute.process_settings():
+            loss, accuracy = measured_on(model, images, compute)
         recorded = [metric_of(run.summary["final"], f"{split}_{metric}") for metric in ("loss", "accuracy")]
         rows.append((split, *terminal.cells([loss, accuracy, *recorded])))
     terminal.show_table(("split", "loss", "accuracy", "recorded loss", "recorded accuracy"), rows)

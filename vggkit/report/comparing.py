@@ -1,8 +1,8 @@
 """Two runs, or all runs of two suites, side by side: which settings differ, how they end, how they learn."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import pandas as pd
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
-from vggkit.report.intervals import NONE, Contrast, Effect, Sample, images_alone, joint_intervals, pooled_spread
+from vggkit.report.intervals import NONE, Contrast, Effect, images_alone, joint_intervals
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.render import MISSING, html, number
 from vggkit.report.tables import METRICS, TEST
+from vggkit.report.verdicts import Outcome
 from vggkit.runs.files import place_of
-from vggkit.runs.records import Run
+from vggkit.runs.records import Run, metric_of
 from vggkit.runs.select import fullest_runs
 from vggkit.runs.store import find_runs
 from vggkit.study import title
@@ -30,9 +31,10 @@ LINES = ("-", "--")
 LONGEST_LABEL = 24
 ALL = "all"
 NOTE = (
-    "Means over the seeds of each side; accuracies are per cent, their differences percentage points. The intervals "
-    "cover all differences of a metric at once with 95 %. One made of “images alone” says nothing of other seeds, and "
-    "a training metric, or a loss of one seed on each side, has none."
+    "Means over the seeds of each side; accuracies are per cent, their differences percentage points. The intervals of "
+    "a metric that are made in one way cover all their differences at once with 95 %. The spread over seeds is that of "
+    "networks of the same depth that learn. Where it is unknown, an interval is made of “images alone” and says "
+    "nothing of other seeds, and a loss or a training metric has none; nor has a side of which only some seeds learned."
 )
 """How the differences are to be read."""
 
@@ -132,7 +134,7 @@ def _differences(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
     for metric, words in (METRICS | TEST).items():
         groups = [(finals(one, metric), finals(other, metric)) for one, other in pairs]
         known = [place for place, (one, other) in enumerate(groups) if len(one) and len(other)]
-        effects = dict(zip(known, _effects(metric, [pairs[i] for i in known], [groups[i] for i in known]), strict=True))
+        effects = dict(zip(known, _effects(metric, [pairs[i] for i in known]), strict=True))
         for place, ((one, other), (ours, theirs)) in enumerate(zip(pairs, groups, strict=True)):
             effect = effects.get(place)
             row: dict[str, str | float] = {"first": _called(one), "second": _called(other), "metric": words}
@@ -144,21 +146,45 @@ def _differences(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def _effects(
-    metric: str, pairs: Sequence[tuple[list[Run], list[Run]]], groups: Sequence[tuple[pd.Series, pd.Series]]
-) -> list[Effect]:
-    """Second minus first for each pair, in the units of `finals`; simultaneous intervals where they can be had."""
+def _effects(metric: str, pairs: Sequence[tuple[list[Run], list[Run]]]) -> list[Effect]:
+    """Second minus first for each pair, in the units of `finals`; simultaneous intervals where they can be had.
+
+    A spread over seeds stands for networks that learn and have the same depth, see `verdicts.Outcome`. A side of which
+    some seeds learned and others did not, or diverged, is described by no mean and spread, and has no interval.
+    """
+
+    def share(run: Run) -> float | None:
+        return None if run.summary["diverged"] else metric_of(run.summary["final"], metric)
+
+    outcome = Outcome(share, share=lambda run: metric_of(run.summary["final"], metric) or 0.0, learned=True)
+    group = {f"{place} {side}": runs for place, pair in enumerate(pairs) for side, runs in enumerate(pair)}
+    samples = outcome.samples(group)
     scale = 100 if metric.endswith("accuracy") else 1
-    contrasts = []
-    for place, (runs, values) in enumerate(zip(pairs, groups, strict=True)):
-        one, other = (
-            Sample(f"{place} {side}", tuple(numbers / scale), _images(metric, run[0]), float(numbers.mean() / scale))
-            for side, numbers, run in zip(("first", "second"), values, runs, strict=True)
-        )
-        contrasts.append(Contrast(other, one))
-    spread = pooled_spread((numbers / scale).tolist() for values in groups for numbers in values)
-    found = joint_intervals(contrasts, spread) if spread.freedom else images_alone(contrasts)
-    return [Effect(scale * e.value, scale * e.low, scale * e.high, e.method) for e in found]
+    effects: dict[int, Effect] = {}
+    pooled: dict[int, Contrast] = {}
+    alone: dict[int, Contrast] = {}
+    kinds: set[Hashable] = set()
+    for place, (one, other) in enumerate(pairs):
+        first, second = samples[f"{place} 0"], samples[f"{place} 1"]
+        if first is None or second is None or not (outcome.comparable(one) and outcome.comparable(other)):
+            value = float(finals(other, metric).mean() - finals(one, metric).mean())
+            effects[place] = Effect(value, value, value, NONE)
+            continue
+        contrast = Contrast(replace(second, images=_images(metric, other[0])), first)
+        moved = {
+            outcome.kind(run) for runs, sample in ((one, first), (other, second)) if not sample.steady for run in runs
+        }
+        if moved and outcome.spread([group], moved)[0].freedom:
+            pooled[place] = contrast
+            kinds |= moved
+        else:
+            alone[place] = contrast
+    found = dict(zip(alone, images_alone([*alone.values()]), strict=True))
+    if pooled:
+        spread = outcome.spread([group], kinds)[0]
+        found |= dict(zip(pooled, joint_intervals([*pooled.values()], spread), strict=True))
+    effects |= {i: Effect(scale * e.value, scale * e.low, scale * e.high, e.method) for i, e in found.items()}
+    return [effects[place] for place in range(len(pairs))]
 
 
 def _images(metric: str, run: Run) -> int:

@@ -34,6 +34,7 @@ COLOURS = [colour if colour != "#de8f05" else "#c97f00" for colour in sns.color_
 """seaborn's, the orange darker: each has a contrast of at least 3 with a white page and with a dark one."""
 TRAIN, VALIDATION = COLOURS[0:2]
 EPOCHS = LinearSegmentedColormap.from_list("epochs", ["#3f7fd0", "#d9822b"])  # both show on white and on black
+STYLES = ("-", "--", ":", "-.")  # of our runs
 DASHES = ((6.0, 2.0), (3.0, 1.5), (1.5, 1.5))  # of runs made elsewhere
 LEAST_SPAN = {"loss": 0.2, "accuracy": 5.0}  # of the curves' axes
 GRADIENT_RANGE = (1e-24, 1.0)  # of every logarithmic axis of mean |gradient| over the layers: networks can be compared
@@ -47,16 +48,18 @@ def curves(runs: Sequence[Run], imported: Sequence[ImportedRun] = ()) -> Figure:
     Runs made elsewhere are drawn beside them, thin and dashed, and called imported.
 
     Raises:
-        ConfigError: the runs are of several suites, and so of different lengths, or too many are imported.
+        ConfigError: the runs are of several suites, and so of different lengths, or there are too many.
     """
     if len(imported) > len(DASHES):
         raise ConfigError(f"imported: {len(imported)} runs; allowed: at most {len(DASHES)} in one figure")
+    if len(runs) > len(STYLES):
+        raise ConfigError(f"runs: {len(runs)} runs; allowed: at most {len(STYLES)} in one figure")
     if len(suites := sorted({run.config.suite for run in runs})) > 1:
         raise ConfigError(f"runs: of suites {', '.join(suites)}; allowed: runs of one suite, see select.one_suite")
     with drawing(PANEL, PANEL) as axes:
         for ax, metric in zip(axes, ("loss", "accuracy"), strict=True):
             named = []
-            for run, style in zip(runs, ("-", "--", ":", "-."), strict=False):
+            for run, style in zip(runs, STYLES, strict=False):
                 for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
                     values = finite(run.metrics[f"{split}_{metric}"] * (100 if metric == "accuracy" else 1))
                     (line,) = ax.plot(run.metrics["epoch"], values, style, color=colour, linewidth=1.8)

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from vggkit.folders import Given, exists, results_folder
 from vggkit.runs import schema
-from vggkit.runs.files import ArtifactError, keep_file, make_folder, reason, seed_of
+from vggkit.runs.files import ArtifactError, aside, keep_file, make_folder, reason, seed_of
 
 FORMAT = 1
 """Of the files that tell their format: the newest that this version reads."""
@@ -86,7 +86,9 @@ class BySeed(Generic[M]):
         except NewerFormat as error:
             raise ArtifactError(f"results: {file} is {error}; use the version that wrote it, or a newer one") from error
         except Exception as error:  # pyarrow and json document no exceptions for content of every kind
-            raise ArtifactError(f"results: {file} is damaged ({reason(error)}); {remedy}") from error
+            raise ArtifactError(
+                f"results: {file} is damaged ({reason(error)}); move it aside to {aside(file)} and {remedy}"
+            ) from error
         return measured
 
     def read_all(self, results: Given = None) -> list[M]:

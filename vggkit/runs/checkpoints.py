@@ -20,6 +20,7 @@ from vggkit.runs.files import (
     cannot_write,
     check_format,
     check_same,
+    partial_file,
     reason,
     replace_file,
     sha256,
@@ -47,7 +48,7 @@ def write_checkpoint(paths: RunPaths, state: dict[str, Any]) -> None:
         saved = io.BytesIO()
         torch.save(state, saved)  # into memory: torch's own writer does not say that a disk is full
         content = saved.getvalue()
-        replace_file(paths.checkpoint, content + SEAL + sha256(content).encode())
+        replace_file(paths.checkpoint, content + SEAL + sha256(content).encode(), partial_file(paths.checkpoint))
     except (OSError, MemoryError, RuntimeError) as error:
         raise cannot_write(paths.checkpoint, error, field="checkpoint") from error
 
@@ -68,9 +69,15 @@ def unpack(content: bytes, device: "torch.device | str" = "cpu") -> Any:
         if sha256(content).encode() != digest:
             raise ValueError("its checksum differs")
     elif zipfile.is_zipfile(io.BytesIO(content)):
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if archive.testzip() is not None:
-                raise ValueError("a checksum in it differs")
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                bad = archive.testzip()
+        except MemoryError:
+            raise
+        except Exception as error:  # of a damaged or an encrypted archive zipfile raises errors of many kinds
+            raise ValueError("it is an archive that cannot be unpacked") from error
+        if bad is not None:
+            raise ValueError("a checksum in it differs")
     try:
         return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except MemoryError:

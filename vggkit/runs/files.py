@@ -5,12 +5,15 @@ by that same function before anything is trained.
 """
 
 import errno
+import glob
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from vggkit.config import OneLineError, RunConfig
 from vggkit.folders import results_folder
 from vggkit.runs.schema import FORMAT
 
+ABANDONED = 86_400  # seconds after its last change that a half-written file has nobody who writes it
 ROOM = 2**20  # bytes: with less room than this a write that failed without a reason failed for want of room
 
 
@@ -133,9 +137,12 @@ def write_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write or replace a file in one step: a killed process leaves the old one or the new one. Raises OSError."""
-    partial = partial_file(path)
+def replace_file(path: Path, content: bytes, partial: Path | None = None) -> None:
+    """Write or replace a file in one step: a killed process leaves the old one or the new one. Raises OSError.
+
+    Who holds the file alone may name the `partial` file that is written first; else it is one of this call alone.
+    """
+    partial = partial or own_partial_file(path)
     try:
         write_file(partial, content)
         partial.replace(path)
@@ -179,8 +186,22 @@ def seed_of(name: str) -> int | None:
 
 
 def partial_file(path: Path) -> Path:
-    """Where `path` is written before it is renamed: hidden, and another file for each name."""
+    """Where the holder of `path` writes it before it is renamed: hidden, and another file for each name."""
     return path.with_name(f".partial-{path.name}")
+
+
+def own_partial_file(path: Path) -> Path:
+    """As `partial_file`, for those who hold no lock: another file in each call, so that none takes another's away.
+
+    What killed processes left of the same file is removed, once it is as old as no write takes.
+    """
+    for left in path.parent.glob(f".partial-{glob.escape(path.name)}.*"):
+        with suppress(OSError):
+            if re.fullmatch(r"\.[0-9a-f]{16}", left.name.removeprefix(f".partial-{path.name}")) and (
+                time.time() - left.stat().st_mtime > ABANDONED
+            ):
+                left.unlink()
+    return path.with_name(f".partial-{path.name}.{secrets.token_hex(8)}")
 
 
 def clear(path: Path) -> None:

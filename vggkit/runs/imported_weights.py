@@ -79,6 +79,10 @@ def import_weights(
     """
     place = file_of(results, suite, name).with_suffix(SUFFIX)
     config = told_config(suite, configuration, settings or {})
+    if config.skip_init:
+        raise ConfigError(
+            "skip_init: True is not allowed for imported weights; allowed: False, since no framework has it"
+        )
     summary = file_of(results, suite, name)
     if exists("results", summary) and (told := read_imported(summary).configuration) not in (None, configuration):
         raise ConfigError(f"configuration: {configuration!r} is not allowed; allowed: {told}, as the summary of {name}")

@@ -8,7 +8,6 @@ site, without any use here, is left out.
 import itertools
 import re
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +134,10 @@ def _page(app: Sphinx, name: str, template: str, context: dict[str, Any], doctre
 def _count_figures(app: Sphinx, env: BuildEnvironment) -> None:
     """How many figures stand before each page, in the order of the contents."""
     before, env.vggkit_figures = 0, {}  # type: ignore[attr-defined]
-    for name in _in_order(env, app.config.root_doc):
+    for name in env.collect_relations():
         env.vggkit_figures[name] = before  # type: ignore[attr-defined]
         outputs = env.get_doctree(name).findall(nodes.raw)
         before += sum(len(FIGURE.findall(output.astext())) for output in outputs)
-
-
-def _in_order(env: BuildEnvironment, name: str) -> Iterator[str]:
-    yield name
-    for child in env.toctree_includes.get(name, []):
-        yield from _in_order(env, child)
 
 
 def numbered(body: str, before: int) -> str:

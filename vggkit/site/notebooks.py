@@ -71,32 +71,26 @@ def execute_page(source: Path, page: Path, results: Path, parameters: dict[str, 
             del os.environ[RESULTS_VARIABLE]
         else:
             os.environ[RESULTS_VARIABLE] = before
-    clean(notebook)
+    clean(notebook, parameters.get("configuration"))
     notebook.metadata[METADATA] = {"runs": shown_runs(results, page.stem)}
     replace_file(page, (nbformat.writes(notebook) + "\n").encode())
     return page
 
 
-def clean(notebook: nbformat.NotebookNode) -> None:
-    """Take out what differs between machines and calls, and show of the parameters those that Papermill injected."""
+def clean(notebook: nbformat.NotebookNode, configuration: str | None = None) -> None:
+    """Take out what differs between machines and calls, and show of the parameters those that Papermill injected.
+
+    The page of a configuration has its title.
+    """
     kernel = notebook.metadata.get("kernelspec", {})
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     injected = any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
     for index, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
-        if cell.cell_type == "markdown" and (name := page_name(notebook)):
-            cell.source = re.sub(r"^# .+$", f"# {title(name)}", cell.source, count=1, flags=re.M)
+        if cell.cell_type == "markdown" and configuration:
+            cell.source = re.sub(r"^# .+$", f"# {title(configuration)}", cell.source, count=1, flags=re.M)
         hidden = ["remove-cell"] if "parameters" in tags and injected else []
         cell.metadata = nbformat.from_dict({"tags": [*tags, *hidden]} if tags or hidden else {})
         cell.id = f"cell-{index}"
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.output_type != "stream"]
-
-
-def page_name(notebook: nbformat.NotebookNode) -> str:
-    """The configuration that Papermill injected, for the page's title."""
-    for cell in notebook.cells:
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            found = re.search(r'configuration = "(.+)"', cell.source)
-            return found[1] if found else ""
-    return ""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from vggkit.config import NUM_FILTERS, ConfigError, RunConfig
 from vggkit.networks import fused as fused_passes
 from vggkit.runs import provenance
+from vggkit.runs.store import ArtifactWarning
 
 # Compiling takes some ten seconds on a CPU. A run of at least so many images x layers is that much faster for it.
 WORTH_FUSING = 5_000_000
@@ -65,14 +66,14 @@ class Compute:
 
     @contextlib.contextmanager
     def process_settings(self) -> Iterator[None]:
-        """Settings of the whole process while a run trains; all but `keep_freed_memory` end with it.
+        """Settings of the whole process while a run trains; all but `keep_freed_memory` are as before at its end.
 
         Denormal numbers, which the squares of vanishing gradients in Adam become, are flushed to
         zero: a CPU computes with them many times slower. (The setting is each thread's own: torch's
         worker threads keep the one they were started with.) TF32 is on for `tf32` alone.
         """
         backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-        before = [backend.fp32_precision for backend in backends]
+        before, flushed = [backend.fp32_precision for backend in backends], _flushes_denormal()
         keep_freed_memory()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.set_flush_denormal(True)
@@ -81,9 +82,15 @@ class Compute:
             try:
                 yield
             finally:
-                torch.set_flush_denormal(False)
+                torch.set_flush_denormal(flushed)
                 for backend, precision in zip(backends, before, strict=True):
                     backend.fp32_precision = precision
+
+
+def _flushes_denormal() -> bool:
+    """Whether this thread takes denormal numbers for zero, of which torch tells nothing."""
+    smallest = torch.full((1,), torch.finfo(torch.float32).tiny, dtype=torch.float32, device="cpu")
+    return not (smallest * 0.5).item()
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -113,6 +120,15 @@ def check_precision(precision: str, device: torch.device) -> None:
 def worth_fusing(config: RunConfig, device: torch.device) -> bool:
     """Whether the run is long enough for compiling to pay, and torch.compile works here."""
     return config.train_images * config.epochs * config.depth >= WORTH_FUSING and fused_passes.available(device)
+
+
+def fusing_as_begun(begun: bool, device: torch.device) -> bool:
+    """Whether a run that was begun with fused passes, or without, can go on so; a warning where it cannot."""
+    if begun and not fused_passes.available(device):
+        told = "torch.compile does not work here: epochs from now on are not fused, and differ by rounding"
+        warnings.warn(f"fuse: the run was begun with fused passes, but {told}", ArtifactWarning, stacklevel=3)
+        return False
+    return begun
 
 
 def keep_freed_memory() -> None:

@@ -1,5 +1,6 @@
 """Which runs are trained, in which order, and which of them side by side: settled before anything is loaded."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,30 @@ from vggkit.study import Asked
 
 SHARED = ("dataset", "train_images_per_class", "split_seed", "batch_size", "precision")
 """Settings in which runs that are trained together are alike."""
+MOST_SEEDS = 1000
+LONGEST_SHOWN = 100  # letters
+SEEDS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
+"""A seed, or the first and the last of several; none that is allowed has more digits."""
+
+
+def seed_list(text: str, field: str = "seeds") -> list[int]:
+    """The seeds of a text such as 0,1,2 or 0-4.
+
+    Raises:
+        ConfigError: it is no such text; the message names `field`.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = SEEDS.fullmatch(part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        if not 0 <= last - first < MOST_SEEDS:
+            shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+            raise ConfigError(
+                f"{field}: {shown!r} is not allowed; allowed: integers as in 0,1,2 or 0-4, at most {MOST_SEEDS} in a "
+                "row"
+            )
+        seeds += range(first, last + 1)
+    return seeds
 
 
 def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **settings: Any) -> list[list[RunConfig]]:

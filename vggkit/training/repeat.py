@@ -19,7 +19,7 @@ from vggkit.folders import Given
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.records import Machine, Run, segments
 from vggkit.study import STATISTICS
-from vggkit.training.compute import Compute, warn_of_emulation, worth_fusing
+from vggkit.training.compute import Compute, fusing_as_begun, warn_of_emulation, worth_fusing
 from vggkit.training.evaluation import evaluate
 from vggkit.training.gradients import to_frame
 from vggkit.training.graph import one_step
@@ -82,8 +82,8 @@ def first_epoch(run: Run, *, data: Given = None, device: str | torch.device | No
     if splits.checksum != run.summary["data_sha256"]:
         raise ArtifactError(f"data: these images are not those that {config.name} was trained on; name their folder")
     warn_of_emulation(compute)
-    fused = segments(run)[0]["fused"]
-    fused = worth_fusing(config, compute.device) if fused is None else fused  # runs of older versions do not tell
+    begun = segments(run)[0]["fused"]  # runs of older versions do not tell
+    fused = worth_fusing(config, compute.device) if begun is None else fusing_as_begun(begun, compute.device)
     compute = replace(compute, fused=fused)
     with compute.process_settings():
         trainer = Trainer(config, splits, compute)

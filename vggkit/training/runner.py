@@ -23,7 +23,6 @@ from torch import Tensor
 from vggkit.config import ConfigError, RunConfig
 from vggkit.data import load
 from vggkit.folders import Given
-from vggkit.networks import fused
 from vggkit.networks.vgg import count_parameters
 from vggkit.runs import checkpoints, store
 from vggkit.runs.files import RunPaths, claim
@@ -31,7 +30,7 @@ from vggkit.runs.records import Best, Epoch, Measured, Run, SeedEpoch, Segment, 
 from vggkit.runs.schema import FORMAT
 from vggkit.runs.store import ArtifactWarning
 from vggkit.study import STATISTICS
-from vggkit.training.compute import Compute, warn_of_emulation, worth_fusing
+from vggkit.training.compute import Compute, fusing_as_begun, warn_of_emulation, worth_fusing
 from vggkit.training.evaluation import evaluate
 from vggkit.training.gradients import to_frame
 from vggkit.training.graph import one_step
@@ -131,11 +130,7 @@ def _fusing(state: dict[str, Any] | None, asked: bool | None, device: torch.devi
         return None
     if asked is not None and asked != begun:
         raise ConfigError(f"fuse: {asked} is not allowed for a run begun with {begun}; allowed: {begun}, or None")
-    if begun and not fused.available(device):
-        told = "torch.compile does not work here: epochs from now on are not fused, and differ by rounding"
-        warnings.warn(f"fuse: the run was begun with fused passes, but {told}", ArtifactWarning, stacklevel=4)
-        return False
-    return begun
+    return fusing_as_begun(begun, device)
 
 
 @dataclass

@@ -12,7 +12,7 @@ import torch
 
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import Given, expanded
-from vggkit.runs.files import InUseError, RunPaths, cannot_write, clear, make_folder, partial_file
+from vggkit.runs.files import InUseError, RunPaths, cannot_write, clear, make_folder, own_partial_file
 from vggkit.runs.records import Run, SeedEpoch
 from vggkit.training.runner import Progress, train_together
 
@@ -107,7 +107,7 @@ def archive(folder: Path, archives: Path) -> Path:
     """
     place = folder.parts[-3:]
     target = archives / f"{'_'.join(place)}.tar.gz"
-    partial = partial_file(target)
+    partial = own_partial_file(target)
     try:
         with tarfile.open(partial, "w:gz") as file:  # anew each time: the run may have been trained anew
             file.add(folder, arcname="/".join(place))

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-METRICS = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"]
+from vggkit.runs.schema import MEASURED
 
 for kind in ("runs", "curves"):
     whole = pd.concat([pd.read_csv(path) for path in snakemake.input[kind]])
@@ -11,6 +11,6 @@ for kind in ("runs", "curves"):
 runs = pd.read_csv(snakemake.output.runs)
 counted = runs.groupby("name", sort=False)["diverged"].agg(seeds="size", diverged="sum")
 # A diverged run has no loss: means of all metrics are over the same seeds, those that did not diverge.
-means = runs[~runs["diverged"]].groupby("name", sort=False)[METRICS].agg(["mean", "std"])
+means = runs[~runs["diverged"]].groupby("name", sort=False)[MEASURED].agg(["mean", "std"])
 means.columns = ["_".join(column) for column in means.columns]
 counted.join(means).to_csv(snakemake.output.table, lineterminator="\n")
