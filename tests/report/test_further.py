@@ -247,6 +247,15 @@ def test_bn_without_depth_is_told_beside_both_where_all_three_have_runs() -> Non
     assert depth.alone_told({name: runs for name, runs in three.items() if name != "vgg08_bn"}, {}) == ""
 
 
+def test_answer_on_depth_is_short(measured: Untrained) -> None:
+    runs = [made("vgg08", 0.3), *(made("vgg38", 0.3 if d < 20 else 0.01, depth=d) for d in (14, 20, 26, 32, 38))]
+    assert depth.answer(listed(*runs), measured) == (
+        "After 15 epochs plain networks learn with 8 and 14 layers, not with 20, 26, 32, 38. Before training they have "
+        "lost the gradient from 20 on and the signal from 26 on."
+    )
+    assert depth.answer({}, measured) == depth.told({}, measured)
+
+
 def test_signal_that_plain_networks_learn_without_is_told(measured: Untrained) -> None:
     runs = [made("vgg08", 0.3), *(made("vgg38", 0.3 if d < 20 else 0.01, depth=d) for d in (14, 20, 26, 32, 38))]
     rounded = [replace(run, config=replace(run.config, precision="bfloat16")) for run in runs]
@@ -262,6 +271,11 @@ def test_gradient_or_signal_is_told_by_what_has_runs() -> None:
     told = separated.told(listed(run))
     assert told.startswith("Test accuracy after 15 epochs: VGG20, Adam's epsilon 1e-20 30.00 % (1 seed).")
     assert "No run yet: VGG20; VGG38" in told
+    assert separated.answer({}) == "" and separated.answer(listed(made("vgg38", 0.3, depth=20))) == ""
+    assert "plain networks of 20 layers learn (" in separated.answer(listed(run))
+    deep = made("vgg38", 0.01, adam_epsilon=1e-20)
+    assert "of 20 layers learn, while one of 38 layers does not learn" in separated.answer(listed(run, deep))
+    assert "count, one of 38 layers does not learn all the same" in separated.answer(listed(deep))
     figure = separated.figure(listed(run))
     assert figure and "VGG20, Adam" in figure.svg
 
@@ -292,6 +306,18 @@ def test_one_cure_is_enough_to_say_so() -> None:
     halves = listed(made("vgg38", 0.01, initialisation="he"), made("vgg38", 0.05, 1, initialisation="he"))
     some = cures.told(halves, {})
     assert "test accuracy after 15 epochs VGG38 He 1.00, 5.00 % (2 seeds, 1 learning)." in some
+
+
+def test_best_scale_is_set_beside_bn_and_rc_for_either_length() -> None:
+    slow = made("vgg38", 0.2, initialisation="lsuv", learning_rate=1e-4)
+    short = listed(made("vgg38", 0.1, initialisation="he"), slow)
+    assert cures.answer(short, {}) == cures.told(short, {})  # nothing to set it beside
+    both = listed(made("vgg38_bn_rc", 0.4))
+    long = listed(made("vgg38", 0.3, initialisation="lsuv", learning_rate=1e-4), made("vgg38_bn_rc", 0.6))
+    told = cures.answer(short | both, long)
+    assert "VGG38 LSUV at 1e-4, reaches 20 % after 15 epochs and 30 % after 100 epochs." in told
+    assert told.endswith("with BN and RC it is 40 % after 15 epochs and 60 % after 100 epochs.")
+    assert cures.answer({}, {}) == cures.told({}, {})
 
 
 def test_long_runs_of_a_cure_tell_how_far_it_carries() -> None:

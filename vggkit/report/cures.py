@@ -188,6 +188,28 @@ def told(short: Found, full: Found) -> str:
     return " ".join(text)
 
 
+def answer(short: Found, full: Found) -> str:
+    """The best of the other scales beside BN and RC, after runs of either length, in two sentences, as Markdown."""
+    means = {network(config(asked)): accuracy(short.get(config(asked).name, ())).mean() for asked in SCALES}
+    known = {name: mean for name, mean in means.items() if mean > 100 * (CHANCE + LEARNS)}
+    if not known:
+        return told(short, full)
+    best = max(known, key=lambda name: known[name])
+    names = next(config(asked).name for asked in SCALES if network(config(asked)) == best), "vgg38_bn_rc"
+    lengths = ((short, SUITES[SHORT].settings["epochs"]), (full, RunConfig().epochs))
+    reached = [(found, epochs) for found, epochs in lengths if all(len(accuracy(found.get(n, ()))) for n in names)]
+    if not reached:
+        return told(short, full)
+    ours, both = (
+        " and ".join(f"{accuracy(found[name]).mean():.0f} % after {epochs} epochs" for found, epochs in reached)
+        for name in names
+    )
+    return (
+        f"Weights of another scale are enough for VGG38 to begin to learn: the best of those tried, {best}, reaches "
+        f"{ours}. They are not enough to get as far: with BN and RC it is {both}."
+    )
+
+
 def _tried(found: Found) -> tuple[list[str], list[str]]:
     """What networks of other scales reached: those of which a seed learns, and the others."""
     learn: list[str] = []

@@ -129,6 +129,16 @@ def told(found: Found, measured: Untrained) -> str:
     return text + f" Test accuracies {'; '.join(others)}." * bool(others)
 
 
+def answer(found: Found, measured: Untrained) -> str:
+    """At which depth plain networks stop and what that goes with, in a sentence or two, as Markdown."""
+    plain, expected = stops(found, "plain"), predicted(measured)
+    if len(plain.untried) == len(DEPTHS):
+        return told(found, measured)
+    first = f"After {SUITES[SHORT].settings['epochs']} epochs plain networks {_outcomes(plain)}."
+    lost = [f"the {what} from {depth} on" for what, depth in expected.items() if depth]
+    return f"{first} Before training they have lost {' and '.join(lost)}." if lost else first
+
+
 def alone_told(short: Found, full: Found) -> str:
     """What BN brings without depth, and what depth and RC add to it, by runs of either length, as Markdown."""
     names = {name: network(RunConfig.named(*pair[:1], **pair[1])) for name, pair in WITH_BN.items()}

@@ -250,7 +250,7 @@ def turns_html(found: Found) -> Html:
             {
                 "network": network(config(asked)),
                 "test accuracy": outcome(runs),
-                "lowest validation loss in epoch": turn(runs),
+                "lowest validation loss in epoch": turn(runs) if learning(runs) or not runs else MISSING,
                 "at the end above it (%)": number(100 * sum(excess) / len(excess)) if excess else MISSING,
                 "gap": number(gap(runs)),
             }

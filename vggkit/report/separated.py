@@ -5,7 +5,7 @@ from vggkit.report.alive import logs_signal
 from vggkit.report.canvas import Figure
 from vggkit.report.cures import Look, signal_by_epoch
 from vggkit.report.naming import exponent, network
-from vggkit.report.tried import Found, config, reached
+from vggkit.report.tried import Found, config, learning, reached
 from vggkit.study import NEGLIGIBLE, SEPARATED, SUITES
 
 SUITE = "float32"
@@ -23,6 +23,18 @@ def told(found: Found) -> str:
     epochs = SUITES[SUITE].settings["epochs"]
     text = f"Test accuracy after {epochs} epochs: {'; '.join(known)}." if known else ""
     return " ".join(filter(None, [text, f"No run yet: {'; '.join(missing)}." if missing else ""]))
+
+
+def answer(found: Found) -> str:
+    """Which networks learn once their gradient counts, in a sentence, as Markdown; empty without runs."""
+    counting = [config(asked, SUITE) for asked in SEPARATED if "adam_epsilon" in asked.settings]
+    known = {f"{one.depth} layers": learning(runs) > 0 for one in counting if (runs := found.get(one.name, ()))}
+    learn, fail = ([name for name, learned in known.items() if learned == side] for side in (True, False))
+    parts = [f"plain networks of {' and '.join(learn)} learn"] if learn else []
+    parts += [f"one of {' and of '.join(fail)} does not learn" + " all the same" * (not learn)] if fail else []
+    if not parts:
+        return ""
+    return f"Where Adam's epsilon lets every gradient count, {', while '.join(parts)} ([](cause-training.md))."
 
 
 def question() -> str:

@@ -19,7 +19,7 @@ from vggkit.study import STATISTICS
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 4
+FORMAT = 5
 """Version of what runs and checkpoints hold; 1 where it is not recorded. A higher one is of a newer vggkit."""
 FIRST_STATISTICS = ("mean_abs", "l2_norm", "update_ratio")
 """What checkpoints hold of the gradients that do not tell it."""
