@@ -7,6 +7,7 @@ import pytest
 
 from vggkit.config import RunConfig
 from vggkit.networks import fused
+from vggkit.networks.vgg import VGG
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.records import Run
 from vggkit.runs.store import ArtifactWarning
@@ -51,6 +52,7 @@ def test_fused_run_is_repeated_where_nothing_can_be_compiled(trained: Run, monke
     summary = trained.summary.copy()
     summary["segments"] = [{**part, "fused": True} for part in summary["segments"]]
     monkeypatch.setattr(fused, "available", lambda device: False)
+    monkeypatch.setattr(VGG, "fuse", None)  # would fail if it were called
     with pytest.warns(ArtifactWarning, match="^fuse: the run was begun with fused passes, but torch.compile does not"):
         found = first_epoch(replace(trained, summary=summary))
     assert found.equal  # as it was not fused in truth
