@@ -46,6 +46,9 @@ def test_spread_of_networks_that_guess_says_nothing_of_one_that_learns() -> None
     assert frame.loc["test acc %", "high"] - frame.loc["test acc %", "low"] > 1
     both = comparing._differences([(guessing, seeds("vgg38", [4.6052, 4.6050], [0.01, 0.01]))]).set_index("metric")
     assert both.loc["test loss", "method"] == "no interval"
+    # No seed moves the one that guesses: beside it the spread of the other alone counts.
+    shallow = comparing._differences([(guessing, seeds("vgg08", [2.0, 2.1], [0.4, 0.41]))]).set_index("metric")
+    assert shallow.loc["test acc %", "method"] == "pooled t"
 
 
 def test_spread_is_of_networks_of_the_same_depth_the_others_have_images_alone() -> None:
