@@ -266,11 +266,11 @@ def test_signal_that_plain_networks_learn_without_is_told(measured: Untrained) -
 
 def test_gradient_or_signal_is_told_by_what_has_runs() -> None:
     missing = "VGG20, Adam's epsilon 1e-20; VGG20; VGG38, Adam's epsilon 1e-20; VGG38"
-    assert separated.told({}) == f"No run yet: {missing}." and separated.figure({}) is None
+    assert separated.told({}, {}) == f"No run yet: {missing}." and separated.figure({}) is None
     run = logged("vgg38", 4, 3, depth=20, adam_epsilon=1e-20)
-    told = separated.told(listed(run))
+    told = separated.told(listed(run), listed(made("vgg38", 0.01)))
     assert told.startswith("Test accuracy after 15 epochs: VGG20, Adam's epsilon 1e-20 30.00 % (1 seed).")
-    assert "No run yet: VGG20; VGG38" in told
+    assert "In bfloat16: VGG38 1.00 % (1 seed). No run yet: VGG20; VGG38, Adam's epsilon 1e-20." in told
     assert separated.answer({}) == "" and separated.answer(listed(made("vgg38", 0.3, depth=20))) == ""
     assert "plain networks of 20 layers learn (" in separated.answer(listed(run))
     deep = made("vgg38", 0.01, adam_epsilon=1e-20)

@@ -13,16 +13,21 @@ LOOKS = {20: Look(4, "P"), 38: Look(0, "s")}
 """Of networks by their depth; dashed where the usual epsilon drops their gradient."""
 
 
-def told(found: Found) -> str:
-    """What became of each network with and without a gradient that counts, as Markdown."""
-    known: list[str] = []
-    missing: list[str] = []
+def told(found: Found, short: Found) -> str:
+    """What became of each network with and without a gradient that counts, as Markdown.
+
+    Args:
+        found: runs of `SUITE`.
+        short: runs of the same length in bfloat16, which stand in for what has no run in float32.
+    """
+    groups: dict[str, list[str]] = {"Test accuracy": [], "In bfloat16": [], "No run yet": []}
     for one in (config(asked, SUITE) for asked in SEPARATED):
-        runs = found.get(one.name, ())
-        (known if runs else missing).append(network(one) + (f" {reached(runs)}" if runs else ""))
+        runs, rounded = found.get(one.name, ()), short.get(one.name, ())
+        where = "Test accuracy" if runs else "In bfloat16" if rounded else "No run yet"
+        groups[where].append(network(one) + (f" {reached(runs or rounded)}" if runs or rounded else ""))
     epochs = SUITES[SUITE].settings["epochs"]
-    text = f"Test accuracy after {epochs} epochs: {'; '.join(known)}." if known else ""
-    return " ".join(filter(None, [text, f"No run yet: {'; '.join(missing)}." if missing else ""]))
+    titles = {"Test accuracy": f"Test accuracy after {epochs} epochs"}
+    return " ".join(f"{titles.get(name, name)}: {'; '.join(items)}." for name, items in groups.items() if items)
 
 
 def answer(found: Found) -> str:
