@@ -46,7 +46,8 @@ def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
         ("train_images_per_class", 476, "1 to 475"),
         ("initialisation", "LSUV", "default, he, lsuv"),
         ("skip_init", True, "false without residual, and with batch_norm"),
-        ("adam_epsilon", 0.0, "a finite number above 0"),
+        ("adam_epsilon", 0.0, "at least 1.2e-38"),
+        ("adam_epsilon", 1e-50, "at least 1.2e-38"),
         ("decoupled_weight_decay", True, "false where weight_decay is 0"),
     ],
 )

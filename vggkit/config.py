@@ -125,7 +125,8 @@ class RunConfig:
         check(self.weight_decay >= 0, "weight_decay", "a finite number of at least 0")
         check(not self.decoupled_weight_decay or self.weight_decay > 0, "decoupled_weight_decay",
               "false where weight_decay is 0")  # fmt: skip
-        check(self.adam_epsilon >= sys.float_info.min, "adam_epsilon", "a finite number above 0")
+        # The optimiser computes in float32, whose smaller numbers are zero while a run trains.
+        check(self.adam_epsilon >= 2.0**-126, "adam_epsilon", "a finite number of at least 1.2e-38, float32's smallest")
         for name in ("seed", "split_seed"):
             check(0 <= getattr(self, name) < 2**31, name, "an integer from 0 to 2147483647")
 

@@ -115,7 +115,8 @@ BY_DEPTH = (
 )
 """Of VGG08 and VGG38 as they are, suite `short` has the runs, of VGG38 after He initialisation suite `cure`."""
 NEGLIGIBLE = 1e-20
-"""An epsilon of Adam's below the gradient of every layer of plain VGG38, and above what float32 cannot square."""
+"""An epsilon of Adam's below the mean gradient of every layer of untrained plain VGG38, and not below what float32 can
+still square."""
 SEPARATED = tuple(
     Asked("vgg38", {"depth": depth} | epsilon) for depth in (20, 38) for epsilon in ({"adam_epsilon": NEGLIGIBLE}, {})
 )

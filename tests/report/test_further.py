@@ -90,7 +90,9 @@ def test_where_a_network_has_several_seeds_their_spread_counts_for_all() -> None
     # One seed beside two, whose deviation is 1.41 points with one degree of freedom, of which t is 12.7.
     half = math.hypot(12.706 * 0.01 * 2**0.5 * 1.5**0.5, 1.96 * 0.007)
     assert found and (found.low, found.high) == pytest.approx((0.04 - half, 0.04 + half), abs=1e-3)
-    assert "moves the accuracy by 1.41 points (1 degree of freedom)" in further.intervals_told(listed(*runs))
+    assert "moves the accuracy by 1.41 points (1 degree of freedom, by VGG38 RC)" in further.intervals_told(
+        listed(*runs)
+    )
 
 
 def test_what_does_not_learn_in_every_seed_is_not_compared() -> None:
@@ -272,7 +274,7 @@ def test_gradient_or_signal_is_told_by_what_has_runs() -> None:
     assert told.startswith("Test accuracy after 15 epochs: VGG20, Adam's epsilon 1e-20 30.00 % (1 seed).")
     assert "In bfloat16: VGG38 1.00 % (1 seed). No run yet: VGG20; VGG38, Adam's epsilon 1e-20." in told
     assert separated.answer({}) == "" and separated.answer(listed(made("vgg38", 0.3, depth=20))) == ""
-    assert "plain networks of 20 layers learn (" in separated.answer(listed(run))
+    assert "plain networks of 20 layers learn." in separated.answer(listed(run))
     deep = made("vgg38", 0.01, adam_epsilon=1e-20)
     assert "of 20 layers learn, while one of 38 layers does not learn" in separated.answer(listed(run, deep))
     assert "count, one of 38 layers does not learn all the same" in separated.answer(listed(deep))

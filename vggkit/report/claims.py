@@ -342,6 +342,10 @@ def told(runs: Runs, *claims: str) -> str:
         if found.verdict != OPEN:
             plain.append(f"{clause[0].upper()}{clause[1:]}.")
         else:
+            held = [part for part in found.parts if part.verdict == HOLDS]
+            rest = [part.compared for part in found.parts if part.verdict == OPEN and part.compared]
+            if held and rest:
+                clause += f" (it is but for {'; '.join(rest)})"
             (left_open if found.tendency == OPEN else suggested).setdefault(_who(found), []).append(clause)
     missing = left_open.pop("", [])
     for who in dict.fromkeys([*suggested, *left_open]):

@@ -39,8 +39,10 @@ CURED = (
 """VGG38 without a cure, and each that was tried, with the suite that trains it."""
 TRIED = [asked for asked, _ in CURED if asked.configuration in ("vgg38", "vgg38_bn_rc") or asked.settings]
 """Those whose signal is drawn: the cures, and between which two they stand."""
-LOOKS: dict[object, Look] = {"he": Look(4, "P"), "lsuv": Look(5, "X"), True: Look(6, "*")}
-"""Of initialisations, and of SkipInit."""
+LOOKS: dict[tuple[str, object], Look] = {
+    ("initialisation", "he"): Look(4, "P"), ("initialisation", "lsuv"): Look(5, "X"), ("skip_init", True): Look(6, "*"),
+}  # fmt: skip
+"""By setting and value."""
 MAPPED = [asked for asked in TRIED if asked.configuration != "vgg38_bn_rc"]
 """Those whose layers are drawn epoch by epoch; BN and RC have their place among Table 1's."""
 
@@ -82,7 +84,7 @@ def commands() -> Html:
 def look(asked: Asked) -> Look:
     """How its line is drawn: as in Table 1's figures, or by what was changed; dashed at the small learning rate."""
     row = CONFIGURATIONS[asked.configuration]
-    changes = (LOOKS[value] for value in asked.settings.values() if value in LOOKS)
+    changes = (LOOKS[change] for change in asked.settings.items() if change in LOOKS)
     found = next(changes, Look(row.colour, row.marker))
     return found._replace(line="--") if "learning_rate" in asked.settings else found
 
@@ -204,9 +206,10 @@ def answer(short: Found, full: Found) -> str:
         " and ".join(f"{accuracy(found[name]).mean():.0f} % after {epochs} epochs" for found, epochs in reached)
         for name in names
     )
+    behind = all(accuracy(found[names[0]]).mean() < accuracy(found[names[1]]).mean() for found, _ in reached)
     return (
         f"Weights of another scale are enough for VGG38 to begin to learn: the best of those tried, {best}, reaches "
-        f"{ours}. They are not enough to get as far: with BN and RC it is {both}."
+        f"{ours}. {'They are not enough to get as far: with' if behind else 'With'} BN and RC it is {both}."
     )
 
 

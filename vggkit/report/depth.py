@@ -151,9 +151,9 @@ def alone_told(short: Found, full: Found) -> str:
     if not told:
         return ""
     return (
-        "The deep networks that are better than VGG08 have BN or RC as well, which it has not. What is depth's part in "
-        f"that, VGG08 with BN shows: {'; '.join(told)}. The step from the first to the second is BN's alone; from the "
-        "second to the third, what depth and RC add to it."
+        "Table 1 sets deep networks with BN and RC beside a shallow one that has neither. Which part of the difference "
+        f"is depth's, VGG08 with BN shows: {'; '.join(told)}. The step from the first to the second is BN's alone; "
+        "from the second to the third, what depth and RC add to it."
     )
 
 

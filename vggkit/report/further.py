@@ -57,8 +57,8 @@ QUESTIONS = (
     Question("Does it, decoupled (AdamW)?", REGULARISED[3:6], "further", Asked(BEST)),
     Question("Does dropout help the best?", REGULARISED[6:], "further", Asked(BEST)),
     Question("Does BN help a shallow network?", (_but("vgg38_bn", depth=8),), "depth", Asked("vgg08")),
-    Question("Do RC help one of 14 layers?", (_but("vgg38_rc", depth=14),), "depth", _SHALLOW),
-    Question("Do BN and RC help it?", (_but("vgg38_bn_rc", depth=14),), "depth", _SHALLOW),
+    Question("Do RC help VGG14?", (_but("vgg38_rc", depth=14),), "depth", _SHALLOW),
+    Question("Do BN and RC help VGG14?", (_but("vgg38_bn_rc", depth=14),), "depth", _SHALLOW),
     Question("Do RC alone bear a larger rate?", RATES[:1], "further", Asked("vgg38_rc")),
     Question("Where is the rate too large?", RATES[1:], "further"),
     Question("How deep can it get?", tuple(_but("vgg38_bn_rc", depth=depth) for depth in (56, 74, 110)), SHORT, _BOTH),
@@ -143,12 +143,14 @@ def told(found: Found) -> str:
 def intervals_told(found: Found) -> str:
     """For what the intervals of `compared` hold, in words."""
     spread = seed_spread(found)
+    several = [network(runs[0].config) for runs in found.values() if len(runs) > 1 and all(map(learns, runs))]
     level = f"{100 * LEVEL:g} % intervals, simultaneous for all comparisons,"
     if not spread.freedom:
         return f"{level} for the draw of the test images alone, since no network has several seeds"
     return (
         f"{level} for the draw of the test images and of the seed, which moves the accuracy by "
-        f"{100 * spread.deviation:.2f} points ({spread.freedom} degree{'s' * (spread.freedom > 1)} of freedom)"
+        f"{100 * spread.deviation:.2f} points ({spread.freedom} degree{'s' * (spread.freedom > 1)} of freedom, by "
+        f"{'; '.join(several)})"
     )
 
 
@@ -251,7 +253,7 @@ def turns_html(found: Found) -> Html:
                 "network": network(config(asked)),
                 "test accuracy": outcome(runs),
                 "lowest validation loss in epoch": turn(runs) if learning(runs) or not runs else MISSING,
-                "at the end above it (%)": number(100 * sum(excess) / len(excess)) if excess else MISSING,
+                "loss at the end above the lowest (%)": number(100 * sum(excess) / len(excess)) if excess else MISSING,
                 "gap": number(gap(runs)),
             }
         )

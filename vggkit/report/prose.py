@@ -285,6 +285,7 @@ def _shortcut(loss: pd.DataFrame) -> str:
         f"{NUM_STAGES} places where ours have none, and if it pools it adds no parameter. A network that has it should "
         "fit its training images better than ours."
     )
+    residual = residual[residual["differs"]]  # what a seed may do needs no other cause
     fits, against = (list(map(title, residual.index[side])) for side in (residual["apart"] > 0, residual["apart"] < 0))
     if fits:
         text += f" So it is with {', '.join(fits)}."

@@ -52,7 +52,8 @@ def _full(runs: Runs) -> dict[str, list[Run]]:
 
 def _finite(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
     """Without the runs that diverged."""
-    return {name: [run for run in group if not run.summary["diverged"]] for name, group in runs.items()}
+    kept = {name: [run for run in group if not run.summary["diverged"]] for name, group in runs.items()}
+    return {name: group for name, group in kept.items() if group}
 
 
 def against_report_text(runs: Runs) -> str:

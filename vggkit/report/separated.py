@@ -39,17 +39,17 @@ def answer(found: Found) -> str:
     parts += [f"one of {' and of '.join(fail)} does not learn" + " all the same" * (not learn)] if fail else []
     if not parts:
         return ""
-    return f"Where Adam's epsilon lets every gradient count, {', while '.join(parts)} ([](cause-training.md))."
+    return f"Where Adam's epsilon lets every gradient count, {', while '.join(parts)}."
 
 
 def question() -> str:
     """What the runs are to tell apart, as Markdown."""
     return (
         f"Adam's epsilon decides which gradients count. With {exponent(NEGLIGIBLE)} in place of "
-        f"{exponent(RunConfig().adam_epsilon)} it is below that of every layer, so that each weight moves by about the "
-        "learning rate at each step; the signal is as lost as before. If such a network learns, it was the gradient "
-        "that was wanting. If it does not, that may be the signal, or steps too large for weights so small. They are "
-        "in float32, so that it is not bfloat16 that loses the signal."
+        f"{exponent(RunConfig().adam_epsilon)} it is below the mean gradient of every layer before training, so that "
+        "weights move by about the learning rate at each step; the signal is as lost as before. If such a network "
+        "learns, it was the gradient that was wanting. If it does not, that may be the signal, or steps too large for "
+        "weights so small. These runs are in float32, so that it is not bfloat16 that loses the signal."
     )
 
 

@@ -46,12 +46,13 @@ class Part(NamedTuple):
     """One of the comparisons that a claim consists of.
 
     `verdict` is None where the runs show something and no interval says how far it carries; `tendency`
-    is the verdict that they would give if they were all there ever could be.
+    is the verdict that they would give if they were all there ever could be. `compared` is what is compared.
     """
 
     verdict: str | None
     tendency: str
     words: str
+    compared: str = ""
 
 
 class Pair(NamedTuple):
@@ -148,14 +149,15 @@ class Outcome:
             learned = (f"{title(n)} learned in {sum(map(learns, group[n]))} of {len(group[n])} seeds" for n in mixed)
             return Part(OPEN, OPEN, f"{pair.words}: {'; '.join(learned)}")
         method = effect.method + freedom * (effect.method == POOLED)
-        if effect.method == IMAGES and pair.second == CHANCE == self.value(group[pair.first][0]):
+        answers = {self.value(run) for run in group[pair.first]}
+        if effect.method == IMAGES and pair.second == CHANCE and answers == {CHANCE}:
             method = (
                 "exactly: one class for all images"  # as many of which are of each class: no draw of them changes that
             )
             effect = Effect(effect.value, effect.value, effect.value, NONE)
         tendency = pair.rule(Effect(effect.value, effect.value, effect.value, effect.method))
         verdict = pair.rule(effect) if known else None
-        return Part(verdict, tendency, f"{pair.words}: {self.tell(effect)} ({method}, {seeds})")
+        return Part(verdict, tendency, f"{pair.words}: {self.tell(effect)} ({method}, {seeds})", pair.words)
 
 
 def above(bound: float = 0.0) -> Rule:
