@@ -468,3 +468,12 @@ def test_report_is_seldom_called_different_where_only_the_seed_differs() -> None
         assert len(frame) == 12
         wrong += bool(((frame["ours"] - frame["report"]).abs() > frame["allowed"]).any())
     assert wrong <= int(stats.binom.ppf(0.999, SIMULATED, 0.05))
+
+
+def test_part_that_keeps_a_claim_open_is_named() -> None:
+    runs = {name: [made_up(name, value)] for name, value in (("vgg38_rc", 0.50), ("vgg38_bn_rc", 0.60), (BEST, 0.61))}
+    runs["vgg08"] = [made_up("vgg08", value, seed=seed) for seed, value in enumerate(SPREAD)]
+    runs["vgg38_bn_rc"] += deep(SPREAD)
+    told = claims.told(runs, "deeper")
+    assert told.startswith("The full runs leave open whether VGG38 with RC")
+    assert told.endswith("is better than VGG08 (only VGG38 RC − VGG08 is open).")

@@ -345,7 +345,7 @@ def told(runs: Runs, *claims: str) -> str:
             held = [part for part in found.parts if part.verdict == HOLDS]
             rest = [part.compared for part in found.parts if part.verdict == OPEN and part.compared]
             if held and rest:
-                clause += f" (it is but for {'; '.join(rest)})"
+                clause += f" (only {' and '.join(rest)} {'is' if len(rest) == 1 else 'are'} open)"
             (left_open if found.tendency == OPEN else suggested).setdefault(_who(found), []).append(clause)
     missing = left_open.pop("", [])
     for who in dict.fromkeys([*suggested, *left_open]):
