@@ -136,6 +136,8 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
             short = name.removeprefix("VGG38 ")
             named.append((name if short.startswith("at ") else short, line))
             ends.append(f"{as_html(name)} {power(share.iloc[0])} and {power(share.iloc[-1])}")
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, 1e-4), max(high, 1.5))  # so that small changes of what is whole do not look large
         direct_labels(ax, named)
         finding = (
             "What differs between images at the linear layer, as a share of its size, after the first epoch and the "
