@@ -72,7 +72,9 @@ def test_executed_chapters_alone_are_outdated_when_what_they_show_changes(
     shutil.rmtree(tmp_path / RUN)
     assert outdated() == {"index", "results"}
     assert outdated() == set()
-    monkeypatch.setattr(book, "__file__", str(tmp_path / "book.py"))  # as if the library had changed
+    other = tmp_path / "other/site"  # a library of its own: what lies above it is other tests', pipes among it
+    other.mkdir(parents=True)
+    monkeypatch.setattr(book, "__file__", str(other / "book.py"))  # as if the library had changed
     assert outdated() == {"index", "results"}
     executed["results"]["exec_data"]["succeeded"] = False
     assert outdated() == {"results"}
