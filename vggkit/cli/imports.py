@@ -7,9 +7,10 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Data, Device, Results, app, existing, field_values, seed_list
+from vggkit.cli.options import Data, Device, Results, app, existing, field_values
 from vggkit.config import ConfigError, RunConfig, check_name
 from vggkit.study import CONFIGURATIONS
+from vggkit.training.order import seed_list
 
 ImportedName = Annotated[str, typer.Option("--name", help="Name of the imported run.", metavar="NAME")]
 ImportedSuite = Annotated[str, typer.Option("--suite", help="Folder in results/imported/.", metavar="SUITE")]

@@ -18,7 +18,6 @@ from vggkit.cli import terminal
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import DATA_VARIABLE, RESULTS_VARIABLE, results_folder
 from vggkit.study import CONFIGURATIONS
-from vggkit.training.order import seed_list as seed_list
 
 MISTAKE = 2
 """Exit status of a command that was called wrongly or found something wrong."""

@@ -9,10 +9,10 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Json, Results, app, existing, field_values, seed_list
+from vggkit.cli.options import Json, Results, app, existing, field_values
 from vggkit.config import RunConfig
 from vggkit.study import asked
-from vggkit.training.order import order
+from vggkit.training.order import order, seed_list
 
 BENCH = "results/bench/cpu.json"
 """The speeds that come with the project."""

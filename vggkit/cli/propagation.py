@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from vggkit.cli.options import Data, Results, app, seed_list
+from vggkit.cli.options import Data, Results, app
 from vggkit.config import RunConfig
+from vggkit.training.order import seed_list
 
 
 @app.command()

@@ -8,12 +8,12 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Data, Device, Results, Stop, app, existing, field_values, run_command, seed_list
+from vggkit.cli.options import Data, Device, Results, Stop, app, existing, field_values, run_command
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.folders import exists, results_folder
 from vggkit.study import FULL, asked
-from vggkit.training.order import order
+from vggkit.training.order import order, seed_list
 
 if TYPE_CHECKING:
     from vggkit.runs.records import SeedEpoch

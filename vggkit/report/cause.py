@@ -20,9 +20,9 @@ RETURNS = (
 )
 STAYS = (
     "A small gradient can be made up for: with a small epsilon all layers move. Whether a lost signal can be, these "
-    "steps are too few to tell: after them images are as good as alike before the linear layer, and not even VGG08 has "
-    "learned anything. Only the first layers could bring the signal back, whose small gradient still tells images "
-    "apart, and with the usual epsilon these do not move. The next chapter trains longer."
+    "steps are too few to tell: after them images are as good as alike before the linear layer. Only the first layers "
+    "could bring the signal back, whose small gradient still tells images apart, and with the usual epsilon these do "
+    "not move. The next chapter trains longer."
 )
 
 

@@ -194,12 +194,11 @@ def told(short: Found, full: Found) -> str:
 
 def answer(short: Found, full: Found) -> str:
     """The best of the other scales beside BN and RC, after runs of either length, in two sentences, as Markdown."""
-    means = {network(config(asked)): accuracy(short.get(config(asked).name, ())).mean() for asked in SCALES}
-    known = {name: mean for name, mean in means.items() if mean > 100 * (CHANCE + LEARNS)}
+    known = [config(asked) for asked in SCALES if learning(short.get(config(asked).name, ()))]
     if not known:
         return told(short, full)
-    best = max(known, key=lambda name: known[name])
-    names = next(config(asked).name for asked in SCALES if network(config(asked)) == best), "vgg38_bn_rc"
+    best = max(known, key=lambda one: accuracy(short[one.name]).mean())
+    names = best.name, "vgg38_bn_rc"
     lengths = ((short, SUITES[SHORT].settings["epochs"]), (full, RunConfig().epochs))
     reached = [(found, epochs) for found, epochs in lengths if all(len(accuracy(found.get(n, ()))) for n in names)]
     if not reached:
@@ -210,8 +209,8 @@ def answer(short: Found, full: Found) -> str:
     )
     behind = all(accuracy(found[names[0]]).mean() < accuracy(found[names[1]]).mean() for found, _ in reached)
     return (
-        f"Weights of another scale are enough for VGG38 to begin to learn: the best of those tried, {best}, reaches "
-        f"{ours}. {'They are not enough to get as far: with' if behind else 'With'} BN and RC it is {both}."
+        f"Weights of another scale are enough for VGG38 to begin to learn: the best of those tried, {network(best)}, "
+        f"reaches {ours}. {'They are not enough to get as far: with' if behind else 'With'} BN and RC it is {both}."
     )
 
 

@@ -31,10 +31,8 @@ KINDS = {
 
 
 BFLOAT16 = 2.0**-7  # between 1 and the next larger number
-WITH_BN: dict[str, tuple[str, dict[str, Any]]] = {
-    "vgg08": ("vgg08", {}), "vgg08_bn": ("vgg08", {"batch_norm": True}), "vgg38_bn_rc": ("vgg38_bn_rc", {}),
-}  # fmt: skip
-"""By name, configuration and settings: the shallow network without and with BN, and the deep one."""
+WITH_BN = (Asked("vgg08"), Asked("vgg08", {"batch_norm": True}), Asked("vgg38_bn_rc"))
+"""The shallow network without and with BN, and the deep one."""
 
 
 def runs_of(found: Found, kind: str, depth: int) -> Sequence[Run]:
@@ -141,18 +139,17 @@ def answer(found: Found, measured: Untrained) -> str:
 
 def alone_told(short: Found, full: Found) -> str:
     """What BN brings without depth, and what depth and RC add to it, by runs of either length, as Markdown."""
-    names = {name: network(RunConfig.named(*pair[:1], **pair[1])) for name, pair in WITH_BN.items()}
-    told = []
+    lengths = []
     for found, epochs in ((full, RunConfig().epochs), (short, SUITES[SHORT].settings["epochs"])):
-        reached = {name: accuracy(found.get(name, ())).mean() for name in names}
+        reached = {network(one): accuracy(found.get(one.name, ())).mean() for one in map(config, WITH_BN)}
         if not any(map(math.isnan, reached.values())):
-            listed = ", ".join(f"{names[name]} {value:.1f} %" for name, value in reached.items())
-            told.append(f"after {epochs} epochs {listed}")
-    if not told:
+            listed = ", ".join(f"{name} {value:.1f} %" for name, value in reached.items())
+            lengths.append(f"after {epochs} epochs {listed}")
+    if not lengths:
         return ""
     return (
         "Table 1 sets deep networks with BN and RC beside a shallow one that has neither. Which part of the difference "
-        f"is depth's, VGG08 with BN shows: {'; '.join(told)}. The step from the first to the second is BN's alone; "
+        f"is depth's, VGG08 with BN shows: {'; '.join(lengths)}. The step from the first to the second is BN's alone; "
         "from the second to the third, what depth and RC add to it."
     )
 

@@ -26,7 +26,7 @@ def against_report(runs: Runs) -> pd.DataFrame:
     """
     full = _full(runs)
     groups = [full, *(_finite(of_suite(runs, suite)) for suite in shown_suites()[1:])]
-    names = [name for name in full if full[name] and name in REPORT["rows"]]
+    names = [name for name in full if name in REPORT["rows"]]
     rows = []
     for metric, words in METRICS.items():
         outcome = Outcome(partial(_final, metric), learned=True)
@@ -47,7 +47,7 @@ def _final(metric: str, run: Run) -> float:
 
 
 def _full(runs: Runs) -> dict[str, list[Run]]:
-    return {name: group for name, group in _finite(fullest(runs)).items() if group and all(map(is_full, group))}
+    return {name: group for name, group in _finite(fullest(runs)).items() if all(map(is_full, group))}
 
 
 def _finite(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:

@@ -20,14 +20,13 @@ def told(found: Found, short: Found) -> str:
         found: runs of `SUITE`.
         short: runs of the same length in bfloat16, which stand in for what has no run in float32.
     """
-    groups: dict[str, list[str]] = {"Test accuracy": [], "In bfloat16": [], "No run yet": []}
+    accuracy = f"Test accuracy after {SUITES[SUITE].settings['epochs']} epochs"
+    groups: dict[str, list[str]] = {accuracy: [], "In bfloat16": [], "No run yet": []}
     for one in (config(asked, SUITE) for asked in SEPARATED):
         runs, rounded = found.get(one.name, ()), short.get(one.name, ())
-        where = "Test accuracy" if runs else "In bfloat16" if rounded else "No run yet"
+        where = accuracy if runs else "In bfloat16" if rounded else "No run yet"
         groups[where].append(network(one) + (f" {reached(runs or rounded)}" if runs or rounded else ""))
-    epochs = SUITES[SUITE].settings["epochs"]
-    titles = {"Test accuracy": f"Test accuracy after {epochs} epochs"}
-    return " ".join(f"{titles.get(name, name)}: {'; '.join(items)}." for name, items in groups.items() if items)
+    return " ".join(f"{name}: {'; '.join(items)}." for name, items in groups.items() if items)
 
 
 def answer(found: Found) -> str:
