@@ -30,10 +30,16 @@ LAYER_STATISTICS: dict[str, str] = {
     "weight_gradient": "mean |gradient| of the layer's weights",
     "float32_features": "cosine of what differs between images in float32 with the same in float64",
     "float32_gradient": "cosine of the weights' gradient in float32 with that in float64",
+    "bfloat16_features": "cosine of what differs between images in bfloat16 with the same in float64",
+    "bfloat16_gradient": "cosine of the weights' gradient in bfloat16 with that in float64",
 }
 """What is measured of each layer's input, and of its weights; of the logits, which no layer follows, no weights."""
-OF_WEIGHTS = ("weight_gradient", "float32_gradient")
-COSINES = ("error_correlation", "float32_features", "float32_gradient")
+ROUNDED = ("float32", "bfloat16")
+"""Precisions in which networks are trained, each beside float64."""
+OF_WEIGHTS = ("weight_gradient", *(f"{precision}_gradient" for precision in ROUNDED))
+COSINES = ("error_correlation", *(f"{precision}_{part}" for precision in ROUNDED for part in ("features", "gradient")))
+LATER = ("bfloat16_features", "bfloat16_gradient")
+"""Not measured of some networks, whose numbers are older; `training.propagation.measure` measures these anew."""
 
 
 class Network(NamedTuple):
@@ -55,7 +61,7 @@ class Measurement:
         data_sha256: checksum of the data set, see `data.Splits`.
         machine: what measured it, see `runs.provenance.describe`.
         layers: a row for each network and layer, from input to output: the fields of `Network`, `layer` from 1 (the
-            one after the last are the logits), and `LAYER_STATISTICS`.
+            one after the last are the logits), and `LAYER_STATISTICS`; of a network, `LATER` may be missing throughout.
     """
 
     seed: int
@@ -142,6 +148,8 @@ def check_network(network: Network, rows: pd.DataFrame) -> None:
         raise ValueError(f"a network of {network.depth} layers must have rows 1 to {network.depth + 1}")
     for name in LAYER_STATISTICS:
         values = rows[name].iloc[:-1] if name in OF_WEIGHTS else rows[name]
+        if name in LATER and values.isna().all():
+            continue
         least, most = (-1.001, 1.001) if name in COSINES else (0, math.inf)
         if not (np.isfinite(values) & (values >= least) & (values <= most)).all():
             raise ValueError(f"{name} must be finite numbers from {least:g}" + f" to {most:g}" * (most < math.inf))

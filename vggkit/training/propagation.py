@@ -1,7 +1,7 @@
 """What passes through untrained networks of many depths, for the chapter on the cause: features, errors, precision.
 
 Every network sees one batch of real images, in training mode: BN takes its statistics from them, as in a
-step of training. It is measured in float64, and once more in float32, in which networks are trained.
+step of training. It is measured in float64, and once more in each precision in which networks are trained.
 """
 
 import copy
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -46,8 +47,8 @@ def measure(
 ) -> Iterator[Measurement]:
     """Measure `NETWORKS` of each seed on the first training images; yield each measurement as it is kept.
 
-    What is measured already of a seed is read: the same call goes on. The machine that is told is the one that
-    measured last.
+    What is measured already of a seed is read: the same call goes on. A network is measured anew where `artefact.LATER`
+    is missing. The machine that is told is the one that measured last.
 
     Raises:
         ConfigError: a seed or the number of images is unusable.
@@ -71,11 +72,13 @@ def measure(
         found = kept.get(seed)
         if found is None:
             found = Measurement(seed, images, splits.checksum, {}, artefact.table({}))
-        measured = set(found.layers[[*Network._fields]].itertuples(index=False, name=None))
-        if missing := [network for network in NETWORKS if network not in measured]:
+        known = [Network(*row) for row in found.layers[[*Network._fields]].itertuples(index=False)]
+        whole = {known[row] for row in np.flatnonzero(found.layers[artefact.LATER[0]].notna())}
+        if missing := [network for network in NETWORKS if network not in whole]:
             layers = artefact.table({network: of_network(network, seed, batch, labels) for network in missing})
+            kept = found.layers[[network not in missing for network in known]]
             machine = provenance.describe(torch.device("cpu"))
-            found = replace(found, machine=machine, layers=artefact.joined([found.layers, layers]))
+            found = replace(found, machine=machine, layers=artefact.joined([kept, layers]))
             artefact.write(found, results)
         yield found
 
@@ -97,22 +100,29 @@ def of_network(network: Network, seed: int, images: Tensor, labels: Tensor) -> l
         drawn = VGG(network.depth, network.batch_norm, network.residual, initialisation=network.initialisation)
         signs = torch.randint(0, 2, (len(images),)).double() * 2 - 1
         direction = torch.randn(drawn.classifier.out_features).double()
-        short, exact = (Pass(copy.deepcopy(drawn).to(d), images.to(d), labels) for d in (torch.float32, torch.float64))
+        exact, rounded = Pass(copy.deepcopy(drawn).double(), images.double(), labels), {}
         # Signs that average to 0, so that BN, which takes means over the batch away, does not take this sum away.
         tangents = exact.gradients(((exact.activations[-1] @ direction) * signs).sum())
-        for one in (short, exact):
-            one.backward()
+        exact.backward()
+        for precision in artefact.ROUNDED:
+            with Compute(cpu, precision).autocast():
+                rounded[precision] = Pass(copy.deepcopy(drawn), images, labels)
+                rounded[precision].backward()
     rows = []
     for place, x in enumerate(exact.activations):
-        row = features(x.detach())
+        row, differs = features(x.detach()), centred(x.detach())
         row["error"] = exact.errors[place].norm().item()
         row["error_correlation"] = mean_correlation(tangents[place].flatten(1) * signs[:, None])
-        row["float32_features"] = cosine(centred(short.activations[place].detach().double()), centred(x.detach()))
+        for precision, one in rounded.items():
+            row[f"{precision}_features"] = cosine(centred(one.activations[place].detach().double()), differs)
         if place < len(exact.weights):
-            weight, rounded = exact.weights[place].grad, short.weights[place].grad
-            assert weight is not None and rounded is not None
+            weight = exact.weights[place].grad
+            assert weight is not None
             row["weight_gradient"] = weight.abs().mean().item()
-            row["float32_gradient"] = cosine(rounded.double(), weight)
+            for precision, one in rounded.items():
+                gradient = one.weights[place].grad
+                assert gradient is not None
+                row[f"{precision}_gradient"] = cosine(gradient.double(), weight)
         rows.append(row)
     return rows
 
