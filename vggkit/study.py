@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-FULL = "table1"
+FULL, FLOAT32 = "table1", "float32"
 """The suite by which the report's values and claims are judged."""
 
 
@@ -114,13 +114,15 @@ BY_DEPTH = (
     *(Asked(name, {"depth": depth}) for depth in DEPTHS[1:-1] for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
 )
 """Of VGG08 and VGG38 as they are, suite `short` has the runs, of VGG38 after He initialisation suite `cure`."""
+LOST = DEPTHS[2:]
+"""Depths at which, in untrained plain networks, bfloat16 rounds away what tells images apart."""
 NEGLIGIBLE = 1e-20
 """An epsilon of Adam's below the mean gradient of every layer of untrained plain VGG38, and not below what float32 can
 still square."""
-SEPARATED = tuple(
-    Asked("vgg38", {"depth": depth} | epsilon) for depth in (20, 38) for epsilon in ({"adam_epsilon": NEGLIGIBLE}, {})
+IN_FLOAT32 = tuple(
+    Asked("vgg38", {"depth": depth} | epsilon) for epsilon in ({}, {"adam_epsilon": NEGLIGIBLE}) for depth in LOST
 )
-"""Plain networks whose signal is lost before training or nearly so, each with its gradient lost and not lost."""
+"""Plain networks in float32, with a gradient that is lost to Adam's usual epsilon, and one that is not."""
 REGULARISED = (
     *(Asked(BEST, {"weight_decay": decay}) for decay in (1e-4, 1e-5, 1e-6)),
     *(Asked(BEST, {"weight_decay": decay, "decoupled_weight_decay": True}) for decay in (1e-4, 1e-5, 1e-6)),
@@ -150,10 +152,10 @@ SUITES: dict[str, Suite] = {
         settings=_SHORT,
         asked=CURES,
     ),
-    "float32": Suite(
+    FLOAT32: Suite(
         purpose="short, plain networks in float32, some with an epsilon of Adam's below every gradient",
         settings=_SHORT | {"precision": "float32"},
-        asked=SEPARATED,
+        asked=IN_FLOAT32,
     ),
     "depth": Suite(purpose="short, networks between VGG08 and VGG38", settings=_SHORT, asked=BY_DEPTH),
     "further": Suite(purpose="short, the report's further experiments", settings=_SHORT, asked=(*RATES, *REGULARISED)),

@@ -182,3 +182,20 @@ def test_batch_norm_gain_is_that_of_the_network_where_values_are_independent_and
         firsts = range(1, depth - 2, inner + 2)  # places of the inputs of the stages
         gains += [(squares[place] / squares[place + inner]) ** (1 / inner) for place in firsts]
     assert np.exp(np.mean(np.log(gains))) == pytest.approx(theory.batch_norm_gain(), rel=0.015)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("parts", [0.1, 0.01, 0.001])
+def test_rounding_leaves_of_a_small_difference_what_theory_says(dtype: torch.dtype, parts: float) -> None:
+    step = torch.finfo(dtype).eps
+    numbers = 2 ** torch.rand(4_000_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    signs = torch.randint(0, 2, numbers.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    differences = parts * step * signs
+    rounded = (numbers + differences).to(dtype).double() - numbers.to(dtype).double()
+    cosine = torch.nn.functional.cosine_similarity(rounded, differences, dim=0).item()
+    # Between 1 and 2 all steps have one size; below 1 they are smaller, which no sign can make up for.
+    assert cosine == pytest.approx(theory.rounded_cosine(parts * step, step), rel=0.05)
+
+
+def test_what_is_larger_than_a_step_is_kept() -> None:
+    assert theory.rounded_cosine(1.0, 1e-7) == 1 and theory.rounded_cosine(0.0, 1e-7) == 0

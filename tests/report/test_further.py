@@ -17,7 +17,7 @@ from vggkit.report.intervals import Effect
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
-from vggkit.study import CONFIGURATIONS, REPORT, SUITES, Asked, asked
+from vggkit.study import CONFIGURATIONS, DEPTHS, REPORT, SUITES, Asked, asked
 from vggkit.training.order import order
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +62,9 @@ def test_without_runs_everything_says_so(measured: Untrained) -> None:
     for page in (further.table_html({}), further.turns_html({}), cures.table_html({}, {})):
         assert "no run yet" in page and "nan" not in page
     table = depth.by_depth({})
-    assert table.isna().all(axis=None) and table.shape == (6, 5)
+    assert table.isna().all(axis=None) and table.shape == (6, 6)
     figure = depth.figure({}, measured)
-    assert "there is no run yet" in figure.caption and "28 of 28 points have no run" in figure.caption
+    assert "there is no run yet" in figure.caption and "32 of 32 points have no run" in figure.caption
 
 
 def effect(*runs: Run) -> Effect | None:
@@ -193,11 +193,16 @@ def test_command_trains_what_the_suite_is_asked_for(suite: str) -> None:
 
 def test_every_point_against_the_depth_has_a_suite_that_trains_it() -> None:
     trained = {
-        config.name for suite in ("short", "cure", "depth") for (config,) in order(asked(suite), [0], 1, suite=suite)
+        length: {
+            config.name: [_Named(config.name)]
+            for suite in suites
+            for (config,) in order(asked(suite), [0], 1, suite=suite)
+        }
+        for length, suites in {"short": ("short", "cure", "depth"), "float32": ("float32",)}.items()
     }
-    everything = depth.by_depth({name: [_Named(name)] for name in trained})  # type: ignore[list-item]
-    everything.loc[8, ["RC", "BN+RC"]] = 0.0  # at depth 8 there is nothing to train
-    assert everything.notna().all(axis=None)
+    table = depth.by_depth(trained)  # type: ignore[arg-type]
+    for kind, one in depth.KINDS.items():
+        assert table.loc[list(one.depths), kind].notna().all(), kind
 
 
 class _Named:
@@ -207,36 +212,68 @@ class _Named:
         self.summary = {"diverged": False, "final": {"test_accuracy": 0.5}}
 
 
-def test_depth_at_which_plain_networks_stop_is_set_beside_theory(measured: Untrained) -> None:
-    runs = [made("vgg38", test, depth=depth) for depth, test in ((8, 0.4), (14, 0.3), (20, 0.2), (26, 0.01))]
-    assert depth.stops(listed(*runs), "plain") == ([8, 14, 20], [], [26], [32, 38])
-    told = depth.told(listed(*runs), measured)
-    assert "plain networks learn with 8, 14, 20 layers, not with 26; with 32 and 38 there is no run yet." in told
-    assert told.endswith("They stop where the signal is lost before training.")
-    sooner = listed(*runs[:2], made("vgg38", 0.01, depth=20))
-    assert "stop where the gradient is lost before training." in depth.told(sooner, measured)
-    later = listed(*runs[:3], made("vgg38", 0.1, depth=26), made("vgg38", 0.01, depth=32))
-    assert "They stop at another depth than either of these says." in depth.told(later, measured)
-    frame = measured.frame.query("variant == 'plain' and initialisation == 'default' and depth == 20 and layer == 1")
-    assert frame["weight_gradient"].max() < 1e-8
-    assert depth.predicted(measured)["gradient"] == 20
+def rounded(*runs: Run, precision: str = "bfloat16") -> list[Run]:
+    return [replace(run, config=replace(run.config, precision=precision)) for run in runs]
+
+
+def by_suite(short: Sequence[Run] = (), exact: Sequence[Run] = ()) -> depth.BySuite:
+    """Runs in bfloat16, and some in float32."""
+    return {"short": listed(*rounded(*short)), "float32": listed(*exact)}
+
+
+def plain(*tests: float, first: int = 0) -> list[Run]:
+    """Plain networks of these accuracies, from the shallowest of `DEPTHS` on."""
+    return [made("vgg38", test, depth=at) for at, test in zip(DEPTHS[first:], tests, strict=False)]
+
+
+def test_depth_at_which_plain_networks_stop_is_told_by_precision(measured: Untrained) -> None:
+    short = plain(0.4, 0.3, 0.01, 0.01)
+    assert depth.stops(by_suite(short), depth.PLAIN) == ([8, 14], [], [20, 26], [32, 38])
+    told = depth.told(by_suite(short), measured)
+    assert (
+        "in bfloat16 they learn with 8 and 14 layers, not with 20 and 26; with 32 and 38 there is no run yet." in told
+    )
+    assert "float32 they" not in told and "arithmetic" not in told
+    both = by_suite(short, plain(0.2, 0.01, first=2))
+    assert depth.decided(both) == [20]
+    told = depth.told(both, measured)
+    assert "in float32 they learn with 20 layers, not with 26; with 32 and 38 there is no run yet." in told
+    assert "With 20 layers nothing but the arithmetic differs" in told
+    assert "With 20 the first layer's gradient is below Adam's epsilon (0.02 times that)" in told
+    # Where both learn, or neither, the arithmetic decides nothing.
+    assert depth.decided(by_suite(plain(0.4, 0.3, 0.2), plain(0.2, first=2))) == []
+    assert depth.decided(by_suite(short, plain(0.01, 0.01, first=2))) == []
+
+
+def test_gradient_and_signal_before_training_are_those_that_were_measured(measured: Untrained) -> None:
+    rows = measured.frame.query("variant == 'plain' and initialisation == 'default'")
+    first = rows.query("layer == 1").groupby("depth")["weight_gradient"].max()
+    margin = depth.gradient_margin(measured)
+    assert first[20] < 1e-8 and margin[20] < 1 < margin[14]
+    kept = depth.told_apart(measured)
+    linear = rows[rows["layer"] == rows["depth"]].groupby("depth")
+    assert kept.loc[20, "float32"] == pytest.approx(linear["float32_features"].mean()[20])
+    assert kept.loc[14, "bfloat16"] == pytest.approx(linear["bfloat16_features"].mean()[14])
+    # The step of bfloat16 is 65,536 times that of float32: it loses them where the network is less deep.
+    assert kept.loc[8, "bfloat16"] > 0.5 > kept.loc[14, "bfloat16"]
+    assert kept.loc[20, "float32"] > 0.5 > kept.loc[26, "float32"]
 
 
 def test_depth_at_which_seeds_differ_or_diverge_is_told_as_such(measured: Untrained) -> None:
     runs = [made("vgg08", 0.4), made("vgg38", 0.3, depth=14), made("vgg38", 0.01, 1, depth=14)]
     runs += [lost(made("vgg38", 0.3, depth=20)), made("vgg38", 0.2, depth=20, initialisation="he")]
-    found = listed(*runs)
-    assert depth.stops(found, "plain") == ([8], [14], [20], [26, 32, 38])
+    found = by_suite(runs)
+    assert depth.stops(found, depth.PLAIN) == ([8], [14], [20], [26, 32, 38])
     told = depth.told(found, measured)
-    assert "plain networks learn with 8 layers, in some seeds with 14, not with 20; with 26, 32, 38 there" in told
-    assert "They stop" not in told and "With the scale of He they learn with 20 layers; with 8, 14, 26, 32, 38" in told
-    assert "networks do not learn with 38 layers; with 8" in depth.told(listed(made("vgg38", 0.01)), measured)
-    assert "17" not in depth.figure(found, measured).caption.partition(" points have no run")[0].partition(" of ")[0]
+    assert "they learn with 8 layers, in some seeds with 14, not with 20; with 26, 32, 38 there" in told
+    assert "With the scale of He they learn with 20 layers; with 8, 14, 26, 32, 38" in told
+    assert "they do not learn with 38 layers; with 8" in depth.told(by_suite([made("vgg38", 0.01)]), measured)
+    caption = depth.figure(found, measured).caption.partition(" points have no run")[0]
+    assert caption == "28 of 32"  # of the five runs two are of one point
 
 
 def test_networks_without_a_place_for_a_shortcut_are_not_told_to_have_one() -> None:
-    found = listed(made("vgg08", 0.4), made("vgg38_rc", 0.3, depth=14))
-    table = depth.by_depth(found)
+    table = depth.by_depth(by_suite([made("vgg08", 0.4), made("vgg38_rc", 0.3, depth=14)]))
     assert table["RC"].dropna().to_dict() == {14: pytest.approx(30)}
     assert table["plain"].dropna().to_dict() == {8: pytest.approx(40)}
 
@@ -249,36 +286,45 @@ def test_bn_without_depth_is_told_beside_both_where_all_three_have_runs() -> Non
     assert depth.alone_told({name: runs for name, runs in three.items() if name != "vgg08_bn"}, {}) == ""
 
 
-def test_answer_on_depth_is_short(measured: Untrained) -> None:
-    runs = [made("vgg08", 0.3), *(made("vgg38", 0.3 if d < 20 else 0.01, depth=d) for d in (14, 20, 26, 32, 38))]
-    assert depth.answer(listed(*runs), measured) == (
-        "After 15 epochs plain networks learn with 8 and 14 layers, not with 20, 26, 32, 38. Before training they have "
-        "lost the gradient from 20 on and the signal from 26 on."
+def test_answer_on_depth_is_short() -> None:
+    short = plain(0.4, 0.3, 0.01, 0.01, 0.01, 0.01)
+    rough = "in bfloat16 they learn with 8 and 14 layers, not with 20, 26, 32, 38"
+    assert depth.answer(by_suite(short)) == f"After 15 epochs of plain networks, {rough}."
+    both = depth.answer(by_suite(short, plain(0.2, first=2)))
+    assert f"{rough}; in float32 they learn with 20 layers; with 26, 32, 38 there is no run yet. So with 20" in both
+    assert depth.answer(by_suite()).endswith("there is no run yet.")
+
+
+def test_what_bfloat16_does_to_table_1_is_told_where_a_pair_shows_it() -> None:
+    short = plain(0.4, 0.3, 0.01, 0.01, 0.01, 0.01)
+    assert depth.precision_told(by_suite()) == depth.precision_told(by_suite(short)) == ""
+    told = depth.precision_told(by_suite(short, plain(0.21, first=2)))
+    assert "VGG20 21.0 % in float32 and 1.0 % in bfloat16" in told and told.endswith("has no run in float32 yet.")
+    assert "does not learn in float32 either (1.00 %" in depth.precision_told(
+        by_suite(short, [*plain(0.21, first=2), made("vgg38", 0.01)])
     )
-    assert depth.answer({}, measured) == depth.told({}, measured)
+    assert "its row in Table 1 is one of bfloat16." in depth.precision_told(
+        by_suite(short, [*plain(0.21, first=2), made("vgg38", 0.1)])
+    )
 
 
-def test_signal_that_plain_networks_learn_without_is_told(measured: Untrained) -> None:
-    runs = [made("vgg08", 0.3), *(made("vgg38", 0.3 if d < 20 else 0.01, depth=d) for d in (14, 20, 26, 32, 38))]
-    rounded = [replace(run, config=replace(run.config, precision="bfloat16")) for run in runs]
-    told = depth.told(listed(*rounded), measured).replace("\xa0", " ")
-    assert "with 14 layers the signal is 3 × 10⁻⁵ before training" in told
-    assert "bfloat16" not in depth.told(listed(*runs), measured)
-
-
-def test_gradient_or_signal_is_told_by_what_has_runs() -> None:
-    missing = "VGG20, Adam's epsilon 1e-20; VGG20; VGG38, Adam's epsilon 1e-20; VGG38"
-    assert separated.told({}, {}) == f"No run yet: {missing}." and separated.figure({}) is None
-    run = logged("vgg38", 4, 3, depth=20, adam_epsilon=1e-20)
-    told = separated.told(listed(run), listed(made("vgg38", 0.01)))
-    assert told.startswith("Test accuracy after 15 epochs: VGG20, Adam's epsilon 1e-20 30.00 % (1 seed).")
-    assert "In bfloat16: VGG38 1.00 % (1 seed). No run yet: VGG20; VGG38, Adam's epsilon 1e-20." in told
-    assert separated.answer({}) == "" and separated.answer(listed(made("vgg38", 0.3, depth=20))) == ""
-    assert "plain networks of 20 layers learn." in separated.answer(listed(run))
-    deep = made("vgg38", 0.01, adam_epsilon=1e-20)
-    assert "of 20 layers learn, while one of 38 layers does not learn" in separated.answer(listed(run, deep))
-    assert "count, one of 38 layers does not learn all the same" in separated.answer(listed(deep))
-    figure = separated.figure(listed(run))
+def test_what_a_smaller_epsilon_does_is_told_by_pairs() -> None:
+    assert separated.told({}).startswith("No run yet: VGG20; VGG26; VGG32; VGG38; VGG20, Adam's epsilon 1e-20;")
+    assert separated.figure({}) is None and separated.answer({}) == ""
+    small = logged("vgg38", 4, 3, depth=20, adam_epsilon=1e-20)
+    assert separated.told(listed(small)).startswith(
+        "Test accuracy after 15 epochs: VGG20, Adam's epsilon 1e-20 30.00 %"
+    )
+    assert separated.answer(listed(small)) == ""  # there is nothing beside it
+    usual, guessing = made("vgg38", 0.3, depth=20), made("vgg38", 0.01, depth=20)
+    assert separated.answer(listed(small, usual)) == (
+        "In float32 plain networks learn with 20 layers whichever epsilon they have."
+    )
+    assert "lets every gradient count, and not with" in separated.answer(listed(small, guessing))
+    deep = [made("vgg38", 0.01), made("vgg38", 0.01, adam_epsilon=1e-20)]
+    told = separated.answer(listed(small, usual, *deep))
+    assert told.endswith("whichever epsilon they have; with 38 layers with neither epsilon.")
+    figure = separated.figure(listed(small))
     assert figure and "VGG20, Adam" in figure.svg
 
 

@@ -94,7 +94,7 @@ def test_figures_say_what_they_draw(measured: Untrained, moved: Moved, plain: pd
         propagation.forward(measured),
         propagation.backward(measured),
         propagation.depth(measured),
-        propagation.float32(measured),
+        propagation.rounded(measured),
         propagation.epsilon(moved),
     ):
         ET.fromstring(figure.svg)

@@ -155,3 +155,16 @@ def batch_norm_gain(slope: float = NEGATIVE_SLOPE) -> float:
     """
     squared, mean = activation_gain(slope), (1 - slope) / math.sqrt(2 * math.pi)
     return squared / (squared - mean**2)
+
+
+def rounded_cosine(difference: float, step: float) -> float:
+    """The cosine between differences of rounded numbers and of the numbers themselves: about sqrt(d / s), at most 1.
+
+    Of two numbers that differ by d, far less than the step s to which they are rounded, a boundary lies between them
+    with probability d / s, and they then differ by s: of the rounded difference r, E[r d] = d^2 and E[r^2] = d s.
+
+    Args:
+        difference: d, as a share of the numbers' size.
+        step: s, likewise.
+    """
+    return min(1.0, math.sqrt(difference / step))

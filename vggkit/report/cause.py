@@ -8,7 +8,7 @@ from vggkit.networks import theory
 from vggkit.report.intervals import LEVEL
 from vggkit.report.propagation import TINY, USUAL, e, ranged, seeds
 from vggkit.report.render import html, power
-from vggkit.report.untrained import DEEP, STEP32, VARIANTS, Moved, Untrained, interval
+from vggkit.report.untrained import DEEP, STEP32, STEPS, VARIANTS, Moved, Untrained, interval
 from vggkit.runs.epsilon import Arm
 
 LAST = 20  # steps, over which a loss is averaged
@@ -66,7 +66,8 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         value: measured.by_layer("plain", value)["mean"] for value in ("share", "size", "correlation_gap", "error")
     }
     gradient = measured.by_layer("plain", "weight_gradient")["mean"]
-    alike = measured.by_layer("plain", "float32_features")["mean"].loc[:DEEP]
+    alike, coarse = (measured.by_layer("plain", f"{precision}_features")["mean"].loc[:DEEP] for precision in STEPS)
+    worst = {precision: measured.by_layer("plain", f"{precision}_gradient")["mean"].min() for precision in STEPS}
     square, _ = theory.forward(DEEP, "default", plain["correlation_gap"][2], plain["size"][2] ** 2)[-1]
     usual, tiny, shallow = (Arm(DEEP, "default", USUAL), Arm(DEEP, "default", TINY), Arm(8, "default", USUAL))
     before, after = (moved.by_layer(tiny, f"share_{when}")["mean"] for when in ("before", "after"))
@@ -108,15 +109,22 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
             "instead of zeros a test of the library finds what the equation says. But in images neighbouring pixels "
             "are alike, and at the edges part of each kernel lies on zeros."
         ),
-        "float32": (
-            f"Float32 has steps of {e(STEP32)} of a number's size. In the third stage, where the share is "
-            f"{e(plain['share'][DEEP - 10])}, the cosine with what float64 finds is {alike[DEEP - 10]:.2f}; before "
-            f"the linear layer it is {alike[DEEP]:.2f}. The gradient of the weights is right all the same, to a "
-            f"cosine of {measured.by_layer('plain', 'float32_gradient')['mean'].min():.4f} in its worst layer: at "
-            f"{e(gradient.min())} it is far above the smallest number of float32, "
-            f"{e(float(np.finfo(np.float32).tiny))}. Float32 computes it correctly, from features in which the images "
-            f"are no longer told apart. In the plain network of {deepest} layers it is too small for float32 in "
-            f"{under} of them."
+        "rounding": (
+            f"Float32 has steps of {e(STEP32)} of a number's size, bfloat16 of {e(STEPS['bfloat16'])}. In the third "
+            f"stage, where the share is {e(plain['share'][DEEP - 10])}, float32's cosine with what float64 finds is "
+            f"{alike[DEEP - 10]:.2f}, bfloat16's {coarse[DEEP - 10]:.2f}; before the linear layer they are "
+            f"{alike[DEEP]:.2f} and {coarse[DEEP]:.2f}.".replace("-", "−")
+        ),
+        "cliff": (
+            f"For the linear layer of plain networks the square root is {_expected(measured, 'bfloat16', 14)} with 14 "
+            f"layers in bfloat16, and {_expected(measured, 'float32', 26)} with 26 in float32."
+        ),
+        "gradient": (
+            f"The gradient of the weights is right all the same, to a cosine of {worst['float32']:.4f} in its worst "
+            f"layer in float32 and of {worst['bfloat16']:.2f} in bfloat16: at {e(gradient.min())} it is far above the "
+            f"smallest number of either, {e(float(np.finfo(np.float32).tiny))}. They compute it nearly correctly, from "
+            "features in which the images are no longer told apart. In the plain network of "
+            f"{deepest} layers it is too small for float32 in {under} of them."
         ),
         "epsilon": (
             f"At the first layer the gradient is {e(gradient[1])}, {e(gradient[1] / USUAL)} of Adam's epsilon. In "
@@ -135,6 +143,13 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         ),
         "verdict": RETURNS if min(grown) > RETURNED else STAYS,
     }
+
+
+def _expected(measured: Untrained, precision: str, depth: int) -> str:
+    """What theory leaves of the plain network's signal at the linear layer, and what is measured."""
+    share = measured.by_depth("plain", "share").loc[depth, "mean"]
+    left = measured.by_layer("plain", f"{precision}_features", depth=depth).loc[depth, "mean"]
+    return f"{theory.rounded_cosine(share, STEPS[precision]):.2f} (measured: a cosine of {left:.2f})"
 
 
 def _counted(measured: Untrained) -> str:

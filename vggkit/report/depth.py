@@ -1,68 +1,100 @@
 """At which depth plain networks stop learning: what short runs say, beside what theory says of untrained networks."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from vggkit.config import ADAM_EPSILON, RunConfig
+from vggkit.folders import Given
+from vggkit.report import tried
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.measures import CHANCE
 from vggkit.report.naming import network
 from vggkit.report.prose import origin
-from vggkit.report.render import power
-from vggkit.report.tried import SHORT, Found, accuracy, config, learning
+from vggkit.report.tried import SHORT, Found, accuracy, config, learning, reached
 from vggkit.report.untrained import Untrained
+from vggkit.runs.propagation import ROUNDED
 from vggkit.runs.records import Run
-from vggkit.study import DEPTHS, SUITES, Asked
+from vggkit.study import DEPTHS, FLOAT32, LOST, SUITES, Asked
 
+
+class Kind(NamedTuple):
+    """Networks that differ in nothing but their depth: what they are, whose runs are shown, and how."""
+
+    configuration: str
+    settings: Mapping[str, Any]
+    suite: str
+    depths: Sequence[int]
+    look: tuple[int, str, str]  # colour, marker, line
+
+
+PLAIN, EXACT, HE = "plain", "plain, float32", "plain, He"
 KINDS = {
-    "plain": ("vgg38", {}, 0, "s", "-"),
-    "BN": ("vgg38_bn", {}, 1, "^", "-"),
-    "RC": ("vgg38_rc", {}, 2, "D", "-"),
-    "BN+RC": ("vgg38_bn_rc", {}, 3, "v", "-"),
-    "plain, He": ("vgg38", {"initialisation": "he"}, 0, "o", "-."),
+    PLAIN: Kind("vgg38", {}, SHORT, DEPTHS, (0, "s", "-")),
+    EXACT: Kind("vgg38", {}, FLOAT32, LOST, (0, "P", "--")),
+    "BN": Kind("vgg38_bn", {}, SHORT, DEPTHS, (1, "^", "-")),
+    "RC": Kind("vgg38_rc", {}, SHORT, DEPTHS[1:], (2, "D", "-")),
+    "BN+RC": Kind("vgg38_bn_rc", {}, SHORT, DEPTHS[1:], (3, "v", "-")),
+    HE: Kind("vgg38", {"initialisation": "he"}, SHORT, DEPTHS, (0, "o", "-.")),
 }
-"""Of the networks of `DEPTHS`: configuration, settings, colour, marker, line."""
-
-
-BFLOAT16 = 2.0**-7  # between 1 and the next larger number
+"""Shortcuts need a block, which `DEPTHS[0]` has not."""
 WITH_BN = (Asked("vgg08"), Asked("vgg08", {"batch_norm": True}), Asked("vgg38_bn_rc"))
 """The shallow network without and with BN, and the deep one."""
 
-
-def runs_of(found: Found, kind: str, depth: int) -> Sequence[Run]:
-    """The runs of a kind of network of this depth. Of RC there are none at `DEPTHS[0]`, which has no place for them."""
-    name, settings, *_ = KINDS[kind]
-    return found.get(replace(config(Asked(name, settings)), depth=depth).name, ())
+BySuite = Mapping[str, Found]
+"""Runs of each suite of `KINDS`."""
 
 
-def by_depth(found: Found) -> pd.DataFrame:
+def read(results: Given = None) -> BySuite:
+    """The runs of all `KINDS`.
+
+    Raises:
+        ArtifactError: a run is damaged.
+    """
+    return {suite: tried.read(results, suite) for suite in (SHORT, FLOAT32)}
+
+
+def runs_of(found: BySuite, kind: str, depth: int) -> Sequence[Run]:
+    """The runs of a kind of network of this depth."""
+    one = KINDS[kind]
+    if depth not in one.depths:
+        return ()
+    return found.get(one.suite, {}).get(replace(config(Asked(one.configuration, one.settings)), depth=depth).name, ())
+
+
+def by_depth(found: BySuite) -> pd.DataFrame:
     """Mean test accuracy in per cent, depths by kinds; missing where there is no run, or all diverged."""
     table = {kind: [accuracy(runs_of(found, kind, depth)).mean() for depth in DEPTHS] for kind in KINDS}
     return pd.DataFrame(table, index=list(DEPTHS), dtype="float64")
 
 
-def margins(measured: Untrained) -> dict[str, pd.Series]:
-    """What training would need of the untrained plain network, by depth, as a multiple of the least that is of use.
-
-    `gradient`: that of the first layer's weights, of Adam's epsilon. `signal`: what differs between images at the
-    linear layer, of the smallest difference that float32 can hold.
-    """
+def gradient_margin(measured: Untrained) -> pd.Series:
+    """By depth the gradient of the first layer's weights in the untrained plain network, in units of Adam's epsilon."""
     first = measured.rows("plain").query("layer == 1").groupby("depth")["weight_gradient"]
-    return {
-        "gradient": np.exp(first.apply(lambda found: np.log(found).mean())) / ADAM_EPSILON,
-        "signal": measured.by_depth("plain", "share")["mean"] / float(np.finfo(np.float32).eps),
-    }
+    margin: pd.Series = np.exp(first.apply(lambda found: np.log(found).mean())) / ADAM_EPSILON
+    return margin
 
 
-def predicted(measured: Untrained) -> dict[str, int | None]:
-    """The first depth at which each of `margins` is below 1: where, by theory, training has nothing to go by."""
-    return {what: _first(margin.index[margin < 1]) for what, margin in margins(measured).items()}
+def told_apart(measured: Untrained) -> pd.DataFrame:
+    """What each precision keeps, depths by precisions, of what tells images apart before the plain linear layer.
+
+    The cosine with the same in float64, mean over the seeds: 1 where it is the same, 0 where it is rounding alone.
+    """
+    return pd.DataFrame(
+        {
+            precision: [
+                measured.by_layer("plain", f"{precision}_features", depth=depth).loc[depth, "mean"] for depth in DEPTHS
+            ]
+            for precision in ROUNDED
+        },
+        index=list(DEPTHS),
+    )
 
 
 def _first(depths: Iterable[int]) -> int | None:
@@ -78,9 +110,9 @@ class Stops(NamedTuple):
     untried: list[int]
 
 
-def stops(found: Found, kind: str) -> Stops:
+def stops(found: BySuite, kind: str) -> Stops:
     result = Stops([], [], [], [])
-    for depth in DEPTHS:
+    for depth in KINDS[kind].depths:
         runs = runs_of(found, kind, depth)
         learned = learning(runs)
         if not runs:
@@ -92,30 +124,32 @@ def stops(found: Found, kind: str) -> Stops:
     return result
 
 
-def told(found: Found, measured: Untrained) -> str:
-    """At which depth plain networks stop, and whether theory says so, as Markdown."""
-    expected, margin = predicted(measured), margins(measured)
+def decided(found: BySuite) -> list[int]:
+    """The depths at which plain networks learn in float32, with every seed, and in bfloat16 with none."""
+    return sorted(set(stops(found, EXACT).learn) & set(stops(found, PLAIN).fail))
+
+
+def told(found: BySuite, measured: Untrained) -> str:
+    """At which depth plain networks stop, and what that goes with, as Markdown."""
+    margin, kept = gradient_margin(measured), told_apart(measured)
     text = (
         "Before training the first layer's gradient in plain networks is below Adam's epsilon "
-        f"{_from(margin['gradient'])}, and what differs between images at the linear layer below float32's step "
-        f"{_from(margin['signal'])}."
+        f"{_from(margin)}. Of what differs between images at the linear layer the cosine with float64 is, with "
+        f"{listed(DEPTHS)} layers, {' and '.join(_cosines(kept[precision], precision) for precision in ROUNDED)}."
     )
-    plain = stops(found, "plain")
-    if len(plain.untried) == len(DEPTHS):
-        return f"{text} At which depth they stop learning is not known: there is no run yet."
-    text += f" After {SUITES[SHORT].settings['epochs']} epochs plain networks {_outcomes(plain)}."
-    if plain.learn and plain.fail and not plain.mixed and max(plain.learn) < min(plain.fail):
-        lost = [what for what, depth in expected.items() if depth and max(plain.learn) < depth <= min(plain.fail)]
-        where = f"where the {' and the '.join(lost)} {'is' if len(lost) == 1 else 'are'} lost before training"
-        text += f" They stop {where if lost else 'at another depth than either of these says'}."
-        deepest = max(plain.learn)
-        kept = margin["signal"].get(deepest, math.nan) * float(np.finfo(np.float32).eps)
-        if kept < BFLOAT16 and "bfloat16" in {run.config.precision for run in runs_of(found, "plain", deepest)}:
-            text += (
-                f" The runs compute in bfloat16, whose step is {power(BFLOAT16, 1)}: with {deepest} layers the signal "
-                f"is {power(kept, 1)} before training, far below that step, and they learn all the same."
-            )
-    he = stops(found, "plain, He")
+    text += f" {_learned(found)}"
+    if depths := decided(found):
+        text += (
+            f" With {listed(depths)} layers nothing but the arithmetic differs between those that learn and those "
+            "that do not."
+        )
+    if small := [depth for depth in stops(found, EXACT).learn if margin[depth] < 1]:
+        least = f"{margin[max(small)]:.1g}"
+        text += (
+            f" With {listed(small)} the first layer's gradient is below Adam's epsilon ({least} times that), which "
+            "does not keep them from learning."
+        )
+    he = stops(found, HE)
     text += f" With the scale of He they {_outcomes(he)}." * (len(he.untried) < len(DEPTHS))
     table = by_depth(found)
     ends = {kind: table[kind].dropna() for kind in ("BN", "RC", "BN+RC")}
@@ -127,23 +161,62 @@ def told(found: Found, measured: Untrained) -> str:
     return text + f" Test accuracies {'; '.join(others)}." * bool(others)
 
 
-def answer(found: Found, measured: Untrained) -> str:
+def answer(found: BySuite) -> str:
     """At which depth plain networks stop and what that goes with, in a sentence or two, as Markdown."""
-    plain, expected = stops(found, "plain"), predicted(measured)
-    if len(plain.untried) == len(DEPTHS):
-        return told(found, measured)
-    first = f"After {SUITES[SHORT].settings['epochs']} epochs plain networks {_outcomes(plain)}."
-    lost = [f"the {what} from {depth} on" for what, depth in expected.items() if depth]
-    return f"{first} Before training they have lost {' and '.join(lost)}." if lost else first
+    text = _learned(found)
+    if depths := decided(found):
+        text += (
+            f" So with {listed(depths)} layers it is the arithmetic that decides: bfloat16 rounds away what tells the "
+            "images apart."
+        )
+    return text
+
+
+def precision_told(found: BySuite) -> str:
+    """What bfloat16 does to plain networks, and to that of Table 1, as Markdown; empty where nothing is known of it."""
+    depths = decided(found)
+    if not depths:
+        return ""
+    pairs = (
+        f"VGG{depth:02} {accuracy(runs_of(found, EXACT, depth)).mean():.1f} % in float32 and "
+        f"{accuracy(runs_of(found, PLAIN, depth)).mean():.1f} % in bfloat16"
+        for depth in depths
+    )
+    text = (
+        f"Plain networks of {listed(depths)} layers learn in float32 and not in bfloat16 (test accuracy after "
+        f"{SUITES[SHORT].settings['epochs']} epochs: {'; '.join(pairs)}), which rounds away what tells images apart."
+    )
+    deep = runs_of(found, EXACT, DEPTHS[-1])
+    if not deep:
+        return f"{text} VGG38, which Table 1 has in bfloat16, has no run in float32 yet."
+    if learning(deep):
+        return f"{text} VGG38 learns in float32 too ({reached(deep)}): its row in Table 1 is one of bfloat16."
+    return f"{text} VGG38 does not learn in float32 either ({reached(deep)}): its row in Table 1 does not hang on that."
+
+
+def _learned(found: BySuite) -> str:
+    """At which depths plain networks learn, in each precision."""
+    kinds = {kind: stops(found, kind) for kind in (PLAIN, EXACT)}
+    known = {kind: one for kind, one in kinds.items() if len(one.untried) < len(KINDS[kind].depths)}
+    if not known:
+        return "At which depth they stop learning is not known: there is no run yet."
+    parts = [f"{_arithmetic(found, kind)} they {_outcomes(one)}" for kind, one in known.items()]
+    return f"After {SUITES[SHORT].settings['epochs']} epochs of plain networks, {'; '.join(parts)}."
+
+
+def _arithmetic(found: BySuite, kind: str) -> str:
+    """In which precision the runs of a kind were trained, in words."""
+    used = {run.config.precision for depth in DEPTHS for run in runs_of(found, kind, depth)}
+    return f"in {' and '.join(sorted(used))}"
 
 
 def alone_told(short: Found, full: Found) -> str:
     """What BN brings without depth, and what depth and RC add to it, by runs of either length, as Markdown."""
     lengths = []
     for found, epochs in ((full, RunConfig().epochs), (short, SUITES[SHORT].settings["epochs"])):
-        reached = {network(one): accuracy(found.get(one.name, ())).mean() for one in map(config, WITH_BN)}
-        if not any(map(math.isnan, reached.values())):
-            listed = ", ".join(f"{name} {value:.1f} %" for name, value in reached.items())
+        ends = {network(one): accuracy(found.get(one.name, ())).mean() for one in map(config, WITH_BN)}
+        if not any(map(math.isnan, ends.values())):
+            listed = ", ".join(f"{name} {value:.1f} %" for name, value in ends.items())
             lengths.append(f"after {epochs} epochs {listed}")
     if not lengths:
         return ""
@@ -155,11 +228,15 @@ def alone_told(short: Found, full: Found) -> str:
 
 
 def _outcomes(found: Stops) -> str:
-    learn = [f"with {_listed(found.learn)} layers"] * bool(found.learn)
-    learn += [f"in some seeds with {_listed(found.mixed)}"] * bool(found.mixed)
-    fail = f"with {_listed(found.fail)}"
+    learn = [f"with {listed(found.learn)} layers"] * bool(found.learn)
+    learn += [f"in some seeds with {listed(found.mixed)}"] * bool(found.mixed)
+    fail = f"with {listed(found.fail)}"
     words = f"learn {', '.join(learn)}" + f", not {fail}" * bool(found.fail) if learn else f"do not learn {fail} layers"
-    return words + f"; with {_listed(found.untried)} there is no run yet" * bool(found.untried)
+    return words + f"; with {listed(found.untried)} there is no run yet" * bool(found.untried)
+
+
+def _cosines(values: pd.Series, precision: str) -> str:
+    return f"{', '.join(f'{value:.2f}' for value in values)} in {precision}".replace("-0.00", "0.00")
 
 
 def _from(margin: pd.Series) -> str:
@@ -172,41 +249,45 @@ def _from(margin: pd.Series) -> str:
     return f"from {depth} layers on{last}"
 
 
-def _listed(depths: Sequence[int]) -> str:
+def listed(depths: Sequence[int]) -> str:
+    """Depths in words."""
     return (" and " if len(depths) == 2 else ", ").join(map(str, depths))
 
 
-def figure(found: Found, measured: Untrained) -> Figure:
-    """Test accuracy after the short runs against the depth; dotted where theory has the plain network's losses."""
-    table = by_depth(found)
-    points = [(kind, depth) for kind in KINDS for depth in DEPTHS if depth > DEPTHS[0] or "RC" not in kind]
+def figure(found: BySuite, measured: Untrained) -> Figure:
+    """Test accuracy after the short runs against the depth, and what of the images is left before training."""
+    table, kept = by_depth(found), told_apart(measured)
+    points = [(kind, depth) for kind, one in KINDS.items() for depth in one.depths]
     missing = sum(not runs_of(found, *point) for point in points)
-    with drawing(1.1 * PANEL, height=4.0) as (ax,):
-        ax.set(xlabel="depth (layers)", ylabel="test accuracy (%)", xticks=list(DEPTHS))
-        ax.set_xlim(DEPTHS[0] - 1, DEPTHS[-1] + 1)
-        ax.axhline(100 * CHANCE, color="#808080", linestyle=":", linewidth=1)
-        named = []
-        for kind, (*_, colour, marker, style) in KINDS.items():
-            shown = table[kind].dropna()
-            if len(shown):
-                look: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "linestyle": style, "markersize": 5}
-                (line,) = ax.plot(shown.index, shown, linewidth=1.6, **look)
-                named.append((kind, line))
-        for (words, depth), side in zip(predicted(measured).items(), ("right", "left"), strict=True):
-            if depth is not None and depth <= DEPTHS[-1]:
-                ax.axvline(depth, color="#808080", linestyle="--", linewidth=1)
-                ax.annotate(words, (depth, 1), xycoords=("data", "axes fraction"), ha=side, fontsize=10,
-                            xytext=(-3 if side == "right" else 3, -12), textcoords="offset points")  # fmt: skip
-        widen(ax, LEAST_SPAN["accuracy"])
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, high + 0.08 * (high - low))  # room for the words
-        direct_labels(ax, named)
+    with drawing(PANEL, PANEL, height=4.0) as (trained, left):
+        for ax in (trained, left):
+            ax.set(xlabel="depth (layers)", xticks=list(DEPTHS), xlim=(DEPTHS[0] - 1, DEPTHS[-1] + 1))
+        trained.set_ylabel("test accuracy (%)")
+        trained.axhline(100 * CHANCE, color="#808080", linestyle=":", linewidth=1)
+        _lines(trained, {kind: (table[kind], one.look) for kind, one in KINDS.items()})
+        widen(trained, LEAST_SPAN["accuracy"])
+        left.set(ylabel="cosine with float64", ylim=(-0.05, 1.05))
+        looks = {"float32": KINDS[EXACT].look, "bfloat16": KINDS[PLAIN].look}
+        _lines(left, {f"plain, {precision}": (kept[precision], looks[precision]) for precision in ROUNDED})
         finding = told(found, measured)
         first = f"{missing} of {len(points)} points have no run yet. " if missing else ""
         caption = (
-            f"{first}{finding} Official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all images, "
-            "mean over the seeds that there are; dashed: the first depths at which, before training, the first layer's "
-            "gradient is below Adam's epsilon, and the signal below float32's step; dotted: guessing. "
+            f"{first}{finding} Left: official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all "
+            "images, mean over the seeds that there are; dotted: guessing. Right: before training, the cosine between "
+            "what differs between images at the linear layer in each precision and the same in float64. "
             f"{origin([run for point in points for run in runs_of(found, *point)])}"
         )
-        return finish((ax,), caption, f"Line chart of accuracy by depth. {finding}")
+        return finish((trained, left), caption, f"Line charts of accuracy and of the signal by depth. {finding}")
+
+
+def _lines(ax: Axes, drawn: Mapping[str, tuple[pd.Series, tuple[int, str, str]]]) -> None:
+    """A line with its name for each series that has a value."""
+    named = []
+    for name, (values, (colour, marker, style)) in drawn.items():
+        shown = values.dropna()
+        if len(shown):
+            (line,) = ax.plot(
+                shown.index, shown, color=COLOURS[colour], marker=marker, linestyle=style, markersize=5, linewidth=1.6
+            )
+            named.append((name, line))
+    direct_labels(ax, named)

@@ -25,6 +25,7 @@ from vggkit.report.untrained import (
     expected_share,
 )
 from vggkit.runs.epsilon import Arm
+from vggkit.runs.propagation import ROUNDED
 from vggkit.study import CONFIGURATIONS
 
 TINY, USUAL = 1e-30, ADAM_EPSILON  # of Adam
@@ -179,24 +180,26 @@ def depth(measured: Untrained) -> Figure:
         return finish(axes, caption, f"Line charts over the depth of four networks. {finding}.")
 
 
-def float32(measured: Untrained) -> Figure:
-    """What of the features' differences and of the weights' gradients is the same in float32."""
+def rounded(measured: Untrained) -> Figure:
+    """What of the features' differences between images is the same in each precision of training."""
     with drawing(PANEL, PANEL, height=4.0) as axes:
-        _by_layer(axes[0], measured, "float32_features", "cosine: differences between images", ylim=(-0.1, 1.1))
-        _by_layer(axes[1], measured, "float32_gradient", "cosine: gradient of the weights", ylim=(-0.1, 1.1))
-        found = measured.by_layer("plain", "float32_features")["mean"].loc[:DEEP]
-        lost = int(found.index[found < 0.5].min()) if (found < 0.5).any() else None
-        least = measured.by_layer("plain", "float32_gradient")["mean"].min()
-        finding = (
-            f"In plain VGG38 float32 keeps less than half from layer {lost} on, and at the linear layer a cosine of "
-            f"{e(found.iloc[-1])}, while the cosine of its weights' gradient is nowhere below {least:.4f}"
-            if lost
-            else "In plain VGG38 float32 keeps what differs between images in every layer"
-        )
+        lost, kept = [], []
+        for ax, precision in zip(axes, ROUNDED, strict=True):
+            value = f"{precision}_features"
+            _by_layer(ax, measured, value, "cosine with float64", ylim=(-0.1, 1.1))
+            ax.set_title(precision, fontsize=10)
+            found = measured.by_layer("plain", value)["mean"].loc[:DEEP]
+            half = int(found.index[found < 0.5].min()) if (found < 0.5).any() else None
+            lost.append(f"{precision} keeps less than half from layer {half} on" if half else f"{precision} keeps all")
+            others = (f"{name} {measured.at(name, value, DEEP)['mean']:.2f}" for name in VARIANTS if name != "plain")
+            kept.append(f"{', '.join(others)} in {precision}")
+        finding = f"In plain VGG38 {' and '.join(lost)}"
         caption = (
-            "Before training, the same networks in float32 beside float64: cosine between the two of what differs "
-            "between images in each layer's input (1: the same; 0: nothing but rounding, or nothing at all), and of "
-            f"the gradient of its weights. {finding}. {_origin(measured, 'default')}"
+            "Before training, the same networks in the precisions of training beside float64: the cosine between what "
+            "differs between images in each layer's input and the same in float64 (1: the same; 0: nothing but "
+            f"rounding, or nothing at all). {finding}; at the linear layer the others have {'; '.join(kept)}. "
+            f"{_origin(measured, 'default')} "
+            f"<i>[bfloat16: {', '.join(f'{name} {seeds(measured.known(name, value))}' for name in VARIANTS)}]</i>"
         )
         return finish(axes, caption, f"Line charts over the layers of four networks. {finding}.")
 

@@ -15,13 +15,15 @@ from scipy import stats
 from vggkit.networks import theory
 from vggkit.report.intervals import LEVEL
 from vggkit.runs.epsilon import Arm, Travel
-from vggkit.runs.propagation import Measurement, networks
+from vggkit.runs.propagation import COSINES, Measurement, networks
 
 VARIANTS = {"plain": (False, False), "BN": (True, False), "RC": (False, True), "BN+RC": (True, True)}
 """Name in figures: has it BN, has it RC."""
-ARITHMETIC = ("effective_rank", "error_correlation", "float32_features", "float32_gradient")
+ARITHMETIC = ("effective_rank", *COSINES)
 DEEP = 38
 STEP32, STEP64 = (float(np.finfo(kind).eps) for kind in (np.float32, np.float64))
+STEPS = {"float32": STEP32, "bfloat16": 2.0**-7}
+"""Of each precision of training, between 1 and the next larger number."""
 ABOVE_ROUNDING = 100  # times float64's step: what is smaller is not taken for a value when a slope is fitted
 
 
@@ -45,6 +47,10 @@ class Untrained:
 
     def seeds(self, depth: int = DEEP, initialisation: str = "default") -> int:
         return int(self.rows("plain", initialisation, depth)["seed"].nunique())
+
+    def known(self, variant: str, value: str, depth: int = DEEP) -> int:
+        """How many seeds have this value."""
+        return int(self.rows(variant, depth=depth).dropna(subset=value)["seed"].nunique())
 
     def by_layer(self, variant: str, value: str, initialisation: str = "default", depth: int = DEEP) -> pd.DataFrame:
         """Mean and interval for each layer, those where there is nothing to measure left out."""
