@@ -10,13 +10,22 @@ import pytest
 
 from vggkit.config import ConfigError, RunConfig
 from vggkit.runs.files import RunPaths
-from vggkit.study import CONFIGURATIONS
+from vggkit.study import CONFIGURATIONS, SUITES
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_each_configuration_is_named_as_in_table_1(name: str) -> None:
     assert RunConfig.named(name).name == name
     assert RunConfig.named(name, suite="preview").name == name
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_the_study_asks_for_is_known_by_the_name_of_its_runs(suite: str) -> None:
+    for one in SUITES[suite].asked:
+        config = RunConfig.named(one.configuration, suite=suite, **one.settings)
+        assert RunConfig.named(config.name, suite=suite) == config
+    changed = RunConfig.named("vgg20_bn", epochs=3)
+    assert (changed.depth, changed.batch_norm, changed.epochs) == (20, True, 3)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ configuration (`study.CONFIGURATIONS`) and by whoever starts it, in this order.
 """
 
 import difflib
+import itertools
 import math
 import sys
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from decimal import Decimal
 from typing import Any, NamedTuple, get_args, get_type_hints
 
-from vggkit.study import CONFIGURATIONS, common_settings
+from vggkit.study import CONFIGURATIONS, SUITES, common_settings
 
 
 class OneLineError(Exception):
@@ -192,15 +193,29 @@ class RunConfig:
     def named(cls, configuration: str, **settings: Any) -> "RunConfig":
         """One of `study.CONFIGURATIONS` under its suite's common settings, changed by `settings`.
 
+        The runs that the study asks for besides are known by their own names.
+
         >>> RunConfig.named("vgg08", suite="short").epochs
         15
+        >>> RunConfig.named("vgg20_bn").depth
+        20
 
         Raises:
             ConfigError: the configuration or a setting is unknown or unusable.
         """
-        check_name("configuration", configuration, CONFIGURATIONS)
         common = common_settings(str(settings.get("suite", _DEFAULTS["suite"])))
-        return cls.from_dict({**common, **CONFIGURATIONS[configuration].settings, **settings})
+        return cls.from_dict({**common, **cls._settings_of(configuration), **settings})
+
+    @classmethod
+    def _settings_of(cls, name: str) -> Mapping[str, Any]:
+        """Those of a configuration, or of a run that a suite of the study asks for. Raises ConfigError: neither."""
+        if name not in CONFIGURATIONS:
+            for one in itertools.chain.from_iterable(suite.asked for suite in SUITES.values()):
+                settings = {**CONFIGURATIONS[one.configuration].settings, **one.settings}
+                if cls.from_dict(settings).name == name:
+                    return settings
+        check_name("configuration", name, CONFIGURATIONS)
+        return CONFIGURATIONS[name].settings
 
     @classmethod
     def from_text(cls, name: str, text: str) -> Any:

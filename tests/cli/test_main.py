@@ -76,6 +76,8 @@ def test_quick_commands_import_nothing_heavy(arguments: list[str], unwanted: set
     [
         (["foo"], "No such command 'foo'; allowed: "),
         (["train"], f"Missing argument 'NAME'; allowed: {', '.join(CONFIGURATIONS)}"),
+        (["compare"], "Missing argument 'FIRST'; allowed: SUITE, SUITE/NAME or SUITE/NAME/seed-N"),
+        (["branch"], "Missing argument 'FILE'; allowed: Checkpoint of a run under way"),
         (["train", "vgg08", "--device", "[red]x[/red]"], "device: '[red]x[/red]' cannot be used"),
         (["train", "vgg08", "--device", "a\x1b[31m\nb"], r"device: 'a\x1b[31m\nb' cannot be used"),
         (["list", "--results", "[bold]no[/bold]"], "no folder [bold]no[/bold]"),

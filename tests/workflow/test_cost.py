@@ -134,6 +134,19 @@ def test_plan_of_a_suite_has_the_runs_that_a_sweep_of_it_trains(call: Call, tmp_
     assert list(json.loads(output)["configurations"]) == [group[0].name for group in groups]
 
 
+@pytest.mark.parametrize(
+    ("suite", "told"),
+    [
+        ("furthr", "vggkit: suite: 'furthr' is a new one, with no settings of its own; did you mean further?\n"),
+        ("further", ""),
+        ("mine", ""),
+    ],
+)
+def test_suite_that_is_named_nearly_as_one_of_the_study_is_doubted(call: Call, suite: str, told: str) -> None:
+    status, _, errors = call("plan", suite, "--results", str(ROOT / "results"))
+    assert (status, errors) == (0, told)
+
+
 def test_plan_counts_every_seed_of_runs_that_are_trained_alone(call: Call, tmp_path: Path) -> None:
     given = ("--seeds", "0-2", "--json", "--results", str(tmp_path))
     status, output, _ = call("plan", "mine", "vgg08", "--set", "dropout=0.5", *given)

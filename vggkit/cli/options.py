@@ -4,6 +4,7 @@ Only what parses a command is imported here and in the modules of commands; each
 since torch alone takes seconds.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -17,7 +18,7 @@ from vggkit import folders
 from vggkit.cli import terminal
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import DATA_VARIABLE, RESULTS_VARIABLE, results_folder
-from vggkit.study import CONFIGURATIONS
+from vggkit.study import CONFIGURATIONS, SUITES
 
 MISTAKE = 2
 """Exit status of a command that was called wrongly or found something wrong."""
@@ -42,7 +43,13 @@ Data = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU where there is one.")]
-Name = Annotated[str, typer.Argument(help=f"One of {', '.join(CONFIGURATIONS)}.", metavar="NAME")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help=f"One of {', '.join(CONFIGURATIONS)}, or what vggkit list calls a run of the study, as vgg20_bn.",
+        metavar="NAME",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -66,7 +73,9 @@ def run_command(command: RunCommand) -> RunCommand:
 
     def call(name: Name, results: Results = None, data: Data = None, device: Device = None, **given: Any) -> None:
         settings = {field: RunConfig.from_text(field, text) for field, text in given.items() if text is not None}
-        command(RunConfig.named(name, **settings), results_folder(results), data, device)
+        config = RunConfig.named(name, **settings)
+        doubt_suite(config.suite)
+        command(config, results_folder(results), data, device)
 
     own = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = []
@@ -87,6 +96,13 @@ def run_command(command: RunCommand) -> RunCommand:
     call.__annotations__ = {p.name: p.annotation for p in [*own, *options]}
     app.command(command.__name__, help=command.__doc__)(call)
     return command
+
+
+def doubt_suite(suite: str) -> None:
+    """Tell, where a new suite is named nearly as one of the study, that it is another: hours may be meant for that."""
+    near = difflib.get_close_matches(suite, SUITES, n=1, cutoff=0.8)
+    if near and suite not in SUITES:
+        terminal.tell(f"suite: {suite!r} is a new one, with no settings of its own; did you mean {near[0]}?")
 
 
 def _checked(field: str) -> Callable[[str | None], str | None]:

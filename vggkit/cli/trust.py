@@ -132,10 +132,13 @@ def _trained_again(place: str, run: "Run", data: str | None, device: str | None)
     return kept | {"recorded": loss.recorded, "again": loss.again, "device": found.machine["device"]}
 
 
+SIDE = "SUITE, SUITE/NAME or SUITE/NAME/seed-N, as vggkit list shows them."
+
+
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="SUITE, SUITE/NAME or SUITE/NAME/seed-N.", metavar="FIRST")],
-    second: Annotated[str, typer.Argument(help="As FIRST.", metavar="SECOND")],
+    first: Annotated[str, typer.Argument(help=SIDE, metavar="FIRST")],
+    second: Annotated[str, typer.Argument(help=SIDE, metavar="SECOND")],
     figure: Annotated[
         str | None, typer.Option(help="Draw curves and gradients into this PNG file.", metavar="FILE")
     ] = None,
