@@ -109,18 +109,19 @@ SCALES = (
 """VGG38 without BN and RC, begun with weights of another scale, at the report's rate and at a small one."""
 CURES = (*SCALES, Asked("vgg38_rc", {"skip_init": True}))
 """VGG38 without BN, begun in another way."""
-BY_DEPTH = (
-    *(Asked("vgg38", {"depth": depth}) for depth in DEPTHS[1:-1]),
-    *(Asked("vgg38", {"depth": depth, "initialisation": "he"}) for depth in DEPTHS[:-1]),
-    Asked("vgg38_bn", {"depth": 8}),
-    *(Asked(name, {"depth": depth}) for depth in DEPTHS[1:-1] for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
-)
-"""Of VGG08 and VGG38 as they are, suite `short` has the runs, of VGG38 after He initialisation suite `cure`."""
 LOST = DEPTHS[2:]
 """Depths at which, in untrained plain networks, bfloat16 rounds away what tells images apart."""
 NEGLIGIBLE = 1e-20
 """An epsilon of Adam's below the mean gradient of every layer of untrained plain VGG38, and not below what float32 can
 still square."""
+BY_DEPTH = (
+    *(Asked("vgg38", {"depth": depth}) for depth in DEPTHS[1:-1]),
+    *(Asked("vgg38", {"depth": depth, "initialisation": "he"}) for depth in DEPTHS[:-1]),
+    Asked("vgg38_bn", {"depth": 8}),
+    *(Asked(name, {"depth": depth}) for depth in DEPTHS[1:-1] for name in ("vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
+    Asked("vgg38", {"depth": LOST[0], "adam_epsilon": NEGLIGIBLE}),
+)
+"""Of VGG08 and VGG38 as they are, suite `short` has the runs, of VGG38 after He initialisation suite `cure`."""
 IN_FLOAT32 = tuple(
     Asked("vgg38", {"depth": depth} | epsilon) for epsilon in ({}, {"adam_epsilon": NEGLIGIBLE}) for depth in LOST
 )

@@ -239,7 +239,6 @@ def test_depth_at_which_plain_networks_stop_is_told_by_precision(measured: Untra
     told = depth.told(both, measured)
     assert "in float32 they learn with 20 layers, not with 26; with 32 and 38 there is no run yet." in told
     assert "With 20 layers nothing but the arithmetic differs" in told
-    assert "With 20 the first layer's gradient is below Adam's epsilon (0.02 times that)" in told
     # Where both learn, or neither, the arithmetic decides nothing.
     assert depth.decided(by_suite(plain(0.4, 0.3, 0.2), plain(0.2, first=2))) == []
     assert depth.decided(by_suite(short, plain(0.01, 0.01, first=2))) == []
@@ -308,23 +307,33 @@ def test_what_bfloat16_does_to_table_1_is_told_where_a_pair_shows_it() -> None:
     )
 
 
-def test_what_a_smaller_epsilon_does_is_told_by_pairs() -> None:
-    assert separated.told({}).startswith("No run yet: VGG20; VGG26; VGG32; VGG38; VGG20, Adam's epsilon 1e-20;")
-    assert separated.figure({}) is None and separated.answer({}) == ""
-    small = logged("vgg38", 4, 3, depth=20, adam_epsilon=1e-20)
-    assert separated.told(listed(small)).startswith(
-        "Test accuracy after 15 epochs: VGG20, Adam's epsilon 1e-20 30.00 %"
+def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Untrained) -> None:
+    assert separated.answer(by_suite(), measured) == ""
+    assert separated.figure(by_suite()) is None
+    table = separated.table_html(by_suite(), measured)
+    assert table.count("no run yet</td>") == 6 + 1 + 8
+
+    def small(depth: int, test: float) -> Run:
+        return replace(logged("vgg38", 4, 3, depth=depth, adam_epsilon=1e-20), summary=made("vgg38", test).summary)
+
+    # VGG08 keeps both, VGG14 in bfloat16 its gradient, VGG20 in bfloat16 neither, in float32 its signal.
+    short = plain(0.4, 0.3, 0.01)
+    told = separated.answer(by_suite(short, plain(0.2, first=2)), measured)
+    assert told.startswith(
+        "Of plain networks that before training keep both, 1 of 1 learn; the signal alone, 1 of 1 learn; the gradient "
+        "alone, 1 of 1 learn; neither, 0 of 1 learn."
     )
-    assert separated.answer(listed(small)) == ""  # there is nothing beside it
-    usual, guessing = made("vgg38", 0.3, depth=20), made("vgg38", 0.01, depth=20)
-    assert separated.answer(listed(small, usual)) == (
-        "In float32 plain networks learn with 20 layers whichever epsilon they have."
-    )
-    assert "lets every gradient count, and not with" in separated.answer(listed(small, guessing))
-    deep = [made("vgg38", 0.01), made("vgg38", 0.01, adam_epsilon=1e-20)]
-    told = separated.answer(listed(small, usual, *deep))
-    assert told.endswith("whichever epsilon they have; with 38 layers with neither epsilon.")
-    figure = separated.figure(listed(small))
+    assert told.endswith("So either is enough, as far as these runs go; a network that has lost both does not learn.")
+    assert "So" not in separated.answer(by_suite(short), measured)  # none that keeps its signal alone
+    assert separated.answer(by_suite(short, plain(0.01, first=2)), measured).endswith("needs is the gradient.")
+    deaf = by_suite(plain(0.4, 0.01, 0.01), plain(0.2, first=2))
+    assert separated.answer(deaf, measured).endswith("needs is the signal.")
+    mixed = by_suite(short, [*plain(0.2, first=2), small(26, 0.01)])
+    assert "the gradient alone, 1 of 2 learn" in separated.answer(mixed, measured)
+    assert "So" not in separated.answer(mixed, measured)
+    both = by_suite(short, [*plain(0.2, first=2), small(20, 0.3)])
+    assert "keep both, 2 of 2 learn" in separated.answer(both, measured)
+    figure = separated.figure(both)
     assert figure and "VGG20, Adam" in figure.svg
 
 

@@ -143,12 +143,6 @@ def told(found: BySuite, measured: Untrained) -> str:
             f" With {listed(depths)} layers nothing but the arithmetic differs between those that learn and those "
             "that do not."
         )
-    if small := [depth for depth in stops(found, EXACT).learn if margin[depth] < 1]:
-        least = f"{margin[max(small)]:.1g}"
-        text += (
-            f" With {listed(small)} the first layer's gradient is below Adam's epsilon ({least} times that), which "
-            "does not keep them from learning."
-        )
     he = stops(found, HE)
     text += f" With the scale of He they {_outcomes(he)}." * (len(he.untried) < len(DEPTHS))
     table = by_depth(found)
@@ -165,10 +159,7 @@ def answer(found: BySuite) -> str:
     """At which depth plain networks stop and what that goes with, in a sentence or two, as Markdown."""
     text = _learned(found)
     if depths := decided(found):
-        text += (
-            f" So with {listed(depths)} layers it is the arithmetic that decides: bfloat16 rounds away what tells the "
-            "images apart."
-        )
+        text += f" So with {listed(depths)} layers it is the arithmetic that decides."
     return text
 
 
@@ -184,7 +175,7 @@ def precision_told(found: BySuite) -> str:
     )
     text = (
         f"Plain networks of {listed(depths)} layers learn in float32 and not in bfloat16 (test accuracy after "
-        f"{SUITES[SHORT].settings['epochs']} epochs: {'; '.join(pairs)}), which rounds away what tells images apart."
+        f"{SUITES[SHORT].settings['epochs']} epochs: {'; '.join(pairs)}). Nothing else differs between them."
     )
     deep = runs_of(found, EXACT, DEPTHS[-1])
     if not deep:

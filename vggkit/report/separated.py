@@ -1,71 +1,141 @@
-"""Is it the small gradient that stops plain networks? Pairs of runs in float32 that differ in Adam's epsilon alone."""
+"""What of signal and gradient is lost in plain networks before training, each for itself, and which of these learn."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from vggkit.config import RunConfig
+import pandas as pd
+
+from vggkit.config import ADAM_EPSILON, RunConfig
 from vggkit.report.alive import logs_signal
 from vggkit.report.canvas import Figure
 from vggkit.report.cures import Look, signal_by_epoch
-from vggkit.report.depth import listed
+from vggkit.report.depth import BySuite, gradient_margin, told_apart
+from vggkit.report.markup import Html
 from vggkit.report.naming import exponent, network
-from vggkit.report.tried import Found, config, learning, reached
+from vggkit.report.prose import origin
+from vggkit.report.render import html, power
+from vggkit.report.tried import SHORT, config, learning, outcome
+from vggkit.report.untrained import Untrained
 from vggkit.runs.records import Run
-from vggkit.study import FLOAT32, IN_FLOAT32, LOST, NEGLIGIBLE, SUITES, Asked
+from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LOST, NEGLIGIBLE, SUITES, Asked
 
 LOOKS = dict(zip(LOST, (Look(4, "P"), Look(1, "^"), Look(2, "D"), Look(0, "s")), strict=True))
 """Of networks by their depth; dashed where the usual epsilon drops their gradient."""
-OUTCOMES = {
-    (True, True): "whichever epsilon they have",
-    (False, True): "where the epsilon lets every gradient count, and not with the usual one",
-    (True, False): "with the usual epsilon, and not where it lets every gradient count",
-    (False, False): "with neither epsilon",
-}
-"""By whether networks learn with the usual epsilon, and with one that lets every gradient count."""
+HALF = 0.5
+"""The cosine with float64 above which a precision counts as keeping what tells images apart."""
+PARTS = {(True, True): "both", (True, False): "the signal alone", (False, True): "the gradient alone",
+         (False, False): "neither"}  # fmt: skip
+"""By whether a network keeps its signal, and its gradient."""
 
 
-def _runs(found: Found, depth: int, **epsilon: float) -> Sequence[Run]:
-    return found.get(config(Asked("vgg38", {"depth": depth} | epsilon), FLOAT32).name, ())
+class Case(NamedTuple):
+    """Plain networks of one depth, precision and epsilon: what they keep before training, and their runs.
+
+    Attributes:
+        config: of the network, as its suite trains it.
+        precision: of its runs; where it has none, of the suite's other runs.
+        cosine: what the precision keeps of what tells images apart before the linear layer, see `depth.told_apart`.
+        margin: gradient of the first layer's weights, in units of Adam's epsilon.
+        runs: short ones.
+    """
+
+    config: RunConfig
+    precision: str
+    cosine: float
+    margin: float
+    runs: tuple[Run, ...]
+
+    @property
+    def kept(self) -> str:
+        return PARTS[self.cosine > HALF, self.margin > 1]
 
 
-def told(found: Found) -> str:
-    """What became of each network, as Markdown."""
-    known: list[str] = []
-    missing: list[str] = []
-    for one in (config(asked, FLOAT32) for asked in IN_FLOAT32):
-        runs = found.get(one.name, ())
-        (known if runs else missing).append(network(one) + (f" {reached(runs)}" if runs else ""))
-    text = f"Test accuracy after {SUITES[FLOAT32].settings['epochs']} epochs: {'; '.join(known)}." if known else ""
-    return " ".join(filter(None, [text, f"No run yet: {'; '.join(missing)}." if missing else ""]))
+def cases(found: BySuite, measured: Untrained) -> list[Case]:
+    """All plain networks that are asked for or trained, the shallow first."""
+    cosines, margins = told_apart(measured), gradient_margin(measured)
+    listed = []
+    for suite, asked in _asked():
+        one = config(asked, suite)
+        runs = tuple(found.get(suite, {}).get(one.name, ()))
+        precision = runs[0].config.precision if runs else one.precision if suite == FLOAT32 else "bfloat16"
+        margin = margins[one.depth] * ADAM_EPSILON / one.adam_epsilon
+        if precision in cosines:
+            listed.append(Case(one, precision, cosines.loc[one.depth, precision], margin, runs))
+    return sorted(listed, key=lambda case: case.config.depth)
 
 
-def answer(found: Found) -> str:
-    """Whether it is the gradient's size that keeps networks from learning, as Markdown; empty without pairs of runs."""
-    depths: dict[tuple[bool, bool], list[int]] = {}
-    for depth in LOST:
-        usual, counting = _runs(found, depth), _runs(found, depth, adam_epsilon=NEGLIGIBLE)
-        if usual and counting:
-            depths.setdefault((learning(usual) > 0, learning(counting) > 0), []).append(depth)
-    told = [f"with {listed(same)} layers {OUTCOMES[learned]}" for learned, same in depths.items()]
-    return f"In float32 plain networks learn {'; '.join(told)}." if told else ""
+def _asked() -> Iterator[tuple[str, Asked]]:
+    counted = [one for one in BY_DEPTH if "adam_epsilon" in one.settings]
+    for asked in (*(Asked("vgg38", {"depth": depth}) for depth in DEPTHS), *counted):
+        yield SHORT, asked
+    for asked in IN_FLOAT32:
+        yield FLOAT32, asked
+
+
+def table_html(found: BySuite, measured: Untrained) -> Html:
+    """What each kind of plain network keeps before training, and what it reached."""
+    listed = cases(found, measured)
+    rows = [
+        {
+            "network": f"VGG{case.config.depth:02d}",
+            "precision": case.precision,
+            "epsilon": exponent(case.config.adam_epsilon),
+            "signal (cosine)": f"{case.cosine:.2f}".replace("-", "−"),
+            "gradient / epsilon": power(case.margin) if not 0.1 < case.margin < 1000 else f"{case.margin:.3g}",
+            "keeps": case.kept,
+            "test accuracy": outcome(case.runs),
+        }
+        for case in listed
+    ]
+    caption = (
+        "Plain networks. Before training: the cosine with float64 of what differs between images at the linear layer, "
+        "in the precision of the runs, and the mean gradient of the first layer's weights in units of Adam's epsilon; "
+        f"kept is a cosine above {HALF:g}, and a gradient above 1. Official test accuracy after "
+        f"{SUITES[SHORT].settings['epochs']} epochs. {origin([run for case in listed for run in case.runs])}"
+    )
+    return html(pd.DataFrame(rows), "What is lost, and who learns", caption, text=("network", "precision", "keeps"))
 
 
 def question() -> str:
-    """What the runs are to tell, as Markdown."""
+    """What is separated, and how, as Markdown."""
     return (
-        f"Adam's epsilon decides which gradients count. With {exponent(NEGLIGIBLE)} in place of "
-        f"{exponent(RunConfig().adam_epsilon)} it is below the mean gradient of every layer before training, so that "
-        "weights move by about the learning rate at each step; the signal is as lost as before. Where two networks of "
-        "one depth both learn, the small gradient is no hindrance. Where only the one with the small epsilon does, it "
-        "is the gradient that is wanting. Where neither does, that may be the signal, or steps too large for weights "
-        "so small. These runs are in float32, so that it is not bfloat16 that loses the signal."
+        "Two things can be lost before training: what tells images apart at the last layers, to rounding, and the "
+        "gradient of the first ones, to Adam's epsilon. The precision decides on the one and epsilon on the other: "
+        f"with {exponent(NEGLIGIBLE)} in place of {exponent(ADAM_EPSILON)} every gradient counts. So each can be lost "
+        "without the other."
     )
 
 
-def figure(found: Found) -> Figure | None:
-    """The signal at the linear layer epoch by epoch; None where no run has logged it."""
+def answer(found: BySuite, measured: Untrained) -> str:
+    """Which of the two a plain network needs, as Markdown; empty without runs."""
+    tried, learned = Counter[str](), Counter[str]()
+    for case in cases(found, measured):
+        if case.runs:
+            tried[case.kept] += 1
+            learned[case.kept] += learning(case.runs) > 0
+    if not tried:
+        return ""
+    told = [f"{part}, {learned[part]} of {tried[part]} learn" for part in PARTS.values() if tried[part]]
+    text = f"Of plain networks that before training keep {'; '.join(told)}."
+    signal, gradient, neither = ("the signal alone", "the gradient alone", "neither")
+    if not all(tried[part] for part in (signal, gradient, neither)) or learned[neither]:
+        return text
+    needs = [part for part in (signal, gradient) if learned[part] == tried[part]]
+    if len(needs) == 2:
+        return f"{text} So either is enough, as far as these runs go; a network that has lost both does not learn."
+    lacks = [part for part in (signal, gradient) if not learned[part]]
+    if needs and lacks:
+        return f"{text} So what a network needs is {needs[0].removesuffix(' alone')}."
+    return text
+
+
+def figure(found: BySuite) -> Figure | None:
+    """The signal at the linear layer epoch by epoch in float32; None where no run has logged it."""
     lines = []
     for asked in IN_FLOAT32:
         one = config(asked, FLOAT32)
         look = LOOKS[one.depth] if "adam_epsilon" in asked.settings else LOOKS[one.depth]._replace(line="--")
-        lines += [(network(one), look, run) for run in filter(logs_signal, found.get(one.name, ()))][:1]
+        runs = filter(logs_signal, found.get(FLOAT32, {}).get(one.name, ()))
+        lines += [(network(one), look, run) for run in runs][:1]
     return signal_by_epoch(lines).titled("The signal in float32") if lines else None
