@@ -226,17 +226,17 @@ def plain(*tests: float, first: int = 0) -> list[Run]:
     return [made("vgg38", test, depth=at) for at, test in zip(DEPTHS[first:], tests, strict=False)]
 
 
-def test_depth_at_which_plain_networks_stop_is_told_by_precision(measured: Untrained) -> None:
+def test_depth_at_which_plain_networks_stop_is_told_by_precision() -> None:
     short = plain(0.4, 0.3, 0.01, 0.01)
     assert depth.stops(by_suite(short), depth.PLAIN) == ([8, 14], [], [20, 26], [32, 38])
-    told = depth.told(by_suite(short), measured)
+    told = depth.told(by_suite(short))
     assert (
         "in bfloat16 they learn with 8 and 14 layers, not with 20 and 26; with 32 and 38 there is no run yet." in told
     )
     assert "float32 they" not in told and "arithmetic" not in told
     both = by_suite(short, plain(0.2, 0.01, first=2))
     assert depth.decided(both) == [20]
-    told = depth.told(both, measured)
+    told = depth.told(both)
     assert "in float32 they learn with 20 layers, not with 26; with 32 and 38 there is no run yet." in told
     assert "With 20 layers nothing but the arithmetic differs" in told
     # Where both learn, or neither, the arithmetic decides nothing.
@@ -263,10 +263,10 @@ def test_depth_at_which_seeds_differ_or_diverge_is_told_as_such(measured: Untrai
     runs += [lost(made("vgg38", 0.3, depth=20)), made("vgg38", 0.2, depth=20, initialisation="he")]
     found = by_suite(runs)
     assert depth.stops(found, depth.PLAIN) == ([8], [14], [20], [26, 32, 38])
-    told = depth.told(found, measured)
+    told = depth.told(found)
     assert "they learn with 8 layers, in some seeds with 14, not with 20; with 26, 32, 38 there" in told
     assert "With the scale of He they learn with 20 layers; with 8, 14, 26, 32, 38" in told
-    assert "they do not learn with 38 layers; with 8" in depth.told(by_suite([made("vgg38", 0.01)]), measured)
+    assert "they do not learn with 38 layers; with 8" in depth.told(by_suite([made("vgg38", 0.01)]))
     caption = depth.figure(found, measured).caption.partition(" points have no run")[0]
     assert caption == "28 of 32"  # of the five runs two are of one point
 
@@ -311,7 +311,8 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     assert separated.answer(by_suite(), measured) == ""
     assert separated.figure(by_suite()) is None
     table = separated.table_html(by_suite(), measured)
-    assert table.count("no run yet</td>") == 6 + 1 + 8
+    missing = table.partition("No run yet: ")[2].partition(". ")[0]
+    assert table.count("<tr>") == 1 and missing.count(" in bfloat16") == 6 + 1 and missing.count(" in float32") == 8
 
     def small(depth: int, test: float) -> Run:
         return replace(logged("vgg38", 4, 3, depth=depth, adam_epsilon=1e-20), summary=made("vgg38", test).summary)
@@ -333,6 +334,7 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     assert "So" not in separated.answer(mixed, measured)
     both = by_suite(short, [*plain(0.2, first=2), small(20, 0.3)])
     assert "keep both, 2 of 2 learn" in separated.answer(both, measured)
+    assert separated.table_html(both, measured).count("<tr>") == 1 + len(short) + 2
     figure = separated.figure(both)
     assert figure and "VGG20, Adam" in figure.svg
 

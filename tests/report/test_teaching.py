@@ -20,10 +20,10 @@ def solve(number: int) -> dict[str, Any]:
     return found
 
 
-def test_there_are_six_exercises_with_a_solution_each() -> None:
+def test_there_are_seven_exercises_with_a_solution_each() -> None:
     text = (BOOK / "exercises.md").read_text(encoding="utf-8")
-    assert re.findall(r"^## (\d)\.", text, re.M) == list("123456")
-    assert len(SOLUTIONS) == text.count(":class: dropdown") == 6
+    assert re.findall(r"^## (\d)\.", text, re.M) == list("1234567")
+    assert len(SOLUTIONS) == text.count(":class: dropdown") == 7
 
 
 def test_factor_per_layer_is_that_of_the_figures_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +54,12 @@ def test_he_initialisation_keeps_what_the_default_loses() -> None:
 
 def test_backward_pass_of_bn_by_hand_is_autograds() -> None:
     assert solve(6)["by_hand"].shape == (50, 4)
+
+
+def test_float32_keeps_at_two_sizes_more_what_bfloat16_keeps() -> None:
+    kept = solve(7)["kept"]
+    for deeper, depth in ((20, 8), (26, 14)):
+        assert kept[deeper]["float32"] == pytest.approx(kept[depth]["bfloat16"], abs=0.3)
 
 
 def test_terms_of_the_chapters_are_in_the_glossary_and_each_is_explained() -> None:

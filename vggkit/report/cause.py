@@ -78,7 +78,7 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
     grown = [arm.share_after[DEEP - 1] / arm.share_before[DEEP - 1] for arm in (t.arms[tiny] for t in moved.travels)]
     deepest = int(measured.frame["depth"].max())
     under = int((measured.by_layer("plain", "float32_gradient", depth=deepest)["mean"] < 0.5).sum())
-    bn = theory.batch_norm_gain()
+    bn, step, finer = theory.batch_norm_gain(), theory.gain("default") ** 0.5, STEPS["bfloat16"] / STEPS["float32"]
     return {
         "settings": (
             f"Every network sees one batch, the first {measured.images} training images of CIFAR-100 without "
@@ -117,7 +117,9 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         ),
         "cliff": (
             f"For the linear layer of plain networks the square root is {_expected(measured, 'bfloat16', 14)} with 14 "
-            f"layers in bfloat16, and {_expected(measured, 'float32', 26)} with 26 in float32."
+            f"layers in bfloat16, and {_expected(measured, 'float32', 26)} with 26 in float32. Each "
+            f"layer multiplies the share by {step:.2f}, so that the {np.log2(finer):.0f} bits more of float32 last for "
+            f"{np.log(finer) / -np.log(step):.0f} layers more."
         ),
         "gradient": (
             f"The gradient of the weights is right all the same, to a cosine of {worst['float32']:.4f} in its worst "

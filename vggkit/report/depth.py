@@ -129,15 +129,9 @@ def decided(found: BySuite) -> list[int]:
     return sorted(set(stops(found, EXACT).learn) & set(stops(found, PLAIN).fail))
 
 
-def told(found: BySuite, measured: Untrained) -> str:
-    """At which depth plain networks stop, and what that goes with, as Markdown."""
-    margin, kept = gradient_margin(measured), told_apart(measured)
-    text = (
-        "Before training the first layer's gradient in plain networks is below Adam's epsilon "
-        f"{_from(margin)}. Of what differs between images at the linear layer the cosine with float64 is, with "
-        f"{listed(DEPTHS)} layers, {' and '.join(_cosines(kept[precision], precision) for precision in ROUNDED)}."
-    )
-    text += f" {_learned(found)}"
+def told(found: BySuite) -> str:
+    """At which depth plain networks stop, and what others reach there, as Markdown."""
+    text = _learned(found)
     if depths := decided(found):
         text += (
             f" With {listed(depths)} layers nothing but the arithmetic differs between those that learn and those "
@@ -226,20 +220,6 @@ def _outcomes(found: Stops) -> str:
     return words + f"; with {listed(found.untried)} there is no run yet" * bool(found.untried)
 
 
-def _cosines(values: pd.Series, precision: str) -> str:
-    return f"{', '.join(f'{value:.2f}' for value in values)} in {precision}".replace("-0.00", "0.00")
-
-
-def _from(margin: pd.Series) -> str:
-    """From which depth on it is below 1, and by how much it was not at the depth before."""
-    depth = _first(margin.index[margin < 1])
-    if depth is None:
-        return "at no depth that was measured"
-    before = margin.loc[: depth - 1].tail(1)
-    last = "".join(f" (with {at} it is still {value:.2g} times that)" for at, value in before.items())
-    return f"from {depth} layers on{last}"
-
-
 def listed(depths: Sequence[int]) -> str:
     """Depths in words."""
     return (" and " if len(depths) == 2 else ", ").join(map(str, depths))
@@ -260,7 +240,7 @@ def figure(found: BySuite, measured: Untrained) -> Figure:
         left.set(ylabel="cosine with float64", ylim=(-0.05, 1.05))
         looks = {"float32": KINDS[EXACT].look, "bfloat16": KINDS[PLAIN].look}
         _lines(left, {f"plain, {precision}": (kept[precision], looks[precision]) for precision in ROUNDED})
-        finding = told(found, measured)
+        finding = told(found)
         first = f"{missing} of {len(points)} points have no run yet. " if missing else ""
         caption = (
             f"{first}{finding} Left: official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all "

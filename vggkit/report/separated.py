@@ -24,9 +24,10 @@ LOOKS = dict(zip(LOST, (Look(4, "P"), Look(1, "^"), Look(2, "D"), Look(0, "s")),
 """Of networks by their depth; dashed where the usual epsilon drops their gradient."""
 HALF = 0.5
 """The cosine with float64 above which a precision counts as keeping what tells images apart."""
-PARTS = {(True, True): "both", (True, False): "the signal alone", (False, True): "the gradient alone",
-         (False, False): "neither"}  # fmt: skip
+BOTH, SIGNAL, GRADIENT, NEITHER = "both", "signal", "gradient", "neither"
+PARTS = {(True, True): BOTH, (True, False): SIGNAL, (False, True): GRADIENT, (False, False): NEITHER}
 """By whether a network keeps its signal, and its gradient."""
+WORDS = {BOTH: "both", SIGNAL: "the signal alone", GRADIENT: "the gradient alone", NEITHER: "neither"}
 
 
 class Case(NamedTuple):
@@ -74,27 +75,32 @@ def _asked() -> Iterator[tuple[str, Asked]]:
 
 
 def table_html(found: BySuite, measured: Untrained) -> Html:
-    """What each kind of plain network keeps before training, and what it reached."""
-    listed = cases(found, measured)
+    """What each kind of plain network keeps before training, and what it reached; a row for each that has runs."""
+    every = cases(found, measured)
     rows = [
         {
             "network": f"VGG{case.config.depth:02d}",
             "precision": case.precision,
             "epsilon": exponent(case.config.adam_epsilon),
-            "signal (cosine)": f"{case.cosine:.2f}".replace("-", "−"),
+            "cosine": f"{case.cosine:.2f}".replace("-", "−"),
             "gradient / epsilon": power(case.margin) if not 0.1 < case.margin < 1000 else f"{case.margin:.3g}",
             "keeps": case.kept,
             "test accuracy": outcome(case.runs),
         }
-        for case in listed
+        for case in every
+        if case.runs
     ]
+    missing = "; ".join(f"{network(case.config)} in {case.precision}" for case in every if not case.runs)
     caption = (
         "Plain networks. Before training: the cosine with float64 of what differs between images at the linear layer, "
         "in the precision of the runs, and the mean gradient of the first layer's weights in units of Adam's epsilon; "
-        f"kept is a cosine above {HALF:g}, and a gradient above 1. Official test accuracy after "
-        f"{SUITES[SHORT].settings['epochs']} epochs. {origin([run for case in listed for run in case.runs])}"
+        f"the signal is kept where the cosine is above {HALF:g}, the gradient where it is above 1. Official test "
+        f"accuracy after {SUITES[SHORT].settings['epochs']} epochs. {f'No run yet: {missing}. ' if missing else ''}"
+        f"{origin([run for case in every for run in case.runs])}"
     )
-    return html(pd.DataFrame(rows), "What is lost, and who learns", caption, text=("network", "precision", "keeps"))
+    columns = ["network", "precision", "epsilon", "cosine", "gradient / epsilon", "keeps", "test accuracy"]
+    shown = pd.DataFrame(rows, columns=columns)
+    return html(shown, "What is lost, and who learns", caption, text=("network", "precision", "keeps"))
 
 
 def question() -> str:
@@ -116,18 +122,15 @@ def answer(found: BySuite, measured: Untrained) -> str:
             learned[case.kept] += learning(case.runs) > 0
     if not tried:
         return ""
-    told = [f"{part}, {learned[part]} of {tried[part]} learn" for part in PARTS.values() if tried[part]]
+    told = [f"{WORDS[part]}, {learned[part]} of {tried[part]} learn" for part in WORDS if tried[part]]
     text = f"Of plain networks that before training keep {'; '.join(told)}."
-    signal, gradient, neither = ("the signal alone", "the gradient alone", "neither")
-    if not all(tried[part] for part in (signal, gradient, neither)) or learned[neither]:
+    if not all(tried[part] for part in (SIGNAL, GRADIENT, NEITHER)) or learned[NEITHER]:
         return text
-    needs = [part for part in (signal, gradient) if learned[part] == tried[part]]
+    needs = [part for part in (SIGNAL, GRADIENT) if learned[part] == tried[part]]
     if len(needs) == 2:
         return f"{text} So either is enough, as far as these runs go; a network that has lost both does not learn."
-    lacks = [part for part in (signal, gradient) if not learned[part]]
-    if needs and lacks:
-        return f"{text} So what a network needs is {needs[0].removesuffix(' alone')}."
-    return text
+    lacks = [part for part in (SIGNAL, GRADIENT) if not learned[part]]
+    return f"{text} So what a network needs is the {needs[0]}." if needs and lacks else text
 
 
 def figure(found: BySuite) -> Figure | None:
