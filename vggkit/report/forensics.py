@@ -122,13 +122,11 @@ def table_html(rows: Sequence[Row]) -> Html:
     for row in known:
         told = REPORT["rows"][row.name]
         cell = {
-            "row": title(row.name) + (" (from the template)" if told["origin"] == "template" else ""),
+            "row": title(row.name) + "*" * (told["origin"] == "template"),
             "hypothesis": row.hypothesis.words,
             "seeds": str(row.runs),
-            "train loss, report": number(told[VALUES[0]]),
-            "train loss, ours": number(row.ours[0]),
-            "val acc %, report": number(told[VALUES[1]]),
-            "val acc %, ours": number(row.ours[1]),
+            "train loss (report)": f"{number(row.ours[0])} ({number(told[VALUES[0]])})",
+            "val acc % (report)": f"{number(row.ours[1])} ({number(told[VALUES[1]])})",
             "chance": _chance(row),
         }
         if max(several.values(), default=0) > 1:
@@ -136,9 +134,10 @@ def table_html(rows: Sequence[Row]) -> Html:
             cell["times less likely"] = _factor(times(best[row.name], compared.log_likelihood)) if compared else "–"
         cells.append(cell)
     caption = (
-        "Each row of the report's table that is above guessing, under each way to make it of which there are runs. "
-        "Chance: probability that one more run of ours lies at least as far from the mean of ours as the report's, in "
-        "training loss and validation accuracy together; a small one speaks against the hypothesis."
+        "Each row of the report's table that is above guessing, under each way to make it of which there are runs: our "
+        "mean, in brackets the report's value (*: of its template). Chance: probability that one more run of ours lies "
+        "at least as far from the mean of ours as the report's, in training loss and validation accuracy together; a "
+        "small one speaks against the hypothesis."
     )
     if any("times less likely" in cell for cell in cells):
         caption += " Times less likely than the best of the hypotheses that have runs."
