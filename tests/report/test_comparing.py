@@ -85,6 +85,20 @@ def test_one_seed_each_has_the_interval_of_the_images_alone() -> None:
     assert shown["test loss"] == "+0.50" and shown["test acc %"].startswith("+10.00 [+8.6")
 
 
+def test_one_seed_each_borrows_the_spread_of_shorter_runs_of_the_same_depth() -> None:
+    first, second = [ended("vgg38_bn", 0, 1.0, 0.40)], [ended("vgg38_rc", 0, 1.5, 0.50)]
+    accuracies, losses = [0.30, 0.32, 0.37], [2.0, 2.2, 2.7]
+    shorter = [{"vgg38_bn_rc": seeds("vgg38_bn_rc", losses, accuracies)}]
+    frame = comparing._differences([(first, second)], shorter).set_index("metric").loc["test loss"]
+    half = stats.t.ppf(0.975, 2) * np.std(losses, ddof=1) * np.sqrt(2)
+    assert (frame["low"], frame["high"]) == pytest.approx((0.5 - half, 0.5 + half), rel=1e-3)
+    assert frame["method"] == "pooled t of shorter runs"
+    other_depth = [{"vgg08": seeds("vgg08", losses, accuracies)}]
+    assert comparing._differences([(first, second)], other_depth).set_index("metric").loc["test loss", "method"] == (
+        "no interval"
+    )
+
+
 def test_validation_has_fewer_images_and_so_a_wider_interval() -> None:
     first, second = [ended("vgg08", 0, 1.0, 0.40)], [ended("vgg38_rc", 0, 1.5, 0.50)]
     frame = comparing._differences([(first, second)]).set_index("metric")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ import pandas as pd
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
-from vggkit.report.intervals import NONE, Contrast, Effect, images_alone, joint_intervals
+from vggkit.report.intervals import NONE, POOLED, Contrast, Effect, images_alone, joint_intervals
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.render import MISSING, html, number
 from vggkit.report.tables import METRICS, TEST
-from vggkit.report.verdicts import Outcome
+from vggkit.report.verdicts import Group, Outcome
 from vggkit.runs.files import place_of
 from vggkit.runs.records import Run, metric_of
-from vggkit.runs.select import fullest_runs
+from vggkit.runs.select import all_runs, fullest_runs, of_suite
 from vggkit.runs.store import find_runs
-from vggkit.study import title
+from vggkit.study import shown_suites, title
 
 Side = dict[str, list[Run]]
 """Runs of one side, by configuration."""
@@ -33,8 +34,9 @@ ALL = "all"
 NOTE = (
     "Means over the seeds of each side; accuracies are per cent, their differences percentage points. The intervals of "
     "a metric that are made in one way cover all their differences at once with 95 %. The spread over seeds is that of "
-    "networks of the same depth that learn. Where it is unknown, an interval is made of “images alone” and says "
-    "nothing of other seeds, and a loss or a training metric has none; nor has a side of which only some seeds learned."
+    "networks of the same depth that learn, or of shorter runs of such where these have one seed each. Where it is "
+    "unknown, an interval is made of “images alone” and says nothing of other seeds, and a loss or a training metric "
+    "has none; nor has a side of which only some seeds learned."
 )
 """How the differences are to be read."""
 
@@ -81,7 +83,7 @@ def compare(results: Path, first: str, second: str) -> Comparison:
             raise ConfigError(
                 f"second: {'/'.join(min(both))} is on both sides; allowed: runs that {first} does not name"
             )
-    return Comparison((first, second), pairs, _settings(pairs), _differences(pairs))
+    return Comparison((first, second), pairs, _settings(pairs), _differences(pairs, _shorter(results, pairs)))
 
 
 def of_book(results: Path, first: str | None = None, second: str | None = None) -> Comparison | None:
@@ -129,12 +131,19 @@ def _settings(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["runs", "setting", "first", "second"])
 
 
-def _differences(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
+def _shorter(results: Path, pairs: Sequence[tuple[list[Run], list[Run]]]) -> list[Group]:
+    """Runs that the book shows and that are shorter than all of these, whose spread over seeds may be borrowed."""
+    least = min(run.config.epochs for pair in pairs for runs in pair for run in runs)
+    groups = (of_suite(all_runs(results), suite) for suite in shown_suites())
+    return [group for group in groups if group and all(run.config.epochs < least for run in chain(*group.values()))]
+
+
+def _differences(pairs: Sequence[tuple[list[Run], list[Run]]], shorter: Sequence[Group] = ()) -> pd.DataFrame:
     rows = []
     for metric, words in (METRICS | TEST).items():
         groups = [(finals(one, metric), finals(other, metric)) for one, other in pairs]
         known = [place for place, (one, other) in enumerate(groups) if len(one) and len(other)]
-        effects = dict(zip(known, _effects(metric, [pairs[i] for i in known]), strict=True))
+        effects = dict(zip(known, _effects(metric, [pairs[i] for i in known], shorter), strict=True))
         for place, ((one, other), (ours, theirs)) in enumerate(zip(pairs, groups, strict=True)):
             effect = effects.get(place)
             row: dict[str, str | float] = {"first": _called(one), "second": _called(other), "metric": words}
@@ -146,7 +155,7 @@ def _differences(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def _effects(metric: str, pairs: Sequence[tuple[list[Run], list[Run]]]) -> list[Effect]:
+def _effects(metric: str, pairs: Sequence[tuple[list[Run], list[Run]]], shorter: Sequence[Group]) -> list[Effect]:
     """Second minus first for each pair, in the units of `finals`; simultaneous intervals where they can be had.
 
     A spread over seeds stands for networks that learn and have the same depth, see `verdicts.Outcome`. A side of which
@@ -174,17 +183,23 @@ def _effects(metric: str, pairs: Sequence[tuple[list[Run], list[Run]]]) -> list[
         moved = {
             outcome.kind(run) for runs, sample in ((one, first), (other, second)) if not sample.steady for run in runs
         }
-        if moved and outcome.spread([group], moved)[0].freedom:
+        if moved and outcome.spread([group, *shorter], moved)[0].freedom:
             pooled[place] = contrast
             kinds |= moved
         else:
             alone[place] = contrast
     found = dict(zip(alone, images_alone([*alone.values()]), strict=True))
     if pooled:
-        spread = outcome.spread([group], kinds)[0]
-        found |= dict(zip(pooled, joint_intervals([*pooled.values()], spread), strict=True))
+        spread, borrowed = outcome.spread([group, *shorter], kinds)
+        joint = joint_intervals([*pooled.values()], spread)
+        found |= dict(zip(pooled, (_told(effect, borrowed) for effect in joint), strict=True))
     effects |= {i: Effect(scale * e.value, scale * e.low, scale * e.high, e.method) for i, e in found.items()}
     return [effects[place] for place in range(len(pairs))]
+
+
+def _told(effect: Effect, borrowed: bool) -> Effect:
+    """The effect, whose method says where the spread is that of shorter runs."""
+    return replace(effect, method=f"{POOLED} of shorter runs") if borrowed and effect.method == POOLED else effect
 
 
 def _images(metric: str, run: Run) -> int:
