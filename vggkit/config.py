@@ -209,13 +209,14 @@ class RunConfig:
     @classmethod
     def _settings_of(cls, name: str) -> Mapping[str, Any]:
         """Those of a configuration, or of a run that a suite of the study asks for. Raises ConfigError: neither."""
-        if name not in CONFIGURATIONS:
-            for one in itertools.chain.from_iterable(suite.asked for suite in SUITES.values()):
-                settings = {**CONFIGURATIONS[one.configuration].settings, **one.settings}
-                if cls.from_dict(settings).name == name:
-                    return settings
-        check_name("configuration", name, CONFIGURATIONS)
-        return CONFIGURATIONS[name].settings
+        if name in CONFIGURATIONS:
+            return CONFIGURATIONS[name].settings
+        asked = itertools.chain.from_iterable(suite.asked for suite in SUITES.values())
+        study = [{**CONFIGURATIONS[one.configuration].settings, **one.settings} for one in asked]
+        named = {cls.from_dict(settings).name: settings for settings in study}
+        if name not in named:
+            check_name("configuration", name, CONFIGURATIONS, also=named)
+        return named[name]
 
     @classmethod
     def from_text(cls, name: str, text: str) -> Any:
@@ -271,11 +272,12 @@ def check_reduction_shortcut(reduction_shortcut: bool, residual: bool) -> None:
     _require(not reduction_shortcut or residual, "reduction_shortcut", reduction_shortcut, "false without residual")
 
 
-def check_name(kind: str, name: str, known: Iterable[str]) -> None:
-    """Raise ConfigError, naming the nearest known name, unless `name` is one of them."""
+def check_name(kind: str, name: str, known: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Raise ConfigError, naming the nearest known name, unless `name` is one of them; or one of `also`, if nearly it."""
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, also, n=1, cutoff=0.85)
+        near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(known)}")
 

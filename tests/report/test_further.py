@@ -28,7 +28,14 @@ def made(name: str, test: float, seed: int = 0, losses: tuple[float, ...] = (3, 
     final = {"test_accuracy": test, "train_accuracy": test + 0.1, "validation_accuracy": test, "train_loss": 2.0}
     metrics = pd.DataFrame({"epoch": range(1, len(losses) + 1), "validation_loss": losses})
     config = RunConfig.named(name, suite="short", seed=seed, **settings)
-    return Run(config, metrics, pd.DataFrame(), part_of_summary(final=final, diverged=False, train_images=47_500))
+    return Run(
+        config,
+        metrics,
+        pd.DataFrame(),
+        part_of_summary(
+            final=final, diverged=False, train_images=47_500, segments=[{"device": "a machine", "torch": "2"}]
+        ),
+    )
 
 
 def logged(name: str, seed: int, epochs: int, shares: Sequence[float] = (), **settings: Any) -> Run:
@@ -194,9 +201,7 @@ def test_command_trains_what_the_suite_is_asked_for(suite: str) -> None:
 def test_every_point_against_the_depth_has_a_suite_that_trains_it() -> None:
     trained = {
         length: {
-            config.name: [_Named(config.name)]
-            for suite in suites
-            for (config,) in order(asked(suite), [0], 1, suite=suite)
+            config.name: [_Named(suite)] for suite in suites for (config,) in order(asked(suite), [0], 1, suite=suite)
         }
         for length, suites in {"short": ("short", "cure", "depth"), "float32": ("float32",)}.items()
     }
@@ -206,9 +211,10 @@ def test_every_point_against_the_depth_has_a_suite_that_trains_it() -> None:
 
 
 class _Named:
-    """A run of which only the accuracy is asked."""
+    """A run of which only the accuracy and the precision are asked."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, suite: str) -> None:
+        self.config = RunConfig(precision="float32" if suite == "float32" else "bfloat16")
         self.summary = {"diverged": False, "final": {"test_accuracy": 0.5}}
 
 
@@ -218,7 +224,7 @@ def rounded(*runs: Run, precision: str = "bfloat16") -> list[Run]:
 
 def by_suite(short: Sequence[Run] = (), exact: Sequence[Run] = ()) -> depth.BySuite:
     """Runs in bfloat16, and some in float32."""
-    return {"short": listed(*rounded(*short)), "float32": listed(*exact)}
+    return {"short": listed(*rounded(*short)), "float32": listed(*rounded(*exact, precision="float32"))}
 
 
 def plain(*tests: float, first: int = 0) -> list[Run]:
@@ -233,15 +239,27 @@ def test_depth_at_which_plain_networks_stop_is_told_by_precision() -> None:
     assert (
         "in bfloat16 they learn with 8 and 14 layers, not with 20 and 26; with 32 and 38 there is no run yet." in told
     )
-    assert "float32 they" not in told and "arithmetic" not in told
+    assert "float32 they" not in told and "rests on" not in told
     both = by_suite(short, plain(0.2, 0.01, first=2))
     assert depth.decided(both) == [20]
     told = depth.told(both)
     assert "in float32 they learn with 20 layers, not with 26; with 32 and 38 there is no run yet." in told
-    assert "With 20 layers nothing but the arithmetic differs" in told
+    assert "with 20 layers, it rests on 1 seed in bfloat16 and 1 seed in float32" in told
     # Where both learn, or neither, the arithmetic decides nothing.
     assert depth.decided(by_suite(plain(0.4, 0.3, 0.2), plain(0.2, first=2))) == []
     assert depth.decided(by_suite(short, plain(0.01, 0.01, first=2))) == []
+
+
+def test_precision_that_decides_is_that_of_the_runs_and_told_with_their_machines(measured: Untrained) -> None:
+    exact = {"short": listed(*rounded(*plain(0.4, 0.3, 0.01), precision="float32")), "float32": {}}
+    assert depth.stops(exact, depth.PLAIN).untried == list(DEPTHS) and depth.decided(exact) == []
+    assert all(not case.runs for case in separated.cases(exact, measured))
+    short, one = plain(0.4, 0.3, 0.01), plain(0.2, first=2)
+    assert "; nothing else differs." in depth.told(by_suite(short, one))
+    for run in short:
+        run.summary["segments"] = [{"device": "a GPU", "torch": "3"}]  # type: ignore[typeddict-item]
+    told = depth.told(by_suite(short, one))
+    assert "machines are not (bfloat16: a GPU, torch 3; float32: a machine, torch 2)" in told
 
 
 def test_gradient_and_signal_before_training_are_those_that_were_measured(measured: Untrained) -> None:
@@ -265,7 +283,7 @@ def test_depth_at_which_seeds_differ_or_diverge_is_told_as_such(measured: Untrai
     assert depth.stops(found, depth.PLAIN) == ([8], [14], [20], [26, 32, 38])
     told = depth.told(found)
     assert "they learn with 8 layers, in some seeds with 14, not with 20; with 26, 32, 38 there" in told
-    assert "With the scale of He they learn with 20 layers; with 8, 14, 26, 32, 38" in told
+    assert "With the scale of He, in bfloat16, they learn with 20 layers; with 8, 14, 26, 32, 38" in told
     assert "they do not learn with 38 layers; with 8" in depth.told(by_suite([made("vgg38", 0.01)]))
     caption = depth.figure(found, measured).caption.partition(" points have no run")[0]
     assert caption == "28 of 32"  # of the five runs two are of one point
@@ -274,7 +292,7 @@ def test_depth_at_which_seeds_differ_or_diverge_is_told_as_such(measured: Untrai
 def test_networks_without_a_place_for_a_shortcut_are_not_told_to_have_one() -> None:
     table = depth.by_depth(by_suite([made("vgg08", 0.4), made("vgg38_rc", 0.3, depth=14)]))
     assert table["RC"].dropna().to_dict() == {14: pytest.approx(30)}
-    assert table["plain"].dropna().to_dict() == {8: pytest.approx(40)}
+    assert table[depth.PLAIN].dropna().to_dict() == {8: pytest.approx(40)}
 
 
 def test_bn_without_depth_is_told_beside_both_where_all_three_have_runs() -> None:
@@ -290,7 +308,7 @@ def test_answer_on_depth_is_short() -> None:
     rough = "in bfloat16 they learn with 8 and 14 layers, not with 20, 26, 32, 38"
     assert depth.answer(by_suite(short)) == f"After 15 epochs of plain networks, {rough}."
     both = depth.answer(by_suite(short, plain(0.2, first=2)))
-    assert f"{rough}; in float32 they learn with 20 layers; with 26, 32, 38 there is no run yet. So with 20" in both
+    assert f"{rough}; in float32 they learn with 20 layers; with 26, 32, 38 there is no run yet. Where the" in both
     assert depth.answer(by_suite()).endswith("there is no run yet.")
 
 
@@ -299,7 +317,7 @@ def test_what_bfloat16_does_to_table_1_is_told_where_a_pair_shows_it() -> None:
     assert depth.precision_told(by_suite()) == depth.precision_told(by_suite(short)) == ""
     told = depth.precision_told(by_suite(short, plain(0.21, first=2)))
     assert "VGG20 21.0 % in float32 and 1.0 % in bfloat16" in told and told.endswith("has no run in float32 yet.")
-    assert "does not learn in float32 either (1.00 %" in depth.precision_told(
+    assert "does not learn in float32 either, in 15 epochs (1.00 %" in depth.precision_told(
         by_suite(short, [*plain(0.21, first=2), made("vgg38", 0.01)])
     )
     assert "its row in Table 1 is one of bfloat16." in depth.precision_told(
@@ -309,10 +327,10 @@ def test_what_bfloat16_does_to_table_1_is_told_where_a_pair_shows_it() -> None:
 
 def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Untrained) -> None:
     assert separated.answer(by_suite(), measured) == ""
-    assert separated.figure(by_suite()) is None
+    assert separated.figure(by_suite(), measured) is None
     table = separated.table_html(by_suite(), measured)
     missing = table.partition("No run yet: ")[2].partition(". ")[0]
-    assert table.count("<tr>") == 1 and missing.count(" in bfloat16") == 6 + 1 and missing.count(" in float32") == 8
+    assert table.count("<tr>") == 1 and missing.count(" in bfloat16") == 6 + 1 and missing.count(" in float32") == 7
 
     def small(depth: int, test: float) -> Run:
         return replace(logged("vgg38", 4, 3, depth=depth, adam_epsilon=1e-20), summary=made("vgg38", test).summary)
@@ -321,22 +339,37 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     short = plain(0.4, 0.3, 0.01)
     told = separated.answer(by_suite(short, plain(0.2, first=2)), measured)
     assert told.startswith(
-        "Of plain networks that before training keep both, 1 of 1 learn; the signal alone, 1 of 1 learn; the gradient "
-        "alone, 1 of 1 learn; neither, 0 of 1 learn."
+        "Of the runs of plain networks that before training keep both, 1 of 1 learn; the signal alone, 1 of 1 learn; "
+        "the gradient alone, 1 of 1 learn; neither, 0 of 1 learn."
     )
-    assert told.endswith("So either is enough, as far as these runs go; a network that has lost both does not learn.")
-    assert "So" not in separated.answer(by_suite(short), measured)  # none that keeps its signal alone
+    assert told.endswith("either is enough, and what has lost both does not learn.")
+    assert "As far" not in separated.answer(by_suite(short), measured)  # none that keeps its signal alone
     assert separated.answer(by_suite(short, plain(0.01, first=2)), measured).endswith("needs is the gradient.")
     deaf = by_suite(plain(0.4, 0.01, 0.01), plain(0.2, first=2))
     assert separated.answer(deaf, measured).endswith("needs is the signal.")
     mixed = by_suite(short, [*plain(0.2, first=2), small(26, 0.01)])
     assert "the gradient alone, 1 of 2 learn" in separated.answer(mixed, measured)
-    assert "So" not in separated.answer(mixed, measured)
+    assert "As far" not in separated.answer(mixed, measured)
+    deaf_too = by_suite(plain(0.01, 0.3, 0.01), plain(0.2, first=2))  # one that keeps both does not learn
+    assert "As far" not in separated.answer(deaf_too, measured)
     both = by_suite(short, [*plain(0.2, first=2), small(20, 0.3)])
     assert "keep both, 2 of 2 learn" in separated.answer(both, measured)
     assert separated.table_html(both, measured).count("<tr>") == 1 + len(short) + 2
-    figure = separated.figure(both)
+    figure = separated.figure(both, measured)
     assert figure and "VGG20, Adam" in figure.svg
+
+
+def test_network_that_came_alive_and_fell_back_is_told(measured: Untrained) -> None:
+    def grown(*gradients: float) -> depth.BySuite:
+        rows = [(epoch, layer, "mean", "convolution", value)
+                for epoch, value in enumerate(gradients, start=1) for layer in range(20)]  # fmt: skip
+        frame = pd.DataFrame(rows, columns=["epoch", "layer", "over", "kind", "mean_abs"])
+        return by_suite([replace(made("vgg38", 0.01, depth=20), gradients=frame)])
+
+    told = separated.fallen(grown(1e-4, 1e-9, 1e-12), measured).replace("\xa0", " ")
+    assert "VGG20 in bfloat16" in told and "1.0 × 10⁻⁴ on average over epoch 1" in told
+    assert separated.fallen(grown(1e-12, 1e-12), measured) == "" == separated.fallen(grown(1e-4, 1e-4), measured)
+    assert separated.fallen(by_suite(plain(0.4, 0.3)), measured) == ""
 
 
 def test_signal_that_comes_back_is_told_with_the_epoch() -> None:

@@ -149,6 +149,18 @@ def test_measurement_is_kept_and_read_the_next_time(tmp_path: Path, monkeypatch:
     assert artefact.read(tmp_path, 2).layers[[*artefact.LATER]].isna().any(axis=None)
     (again,) = measurement.measure([2], 3, results=tmp_path)
     pd.testing.assert_frame_equal(again.layers, first.layers, rtol=1e-3)
+    list(measurement.measure([3], 3, results=tmp_path))
+    artefact.write(replace(first, layers=older), tmp_path)
+    with monkeypatch.context() as patch:
+        asked: list[int] = []
+
+        def counted(network: Network, seed: int, *images: Any) -> Any:
+            asked.append(seed)
+            return of_network(network, seed, *images)
+
+        patch.setattr(measurement, "of_network", counted)
+        list(measurement.measure([2, 3], 3, results=tmp_path))
+    assert asked == [2]  # the second seed lacks nothing
     written = artefact.place(tmp_path, 2).read_bytes()
     monkeypatch.setattr(measurement, "of_network", None)  # not called again
     (again,) = measurement.measure([2], 3, results=tmp_path)

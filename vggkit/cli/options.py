@@ -74,7 +74,7 @@ def run_command(command: RunCommand) -> RunCommand:
     def call(name: Name, results: Results = None, data: Data = None, device: Device = None, **given: Any) -> None:
         settings = {field: RunConfig.from_text(field, text) for field, text in given.items() if text is not None}
         config = RunConfig.named(name, **settings)
-        doubt_suite(config.suite)
+        doubt_suite(config.suite, results)
         command(config, results_folder(results), data, device)
 
     own = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -98,10 +98,10 @@ def run_command(command: RunCommand) -> RunCommand:
     return command
 
 
-def doubt_suite(suite: str) -> None:
+def doubt_suite(suite: str, results: str | None) -> None:
     """Tell, where a new suite is named nearly as one of the study, that it is another: hours may be meant for that."""
-    near = difflib.get_close_matches(suite, SUITES, n=1, cutoff=0.8)
-    if near and suite not in SUITES:
+    near = difflib.get_close_matches(suite.lower(), SUITES, n=1, cutoff=0.8)
+    if near and suite not in SUITES and not (results_folder(results) / suite).is_dir():
         terminal.tell(f"suite: {suite!r} is a new one, with no settings of its own; did you mean {near[0]}?")
 
 

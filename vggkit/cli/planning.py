@@ -11,7 +11,7 @@ from vggkit import folders
 from vggkit.cli import terminal
 from vggkit.cli.options import Json, Results, app, doubt_suite, existing, field_values
 from vggkit.config import RunConfig
-from vggkit.study import asked
+from vggkit.study import SUITES, asked
 from vggkit.training.order import order, seed_list
 
 BENCH = "results/bench/cpu.json"
@@ -20,7 +20,7 @@ BENCH = "results/bench/cpu.json"
 
 @app.command()
 def plan(
-    suite: Annotated[str, typer.Argument(help="Suite of the runs, as in vggkit sweep --suite.")],
+    suite: Annotated[str, typer.Argument(help=f"{', '.join(SUITES)}, or a new name.")],
     names: Annotated[list[str] | None, typer.Argument(help="Configurations; by default those of the suite.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds, as in 0,1,2 or 0-4.")] = "0",
     set_: Annotated[list[str] | None, typer.Option("--set", help="FIELD=VALUE of every run; repeatable.")] = None,
@@ -33,7 +33,7 @@ def plan(
 ) -> None:
     """Tell what a sweep would take before it is started: runs, hours on this machine by the bench, disk."""
     settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "the first argument"})
-    doubt_suite(suite)
+    doubt_suite(suite, results)
     numbers, root = seed_list(seeds), existing(results)
     project = folders.project_folder()
     file = folders.expanded("bench", bench) if bench else project / BENCH

@@ -53,7 +53,7 @@ def sweep(
 ) -> None:
     """Train many runs: the first seed of each configuration, then the next; the same command goes on."""
     settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "--suite"})
-    doubt_suite(suite)
+    doubt_suite(suite, results)
     numbers = seed_list(seeds)
     place = folders.expanded("archives", archives) if archives else None
     groups = order(names or asked(suite), numbers, together, **settings)

@@ -158,10 +158,11 @@ def batch_norm_gain(slope: float = NEGATIVE_SLOPE) -> float:
 
 
 def rounded_cosine(difference: float, step: float) -> float:
-    """The cosine between differences of rounded numbers and of the numbers themselves: about sqrt(d / s), at most 1.
+    """The cosine between differences of rounded numbers and of the numbers themselves: sqrt(d / s), at most 1.
 
-    Of two numbers that differ by d, far less than the step s to which they are rounded, a boundary lies between them
-    with probability d / s, and they then differ by s: of the rounded difference r, E[r d] = d^2 and E[r^2] = d s.
+    Of two numbers that differ by d, at most the step s to which they are rounded, a boundary lies between them with
+    probability d / s where a number's place between two steps is evenly distributed, and they then differ by s: of the
+    rounded difference r, E[r d] = d^2 and E[r^2] = d s. It is that of one rounding; above a step it is taken to be 1.
 
     Args:
         difference: d, as a share of the numbers' size.

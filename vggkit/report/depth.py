@@ -1,7 +1,8 @@
 """At which depth plain networks stop learning: what short runs say, beside what theory says of untrained networks."""
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,8 +20,9 @@ from vggkit.report.naming import network
 from vggkit.report.prose import origin
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, reached
 from vggkit.report.untrained import Untrained
+from vggkit.report.verdicts import count_seeds
 from vggkit.runs.propagation import ROUNDED
-from vggkit.runs.records import Run
+from vggkit.runs.records import Run, segments
 from vggkit.study import DEPTHS, FLOAT32, LOST, SUITES, Asked
 
 
@@ -32,12 +34,13 @@ class Kind(NamedTuple):
     suite: str
     depths: Sequence[int]
     look: tuple[int, str, str]  # colour, marker, line
+    precision: str | None = None  # of the runs that count; any where it is None
 
 
-PLAIN, EXACT, HE = "plain", "plain, float32", "plain, He"
+PLAIN, EXACT, HE = "plain, bfloat16", "plain, float32", "plain, He"
 KINDS = {
-    PLAIN: Kind("vgg38", {}, SHORT, DEPTHS, (0, "s", "-")),
-    EXACT: Kind("vgg38", {}, FLOAT32, LOST, (0, "P", "--")),
+    PLAIN: Kind("vgg38", {}, SHORT, DEPTHS, (0, "s", "-"), "bfloat16"),
+    EXACT: Kind("vgg38", {}, FLOAT32, LOST, (0, "P", "--"), "float32"),
     "BN": Kind("vgg38_bn", {}, SHORT, DEPTHS, (1, "^", "-")),
     "RC": Kind("vgg38_rc", {}, SHORT, DEPTHS[1:], (2, "D", "-")),
     "BN+RC": Kind("vgg38_bn_rc", {}, SHORT, DEPTHS[1:], (3, "v", "-")),
@@ -65,7 +68,8 @@ def runs_of(found: BySuite, kind: str, depth: int) -> Sequence[Run]:
     one = KINDS[kind]
     if depth not in one.depths:
         return ()
-    return found.get(one.suite, {}).get(replace(config(Asked(one.configuration, one.settings)), depth=depth).name, ())
+    name = replace(config(Asked(one.configuration, one.settings)), depth=depth).name
+    return [run for run in found.get(one.suite, {}).get(name, ()) if one.precision in (None, run.config.precision)]
 
 
 def by_depth(found: BySuite) -> pd.DataFrame:
@@ -86,19 +90,11 @@ def told_apart(measured: Untrained) -> pd.DataFrame:
 
     The cosine with the same in float64, mean over the seeds: 1 where it is the same, 0 where it is rounding alone.
     """
-    return pd.DataFrame(
-        {
-            precision: [
-                measured.by_layer("plain", f"{precision}_features", depth=depth).loc[depth, "mean"] for depth in DEPTHS
-            ]
-            for precision in ROUNDED
-        },
-        index=list(DEPTHS),
-    )
-
-
-def _first(depths: Iterable[int]) -> int | None:
-    return min((int(depth) for depth in depths), default=None)
+    found = {
+        precision: [measured.by_layer("plain", f"{precision}_features", depth=at)["mean"].get(at) for at in DEPTHS]
+        for precision in ROUNDED
+    }
+    return pd.DataFrame(found, index=list(DEPTHS), dtype="float64")  # missing where it was not measured
 
 
 class Stops(NamedTuple):
@@ -131,14 +127,10 @@ def decided(found: BySuite) -> list[int]:
 
 def told(found: BySuite) -> str:
     """At which depth plain networks stop, and what others reach there, as Markdown."""
-    text = _learned(found)
-    if depths := decided(found):
-        text += (
-            f" With {listed(depths)} layers nothing but the arithmetic differs between those that learn and those "
-            "that do not."
-        )
+    text = f"{_learned(found)}{_beside(found)}"
     he = stops(found, HE)
-    text += f" With the scale of He they {_outcomes(he)}." * (len(he.untried) < len(DEPTHS))
+    rough = _arithmetic(found, HE)
+    text += f" With the scale of He, {rough}, they {_outcomes(he)}." * (len(he.untried) < len(DEPTHS))
     table = by_depth(found)
     ends = {kind: table[kind].dropna() for kind in ("BN", "RC", "BN+RC")}
     others = [
@@ -150,11 +142,8 @@ def told(found: BySuite) -> str:
 
 
 def answer(found: BySuite) -> str:
-    """At which depth plain networks stop and what that goes with, in a sentence or two, as Markdown."""
-    text = _learned(found)
-    if depths := decided(found):
-        text += f" So with {listed(depths)} layers it is the arithmetic that decides."
-    return text
+    """At which depth plain networks stop, in a sentence or two, as Markdown."""
+    return f"{_learned(found)}{_beside(found)}"
 
 
 def precision_told(found: BySuite) -> str:
@@ -168,15 +157,36 @@ def precision_told(found: BySuite) -> str:
         for depth in depths
     )
     text = (
-        f"Plain networks of {listed(depths)} layers learn in float32 and not in bfloat16 (test accuracy after "
-        f"{SUITES[SHORT].settings['epochs']} epochs: {'; '.join(pairs)}). Nothing else differs between them."
+        f"With {listed(depths)} layers plain networks learned in float32 and not in bfloat16 (test accuracy after "
+        f"{SUITES[SHORT].settings['epochs']} epochs: {'; '.join(pairs)}).{_beside(found)}"
     )
     deep = runs_of(found, EXACT, DEPTHS[-1])
     if not deep:
         return f"{text} VGG38, which Table 1 has in bfloat16, has no run in float32 yet."
     if learning(deep):
         return f"{text} VGG38 learns in float32 too ({reached(deep)}): its row in Table 1 is one of bfloat16."
-    return f"{text} VGG38 does not learn in float32 either ({reached(deep)}): its row in Table 1 does not hang on that."
+    epochs = SUITES[SHORT].settings["epochs"]
+    return f"{text} VGG38 does not learn in float32 either, in {epochs} epochs ({reached(deep)})."
+
+
+def _beside(found: BySuite) -> str:
+    """Where the precision seems to decide: by how many seeds, and what else is not the same, as Markdown."""
+    depths = decided(found)
+    if not depths:
+        return ""
+    pairs = {kind: [run for at in depths for run in runs_of(found, kind, at)] for kind in (PLAIN, EXACT)}
+    places = {kind: sorted(set(itertools.chain(*map(_places, runs)))) for kind, runs in pairs.items()}
+    seeds = " and ".join(f"{count_seeds(runs)} in {KINDS[kind].precision}" for kind, runs in pairs.items())
+    same = "nothing else differs"
+    if places[PLAIN] != places[EXACT]:
+        made = "; ".join(f"{KINDS[kind].precision}: {', '.join(found)}" for kind, found in places.items())
+        same = f"settings and initial weights are the same, machines are not ({made})"
+    return f" Where the precision makes the difference, with {listed(depths)} layers, it rests on {seeds}; {same}."
+
+
+def _places(run: Run) -> list[str]:
+    """Devices and versions of torch that trained it."""
+    return sorted({f"{part['device']}, torch {part['torch'] or 'unknown'}" for part in segments(run)})
 
 
 def _learned(found: BySuite) -> str:
@@ -185,7 +195,7 @@ def _learned(found: BySuite) -> str:
     known = {kind: one for kind, one in kinds.items() if len(one.untried) < len(KINDS[kind].depths)}
     if not known:
         return "At which depth they stop learning is not known: there is no run yet."
-    parts = [f"{_arithmetic(found, kind)} they {_outcomes(one)}" for kind, one in known.items()]
+    parts = [f"in {KINDS[kind].precision} they {_outcomes(one)}" for kind, one in known.items()]
     return f"After {SUITES[SHORT].settings['epochs']} epochs of plain networks, {'; '.join(parts)}."
 
 

@@ -1,5 +1,6 @@
 """What of signal and gradient is lost in plain networks before training, each for itself, and which of these learn."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from vggkit.config import ADAM_EPSILON, RunConfig
-from vggkit.report.alive import logs_signal
+from vggkit.report.alive import by_epoch, logs_signal
 from vggkit.report.canvas import Figure
 from vggkit.report.cures import Look, signal_by_epoch
 from vggkit.report.depth import BySuite, gradient_margin, told_apart
@@ -21,7 +22,7 @@ from vggkit.runs.records import Run
 from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LOST, NEGLIGIBLE, SUITES, Asked
 
 LOOKS = dict(zip(LOST, (Look(4, "P"), Look(1, "^"), Look(2, "D"), Look(0, "s")), strict=True))
-"""Of networks by their depth; dashed where the usual epsilon drops their gradient."""
+"""Of networks by their depth; with the usual epsilon dashed, in bfloat16 dotted."""
 HALF = 0.5
 """The cosine with float64 above which a precision counts as keeping what tells images apart."""
 BOTH, SIGNAL, GRADIENT, NEITHER = "both", "signal", "gradient", "neither"
@@ -35,7 +36,7 @@ class Case(NamedTuple):
 
     Attributes:
         config: of the network, as its suite trains it.
-        precision: of its runs; where it has none, of the suite's other runs.
+        precision: of its runs.
         cosine: what the precision keeps of what tells images apart before the linear layer, see `depth.told_apart`.
         margin: gradient of the first layer's weights, in units of Adam's epsilon.
         runs: short ones.
@@ -57,12 +58,11 @@ def cases(found: BySuite, measured: Untrained) -> list[Case]:
     cosines, margins = told_apart(measured), gradient_margin(measured)
     listed = []
     for suite, asked in _asked():
-        one = config(asked, suite)
-        runs = tuple(found.get(suite, {}).get(one.name, ()))
-        precision = runs[0].config.precision if runs else one.precision if suite == FLOAT32 else "bfloat16"
+        one, precision = config(asked, suite), "float32" if suite == FLOAT32 else "bfloat16"
+        runs = (run for run in found.get(suite, {}).get(one.name, ()) if run.config.precision == precision)
         margin = margins[one.depth] * ADAM_EPSILON / one.adam_epsilon
-        if precision in cosines:
-            listed.append(Case(one, precision, cosines.loc[one.depth, precision], margin, runs))
+        if not math.isnan(cosine := cosines.loc[one.depth, precision]):
+            listed.append(Case(one, precision, cosine, margin, tuple(runs)))
     return sorted(listed, key=lambda case: case.config.depth)
 
 
@@ -82,7 +82,7 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
             "network": f"VGG{case.config.depth:02d}",
             "precision": case.precision,
             "epsilon": exponent(case.config.adam_epsilon),
-            "cosine": f"{case.cosine:.2f}".replace("-", "−"),
+            "cosine": f"{case.cosine + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−"),
             "gradient / epsilon": power(case.margin) if not 0.1 < case.margin < 1000 else f"{case.margin:.3g}",
             "keeps": case.kept,
             "test accuracy": outcome(case.runs),
@@ -117,28 +117,53 @@ def answer(found: BySuite, measured: Untrained) -> str:
     """Which of the two a plain network needs, as Markdown; empty without runs."""
     tried, learned = Counter[str](), Counter[str]()
     for case in cases(found, measured):
-        if case.runs:
-            tried[case.kept] += 1
-            learned[case.kept] += learning(case.runs) > 0
-    if not tried:
+        tried[case.kept] += len(case.runs)
+        learned[case.kept] += learning(case.runs)
+    if not tried.total():
         return ""
     told = [f"{WORDS[part]}, {learned[part]} of {tried[part]} learn" for part in WORDS if tried[part]]
-    text = f"Of plain networks that before training keep {'; '.join(told)}."
-    if not all(tried[part] for part in (SIGNAL, GRADIENT, NEITHER)) or learned[NEITHER]:
+    text = f"Of the runs of plain networks that before training keep {'; '.join(told)}."
+    if not all(tried[part] for part in WORDS) or learned[NEITHER] or learned[BOTH] < tried[BOTH]:
         return text
     needs = [part for part in (SIGNAL, GRADIENT) if learned[part] == tried[part]]
-    if len(needs) == 2:
-        return f"{text} So either is enough, as far as these runs go; a network that has lost both does not learn."
     lacks = [part for part in (SIGNAL, GRADIENT) if not learned[part]]
-    return f"{text} So what a network needs is the {needs[0]}." if needs and lacks else text
+    if len(needs) == 2:
+        return f"{text} As far as these few runs go, either is enough, and what has lost both does not learn."
+    return f"{text} As far as these few runs go, what a network needs is the {needs[0]}." if needs and lacks else text
 
 
-def figure(found: BySuite) -> Figure | None:
-    """The signal at the linear layer epoch by epoch in float32; None where no run has logged it."""
-    lines = []
-    for asked in IN_FLOAT32:
-        one = config(asked, FLOAT32)
-        look = LOOKS[one.depth] if "adam_epsilon" in asked.settings else LOOKS[one.depth]._replace(line="--")
-        runs = filter(logs_signal, found.get(FLOAT32, {}).get(one.name, ()))
-        lines += [(network(one), look, run) for run in runs][:1]
-    return signal_by_epoch(lines).titled("The signal in float32") if lines else None
+def fallen(found: BySuite, measured: Untrained) -> str:
+    """Which networks came alive in training and fell back, as Markdown; empty where none did."""
+    told = []
+    for case in cases(found, measured):
+        for run in case.runs:
+            if learning([run]) or run.summary["diverged"]:
+                continue
+            first = by_epoch(run, "mean_abs").iloc[0]
+            if first.max() > run.config.adam_epsilon > first.iloc[-1]:
+                told.append(
+                    f"{network(run.config)} in {case.precision}, whose gradient in the first layer was "
+                    f"{power(first.max())} on average over epoch {first.idxmax()} and {power(first.iloc[-1])} over "
+                    "the last"
+                )
+    if not told:
+        return ""
+    return (
+        f"What is lost before training need not stay lost: alive for a while was {'; '.join(told)}. Whether rounding "
+        "or chance made it fall back, one seed cannot tell."
+    )
+
+
+def figure(found: BySuite, measured: Untrained) -> Figure | None:
+    """The signal at the linear layer epoch by epoch, of plain networks in float32 and those of the same depths in
+    bfloat16; None where no run has logged it."""
+    lines: list[tuple[str, Look, Run]] = []
+    depths = {case.config.depth for case in cases(found, measured) if case.precision == "float32" and case.runs}
+    for case in cases(found, measured):
+        runs = list(filter(logs_signal, case.runs))
+        if runs and case.config.depth in depths:
+            look = LOOKS[case.config.depth]
+            if case.config.adam_epsilon == ADAM_EPSILON:
+                look = look._replace(line=":" if case.precision == "bfloat16" else "--")
+            lines.append((f"{network(case.config)}, {case.precision}", look, runs[0]))
+    return signal_by_epoch(lines).titled("The signal by precision") if lines else None

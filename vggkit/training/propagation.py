@@ -76,9 +76,9 @@ def measure(
         whole = {known[row] for row in np.flatnonzero(found.layers[artefact.LATER[0]].notna())}
         if missing := [network for network in NETWORKS if network not in whole]:
             layers = artefact.table({network: of_network(network, seed, batch, labels) for network in missing})
-            kept = found.layers[[network not in missing for network in known]]
+            older = found.layers[[network not in missing for network in known]]
             machine = provenance.describe(torch.device("cpu"))
-            found = replace(found, machine=machine, layers=artefact.joined([kept, layers]))
+            found = replace(found, machine=machine, layers=artefact.joined([older, layers]))
             artefact.write(found, results)
         yield found
 
