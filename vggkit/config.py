@@ -273,7 +273,7 @@ def check_reduction_shortcut(reduction_shortcut: bool, residual: bool) -> None:
 
 
 def check_name(kind: str, name: str, known: Iterable[str], also: Iterable[str] = ()) -> None:
-    """Raise ConfigError, naming the nearest known name, unless `name` is one of them; or one of `also`, if nearly it."""
+    """Raise ConfigError, naming the nearest known name, or one of `also` that is nearly it, unless `name` is known."""
     known = list(known)
     if name not in known:
         near = difflib.get_close_matches(name, also, n=1, cutoff=0.85)

@@ -16,8 +16,8 @@ RETURNED = 10  # times, in every seed: a signal that has grown by more has come 
 RETURNS = (
     "An optimiser without a floor can follow the small gradient of the first layers: their weights then move, and the "
     "signal behind them comes back. With the usual epsilon they do not move, and it does not. So it is the lost signal "
-    "that leaves the last layers nothing to learn, and in plain VGG38 the vanished gradient, below Adam's epsilon, that "
-    "keeps it lost."
+    "that leaves the last layers nothing to learn, and in plain VGG38 the vanished gradient, below Adam's epsilon, "
+    "that keeps it lost."
 )
 STAYS = (
     "A small gradient can be made up for: with a small epsilon all layers move. Whether a lost signal can be, these "

@@ -140,11 +140,12 @@ def fallen(found: BySuite, measured: Untrained) -> str:
             if learning([run]) or run.summary["diverged"]:
                 continue
             first = by_epoch(run, "mean_abs").iloc[0]
-            if first.max() > run.config.adam_epsilon > first.iloc[-1]:
+            after = first.loc[first.idxmax() :]
+            if first.max() > run.config.adam_epsilon > after.min():
                 told.append(
                     f"{network(run.config)} in {case.precision}, whose gradient in the first layer was "
-                    f"{power(first.max())} on average over epoch {first.idxmax()} and {power(first.iloc[-1])} over "
-                    "the last"
+                    f"{power(first.max())} on average over epoch {first.idxmax()}, {power(after.min())} over epoch "
+                    f"{after.idxmin()} and {power(first.iloc[-1])} over the last"
                 )
     if not told:
         return ""
