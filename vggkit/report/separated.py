@@ -159,8 +159,9 @@ def figure(found: BySuite, measured: Untrained) -> Figure | None:
     """The signal at the linear layer epoch by epoch, of plain networks in float32 and those of the same depths in
     bfloat16; None where no run has logged it."""
     lines: list[tuple[str, Look, Run]] = []
-    depths = {case.config.depth for case in cases(found, measured) if case.precision == "float32" and case.runs}
-    for case in cases(found, measured):
+    every = cases(found, measured)
+    depths = {case.config.depth for case in every if case.precision == "float32" and case.runs}
+    for case in every:
         runs = list(filter(logs_signal, case.runs))
         if runs and case.config.depth in depths:
             look = LOOKS[case.config.depth]
