@@ -123,11 +123,15 @@ BY_DEPTH = (
     Asked("vgg38", {"depth": LOST[0], "adam_epsilon": NEGLIGIBLE}),
 )
 """Of VGG08 and VGG38 as they are, suite `short` has the runs, of VGG38 after He initialisation suite `cure`."""
+LARGE = 1e-6
+"""An epsilon of Adam's above the mean gradient of nearly every layer of plain VGG20 before training, below VGG08's."""
 IN_FLOAT32 = (
     *(Asked("vgg38", {"depth": depth}) for depth in LOST),
     *(Asked("vgg38", {"depth": depth, "adam_epsilon": NEGLIGIBLE}) for depth in LOST[:-1]),
+    *(Asked("vgg38", {"depth": depth, "adam_epsilon": LARGE}) for depth in (DEPTHS[0], LOST[0])),
 )
-"""Plain networks in float32, with a gradient that is lost to Adam's usual epsilon, and one that is not."""
+"""Plain networks in float32: with Adam's usual epsilon; with one that no gradient is lost to; and with one that the
+gradient of VGG20 is lost to, beside VGG08, which shows what such an epsilon does to a network that keeps both."""
 REGULARISED = (
     *(Asked(BEST, {"weight_decay": decay}) for decay in (1e-4, 1e-5, 1e-6)),
     *(Asked(BEST, {"weight_decay": decay, "decoupled_weight_decay": True}) for decay in (1e-4, 1e-5, 1e-6)),
@@ -158,7 +162,7 @@ SUITES: dict[str, Suite] = {
         asked=CURES,
     ),
     FLOAT32: Suite(
-        purpose="short, plain networks in float32, some with an epsilon of Adam's below every gradient",
+        purpose="short, plain networks in float32, some with another epsilon of Adam's",
         settings=_SHORT | {"precision": "float32"},
         asked=IN_FLOAT32,
     ),

@@ -17,7 +17,7 @@ from vggkit.report.intervals import Effect
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
-from vggkit.study import CONFIGURATIONS, DEPTHS, REPORT, SUITES, Asked, asked
+from vggkit.study import CONFIGURATIONS, DEPTHS, LARGE, NEGLIGIBLE, REPORT, SUITES, Asked, asked
 from vggkit.training.order import order
 
 ROOT = Path(__file__).parents[2]
@@ -330,7 +330,8 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     assert separated.figure(by_suite(), measured) is None
     table = separated.table_html(by_suite(), measured)
     missing = table.partition("No run yet: ")[2].partition(". ")[0]
-    assert table.count("<tr>") == 1 and missing.count(" in bfloat16") == 6 + 1 and missing.count(" in float32") == 7
+    assert table.count("<tr>") == 1
+    assert (missing.count(" in bfloat16"), missing.count(" in float32")) == (6 + 1, 4 + 3 + 2)
 
     def small(depth: int, test: float) -> Run:
         return replace(logged("vgg38", 4, 3, depth=depth, adam_epsilon=1e-20), summary=made("vgg38", test).summary)
@@ -357,6 +358,14 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     assert separated.table_html(both, measured).count("<tr>") == 1 + len(short) + 2
     figure = separated.figure(both, measured)
     assert figure and "VGG20, Adam" in figure.svg
+
+
+def test_epsilons_lose_and_keep_the_gradients_that_the_page_says(measured: Untrained) -> None:
+    rows = measured.frame.query("variant == 'plain' and initialisation == 'default'").dropna(subset="weight_gradient")
+    gradients = {at: layers.groupby("layer")["weight_gradient"].mean() for at, layers in rows.groupby("depth")}
+    assert all((gradients[at] > NEGLIGIBLE).all() for at in DEPTHS if at < 38)
+    assert (gradients[8] > LARGE).all()
+    assert (gradients[20] > LARGE).sum() <= 3 and gradients[20][1] < 1e-3 * LARGE
 
 
 def test_network_that_came_alive_and_fell_back_is_told(measured: Untrained) -> None:

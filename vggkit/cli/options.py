@@ -4,6 +4,7 @@ Only what parses a command is imported here and in the modules of commands; each
 since torch alone takes seconds.
 """
 
+import contextlib
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -99,10 +100,18 @@ def run_command(command: RunCommand) -> RunCommand:
 
 
 def doubt_suite(suite: str, results: str | None) -> None:
-    """Tell, where a new suite is named nearly as one of the study, that it is another: hours may be meant for that."""
-    near = difflib.get_close_matches(suite.lower(), SUITES, n=1, cutoff=0.8)
-    if near and suite not in SUITES and not (results_folder(results) / suite).is_dir():
-        terminal.tell(f"suite: {suite!r} is a new one, with no settings of its own; did you mean {near[0]}?")
+    """Tell, where a new suite is named as a run is, or nearly as a suite of the study, that it is another.
+
+    Hours may be meant for that.
+    """
+    if suite in SUITES or (results_folder(results) / suite).is_dir():
+        return
+    new = f"suite: {suite!r} is a new one, with no settings of its own"
+    with contextlib.suppress(ConfigError):
+        RunConfig.named(suite)
+        terminal.tell(f"{new}; it names a run, was that meant as NAME?")
+    if near := difflib.get_close_matches(suite.lower(), SUITES, n=1, cutoff=0.8):
+        terminal.tell(f"{new}; did you mean {near[0]}?")
 
 
 def _checked(field: str) -> Callable[[str | None], str | None]:

@@ -10,8 +10,9 @@ import io
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, cast
 
 import matplotlib as mpl
@@ -56,8 +57,13 @@ class Figure:
     svg: str
     caption: str
     description: str
-    png: bytes = b""
+    axes: Sequence[Axes] = field(default=(), compare=False)
     values: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def png(self) -> bytes:
+        """All panels on white; drawn when it is asked for, since most pages show the SVG alone."""
+        return _image(self.axes)
 
     def titled(self, label: str) -> "Figure":
         """The same, its caption preceded by `label`, such as "The report's Figure 1"."""
@@ -76,16 +82,20 @@ class Figure:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """All forms at once, so that IPython makes none of its own."""
-        image = {"image/png": base64.b64encode(self.png).decode()} if self.png else {}
+        image = {"image/png": base64.b64encode(self.png).decode()} if self.axes else {}
         return {"text/html": self._repr_html_(), **image, "text/plain": repr(self)}
+
+
+def _style() -> AbstractContextManager[None]:
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "vggkit", "font.family": "sans-serif", "font.size": 11}
+    colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    return mpl.rc_context(sns.axes_style("ticks") | settings | colours)
 
 
 @contextmanager
 def drawing(*widths: float, height: float = 3.2) -> Iterator[list[Axes]]:
     """Axes side by side, in inches, each a drawing of its own, so that a narrow page can stack them."""
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "vggkit", "font.family": "sans-serif", "font.size": 11}
-    colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
-    with mpl.rc_context(sns.axes_style("ticks") | settings | colours):
+    with _style():
         yield [Canvas(figsize=(width, height), layout="constrained").subplots() for width in widths]
 
 
@@ -95,7 +105,7 @@ def finish(axes: Sequence[Axes], caption: str, description: str, rows: Sequence[
     largest = LARGEST if len(axes) < 3 else LARGEST_OF_MANY
     panels = "".join(_panel(ax, largest) for ax in axes)
     svg = f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.5rem">{panels}</div>'
-    return Figure(svg, caption, description, _image(axes), values_of(axes, rows))
+    return Figure(svg, caption, description, axes, values_of(axes, rows))
 
 
 def values_of(axes: Sequence[Axes], rows: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
@@ -154,7 +164,8 @@ def _image(axes: Sequence[Axes]) -> bytes:
     across, down = 0, 0
     for ax in axes:
         buffer = io.BytesIO()
-        canvas_of(ax).savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+        with _style():
+            canvas_of(ax).savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
         panel = Image.open(buffer).convert("RGB")
         if across and across + panel.width > ROW / 72 * DOTS_PER_INCH:
             across, down = 0, max(top + before.height for before, _, top in panels)

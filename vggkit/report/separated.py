@@ -19,10 +19,12 @@ from vggkit.report.render import html, power
 from vggkit.report.tried import SHORT, config, learning, outcome
 from vggkit.report.untrained import Untrained
 from vggkit.runs.records import Run
-from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LOST, NEGLIGIBLE, SUITES, Asked
+from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LARGE, LOST, NEGLIGIBLE, SUITES, Asked
 
 LOOKS = dict(zip(LOST, (Look(4, "P"), Look(1, "^"), Look(2, "D"), Look(0, "s")), strict=True))
-"""Of networks by their depth; with the usual epsilon dashed, in bfloat16 dotted."""
+"""Of networks by their depth."""
+LINES = {NEGLIGIBLE: "-", ADAM_EPSILON: "--", LARGE: "-."}
+"""Of networks by Adam's epsilon, in float32; those in bfloat16 are dotted."""
 HALF = 0.5
 """The cosine with float64 above which a precision counts as keeping what tells images apart."""
 BOTH, SIGNAL, GRADIENT, NEITHER = "both", "signal", "gradient", "neither"
@@ -108,8 +110,9 @@ def question() -> str:
     return (
         "Two things can be lost before training: what tells images apart at the last layers, to rounding, and the "
         "gradient of the first ones, to Adam's epsilon. The precision decides on the one and epsilon on the other: "
-        f"with {exponent(NEGLIGIBLE)} in place of {exponent(ADAM_EPSILON)} every gradient counts. So each can be lost "
-        "without the other."
+        f"with {exponent(NEGLIGIBLE)} in place of {exponent(ADAM_EPSILON)} every gradient counts, with "
+        f"{exponent(LARGE)} hardly one of VGG20's does, but those of VGG08 still do. So each can be lost without the "
+        "other."
     )
 
 
@@ -156,16 +159,15 @@ def fallen(found: BySuite, measured: Untrained) -> str:
 
 
 def figure(found: BySuite, measured: Untrained) -> Figure | None:
-    """The signal at the linear layer epoch by epoch, of plain networks in float32 and those of the same depths in
-    bfloat16; None where no run has logged it."""
+    """The signal at the linear layer epoch by epoch, of plain networks of the depths of `LOOKS` in float32, and in
+    bfloat16 where float32 has runs; None where no run has logged it."""
     lines: list[tuple[str, Look, Run]] = []
     every = cases(found, measured)
-    depths = {case.config.depth for case in every if case.precision == "float32" and case.runs}
+    depths = {case.config.depth for case in every if case.precision == "float32" and case.runs} & LOOKS.keys()
     for case in every:
         runs = list(filter(logs_signal, case.runs))
         if runs and case.config.depth in depths:
-            look = LOOKS[case.config.depth]
-            if case.config.adam_epsilon == ADAM_EPSILON:
-                look = look._replace(line=":" if case.precision == "bfloat16" else "--")
+            line = ":" if case.precision == "bfloat16" else LINES[case.config.adam_epsilon]
+            look = LOOKS[case.config.depth]._replace(line=line)
             lines.append((f"{network(case.config)}, {case.precision}", look, runs[0]))
     return signal_by_epoch(lines).titled("The signal by precision") if lines else None

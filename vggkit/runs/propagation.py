@@ -134,24 +134,32 @@ def _unpack(content: bytes) -> Measurement:
     names = [*Network._fields, "layer", *LAYER_STATISTICS]
     if list(layers.columns) != names or not len(layers):
         raise ValueError(f"its columns must be {', '.join(names)}, with rows")
-    for network, rows in layers.groupby([*Network._fields], observed=True, sort=False):
-        check_network(Network(*network), rows)
+    _check(layers)
     return Measurement(**header, layers=layers)
 
 
-def check_network(network: Network, rows: pd.DataFrame) -> None:
-    """Raise ValueError unless these are the rows of that network, and each number is possible."""
-    check_depth(int(network.depth))
-    if network.initialisation not in INITIALISATIONS:
-        raise ValueError(f"it knows an initialisation {network.initialisation!r}")
-    if list(rows["layer"]) != list(range(1, network.depth + 2)):
-        raise ValueError(f"a network of {network.depth} layers must have rows 1 to {network.depth + 1}")
+def _check(layers: pd.DataFrame) -> None:
+    """Raise ValueError unless each network has the rows of its depth, and each number is possible.
+
+    Of all networks at once, since a file holds dozens and the book reads every file several times.
+    """
+    networks = layers.groupby([*Network._fields], observed=True, sort=False)
+    for network, places in networks["layer"]:
+        depth, *_, initialisation = network
+        check_depth(int(depth))
+        if initialisation not in INITIALISATIONS:
+            raise ValueError(f"it knows an initialisation {initialisation!r}")
+        if list(places) != list(range(1, depth + 2)):
+            raise ValueError(f"a network of {depth} layers must have rows 1 to {depth + 1}")
+    logits, of = layers["layer"] > layers["depth"], networks.ngroup()
     for name in LAYER_STATISTICS:
-        values = rows[name].iloc[:-1] if name in OF_WEIGHTS else rows[name]
-        if name in LATER and values.isna().all():
-            continue
+        values = layers[name]
         least, most = (-1.001, 1.001) if name in COSINES else (0, math.inf)
-        if not (np.isfinite(values) & (values >= least) & (values <= most)).all():
+        possible = np.isfinite(values) & (values >= least) & (values <= most)
+        absent = logits & (name in OF_WEIGHTS)
+        if name in LATER:
+            possible |= (values.isna() | absent).groupby(of).transform("all")
+        if not (possible | absent).all():
             raise ValueError(f"{name} must be finite numbers from {least:g}" + f" to {most:g}" * (most < math.inf))
 
 
