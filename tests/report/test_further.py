@@ -325,6 +325,17 @@ def test_what_bfloat16_does_to_table_1_is_told_where_a_pair_shows_it() -> None:
     )
 
 
+def test_abstract_names_the_precision_where_it_decides() -> None:
+    short = plain(0.4, 0.3, 0.01, 0.01, 0.01, 0.01)
+    assert depth.abstract(by_suite()) == depth.abstract(by_suite(short)) == ""
+    found = by_suite(short, plain(0.21, first=2))
+    assert "with 20 layers learned in float32 and not in bfloat16" in depth.abstract(found)
+    assert depth.abstract(found).endswith("trained (1 seed in bfloat16 and 1 seed in float32).")
+    for test, told in ((0.01, "; VGG38 learned in neither."), (0.1, "; VGG38 learned in float32 too.")):
+        both = by_suite(short, [*plain(0.21, first=2), made("vgg38", test)])
+        assert depth.abstract(both).endswith(told)
+
+
 def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Untrained) -> None:
     assert separated.answer(by_suite(), measured) == ""
     assert separated.figure(by_suite(), measured) is None

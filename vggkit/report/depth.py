@@ -169,19 +169,42 @@ def precision_told(found: BySuite) -> str:
     return f"{text} VGG38 does not learn in float32 either, in {epochs} epochs ({reached(deep)})."
 
 
+def abstract(found: BySuite) -> str:
+    """Whether the precision decides, in a sentence, as Markdown; empty where nothing is known of it."""
+    depths = decided(found)
+    if not depths:
+        return ""
+    deep = runs_of(found, EXACT, DEPTHS[-1])
+    also = f"; VGG38 {'learned in float32 too' if learning(deep) else 'learned in neither'}" * bool(deep)
+    return (
+        f"How many digits a computer keeps matters as well: plain networks with {listed(depths)} layers learned in "
+        f"float32 and not in bfloat16, in which Table 1 is trained ({_seeds(_pairs(found))}){also}."
+    )
+
+
+def _pairs(found: BySuite) -> dict[str, list[Run]]:
+    """Runs of the depths at which the precision seems to decide, by kind."""
+    return {kind: [run for at in decided(found) for run in runs_of(found, kind, at)] for kind in (PLAIN, EXACT)}
+
+
+def _seeds(pairs: Mapping[str, Sequence[Run]]) -> str:
+    return " and ".join(f"{count_seeds(runs)} in {KINDS[kind].precision}" for kind, runs in pairs.items())
+
+
 def _beside(found: BySuite) -> str:
     """Where the precision seems to decide: by how many seeds, and what else is not the same, as Markdown."""
     depths = decided(found)
     if not depths:
         return ""
-    pairs = {kind: [run for at in depths for run in runs_of(found, kind, at)] for kind in (PLAIN, EXACT)}
+    pairs = _pairs(found)
     places = {kind: sorted(set(itertools.chain(*map(_places, runs)))) for kind, runs in pairs.items()}
-    seeds = " and ".join(f"{count_seeds(runs)} in {KINDS[kind].precision}" for kind, runs in pairs.items())
     same = "nothing else differs"
     if places[PLAIN] != places[EXACT]:
         made = "; ".join(f"{KINDS[kind].precision}: {', '.join(found)}" for kind, found in places.items())
         same = f"settings and initial weights are the same, machines are not ({made})"
-    return f" Where the precision makes the difference, with {listed(depths)} layers, it rests on {seeds}; {same}."
+    return (
+        f" Where the precision makes the difference, with {listed(depths)} layers, it rests on {_seeds(pairs)}; {same}."
+    )
 
 
 def _places(run: Run) -> list[str]:
