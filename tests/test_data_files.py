@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from tests.shared import Trap
-from vggkit import data
-from vggkit.compat import CIFAR100
+from vggkit import compat
 from vggkit.config import RunConfig
 from vggkit.data import DataError, Splits, load
 
@@ -36,7 +35,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     """
 
     def write(change: Callable[[str, dict[str, Any]], None] = lambda name, content: None) -> Path:
-        files = tmp_path / CIFAR100.base_folder
+        files = tmp_path / compat.CIFAR100.base_folder
         files.mkdir(exist_ok=True)
         names = [f"class{number:02d}" for number in range(100)]
         contents: dict[str, dict[str, Any]] = {"meta": {"fine_label_names": names}}
@@ -48,9 +47,11 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
             change(name, content)
             (files / name).write_bytes(pickle.dumps(content))
             sums[name] = hashlib.md5((files / name).read_bytes()).hexdigest()
-        monkeypatch.setattr(CIFAR100, "train_list", [["train", sums["train"]]])
-        monkeypatch.setattr(CIFAR100, "test_list", [["test", sums["test"]]])
-        monkeypatch.setattr(CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": sums["meta"]})
+        monkeypatch.setattr(compat.CIFAR100, "train_list", [["train", sums["train"]]])
+        monkeypatch.setattr(compat.CIFAR100, "test_list", [["test", sums["test"]]])
+        monkeypatch.setattr(
+            compat.CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": sums["meta"]}
+        )
         return tmp_path
 
     return write
@@ -76,7 +77,7 @@ def test_each_part_comes_from_its_own_file_with_its_own_labels(cifar: Callable[.
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
 def test_one_changed_byte_of_any_file_is_refused(name: str, cifar: Callable[..., Path]) -> None:
     folder = cifar()
-    file = folder / CIFAR100.base_folder / name
+    file = folder / compat.CIFAR100.base_folder / name
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -177,13 +178,13 @@ def server(generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     files, archive = generated / "cifar-100-python", generated / "cifar-100-python.tar.gz"
     source = Server(archive.read_bytes())
 
-    class Generated(CIFAR100):  # type: ignore[misc]  # torchvision has no types
+    class Generated(compat.CIFAR100):  # type: ignore[misc]  # torchvision has no types
         url, tgz_md5 = source.url, md5(archive)
         train_list = [["train", md5(files / "train")]]  # noqa: RUF012
         test_list = [["test", md5(files / "test")]]  # noqa: RUF012
         meta = {"filename": "meta", "key": "fine_label_names", "md5": md5(files / "meta")}  # noqa: RUF012
 
-    monkeypatch.setattr(data, "CIFAR100", Generated)
+    monkeypatch.setattr(compat, "CIFAR100", Generated, raising=False)
     monkeypatch.delenv("VGGKIT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     thread = threading.Thread(target=source.http.serve_forever, daemon=True)
@@ -252,7 +253,7 @@ def test_failed_download_says_what_to_do(fault: str, server: Server, generated: 
     if fault == "other content":
         server.content, server.length = b"<html>", 6
     if fault == "no server":
-        monkeypatch.setattr("vggkit.data.CIFAR100.url", "http://127.0.0.1:9/nobody-listens")
+        monkeypatch.setattr("vggkit.compat.CIFAR100.url", "http://127.0.0.1:9/nobody-listens")
     if fault == "a file in the way":
         Path("data").mkdir()
         Path("data/cifar-100-python").touch()
@@ -261,7 +262,7 @@ def test_failed_download_says_what_to_do(fault: str, server: Server, generated: 
         def full(*arguments: object, **settings: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(data, "download_and_extract_archive", full)
+        monkeypatch.setattr(compat, "download_and_extract_archive", full)
     with pytest.raises(DataError, match=r"could not be downloaded .*synthetic") as error:
         load(FEW)
     assert "\n" not in str(error.value)

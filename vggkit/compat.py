@@ -14,6 +14,7 @@ and transforms alone and never calls these operators.
 
 import importlib
 import sys
+from typing import Any
 
 import torch
 
@@ -37,9 +38,19 @@ def import_torchvision() -> None:
         importlib.import_module("torchvision")
 
 
-import_torchvision()
-from torchvision import transforms  # noqa: E402
-from torchvision.datasets import CIFAR100  # noqa: E402
-from torchvision.datasets.utils import check_integrity, download_and_extract_archive  # noqa: E402
+_OF = {
+    "transforms": "torchvision.transforms",
+    "CIFAR100": "torchvision.datasets",
+    "check_integrity": "torchvision.datasets.utils",
+    "download_and_extract_archive": "torchvision.datasets.utils",
+}
+"""What this module offers, by where torchvision has it."""
 
-__all__ = ["CIFAR100", "check_integrity", "download_and_extract_archive", "transforms"]
+
+def __getattr__(name: str) -> Any:
+    """Import torchvision when something of it is first used: with all its models that takes as long as torch itself."""
+    if name not in _OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_torchvision()
+    module = importlib.import_module(_OF[name])
+    return module if name == "transforms" else getattr(module, name)

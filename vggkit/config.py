@@ -36,6 +36,7 @@ class DatasetSize(NamedTuple):
 
 
 NUM_CLASSES = 100
+IMAGE_SIZE = 32  # pixels, in height and width
 NUM_FILTERS = 32  # of every convolution
 NUM_STAGES = 3  # at 32x32, 16x16 and 8x8 pixels
 MOST_EPOCHS = 1_000_000

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from filelock import FileLock
 from torch import Tensor
 
-from vggkit.compat import CIFAR100, check_integrity, download_and_extract_archive
-from vggkit.config import DATASETS, NUM_CLASSES, OneLineError, RunConfig
+from vggkit import compat
+from vggkit.config import DATASETS, IMAGE_SIZE, NUM_CLASSES, OneLineError, RunConfig
 from vggkit.folders import DATA_VARIABLE, data_folder, data_is_named, exists
 
 # The constants that are common in code for CIFAR, taken over from the report's framework, so that the networks
@@ -30,7 +30,6 @@ from vggkit.folders import DATA_VARIABLE, data_folder, data_is_named, exists
 MEAN = (0.4914, 0.4822, 0.4465)  # subtracted from the channels red, green and blue, which lie in [0, 1]
 STD = (0.2023, 0.1994, 0.2010)
 PADDING = 4
-SIZE = 32
 SYNTHETIC = "train on --dataset synthetic, which needs no files"
 
 
@@ -108,7 +107,7 @@ def _cifar100(root: Path, *, download: bool) -> tuple[Images, Images]:
             raise DataError(f"data: {fault}; {_remedy(root, download=download)}")
         parts = []
         for train in (True, False):
-            source = CIFAR100(root, train=train)
+            source = compat.CIFAR100(root, train=train)
             parts.append(Images(torch.from_numpy(source.data), torch.tensor(source.targets)))
     except OSError as error:
         raise DataError(
@@ -119,7 +118,7 @@ def _cifar100(root: Path, *, download: bool) -> tuple[Images, Images]:
 
 def _fault(root: Path) -> str | None:
     """What keeps the data set from being read from `root`, or None where it is whole."""
-    files = root / CIFAR100.base_folder
+    files = root / compat.CIFAR100.base_folder
     if not (exists("data", files) or root.is_dir()):  # `exists` raises where a folder may not be read
         return f"no folder {root}"
     if not files.is_dir():
@@ -130,24 +129,25 @@ def _fault(root: Path) -> str | None:
 
 def faulty_files(files: Path) -> Iterator[tuple[str, str]]:
     """Each file of CIFAR-100 that is not whole in the folder `files`, by name, and what is the matter with it."""
-    sums = [*CIFAR100.train_list, *CIFAR100.test_list, [CIFAR100.meta["filename"], CIFAR100.meta["md5"]]]
+    known = compat.CIFAR100
+    sums = [*known.train_list, *known.test_list, [known.meta["filename"], known.meta["md5"]]]
     for name, md5 in sums:
         if not (files / name).is_file():
             yield name, "is missing"
-        elif not check_integrity(str(files / name), md5):
+        elif not compat.check_integrity(str(files / name), md5):
             yield name, f"is damaged (its MD5 is not {md5})"
 
 
 def _remedy(root: Path, *, download: bool) -> str:
     """What the user can do about a fault, in the order of effort; never what has just been tried."""
-    files, archive = root / CIFAR100.base_folder, root / CIFAR100.filename
+    files, archive = root / compat.CIFAR100.base_folder, root / compat.CIFAR100.filename
     if files.exists():
         steps = [f"move {files} aside" + (" and try again" if download else " and put a whole copy in its place")]
     elif archive.is_file():
         steps = [f"unpack {archive} where it lies"]
     else:
         steps = []
-    named = f"name a folder that holds {CIFAR100.base_folder}/ by --data or {DATA_VARIABLE}"
+    named = f"name a folder that holds {compat.CIFAR100.base_folder}/ by --data or {DATA_VARIABLE}"
     others = [] if download else ["leave both out to have it downloaded to data/ of the project"]
     return ", ".join([*steps, named, *others, f"or {SYNTHETIC}"])
 
@@ -158,13 +158,13 @@ def _download(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".download.lock"), redirect_stdout(StringIO()):
             if _fault(root):  # another process may have completed it meanwhile, and may be reading it
-                download_and_extract_archive(
-                    CIFAR100.url, str(root), filename=CIFAR100.filename, md5=CIFAR100.tgz_md5
-                )  # not CIFAR100(root, download=True), which takes a folder without its file meta for whole
+                compat.download_and_extract_archive(
+                    compat.CIFAR100.url, str(root), filename=compat.CIFAR100.filename, md5=compat.CIFAR100.tgz_md5
+                )  # not compat.CIFAR100(root, download=True), which takes a folder without its file meta for whole
     except (OSError, HTTPException, RuntimeError, EOFError, tarfile.TarError) as error:
         raise DataError(
             f"data: CIFAR-100 could not be downloaded to {root} ({_reason(error)}); try again, put "
-            f"{CIFAR100.filename} from elsewhere into {root}, {_remedy(root, download=True)}"
+            f"{compat.CIFAR100.filename} from elsewhere into {root}, {_remedy(root, download=True)}"
         ) from error
 
 
@@ -180,13 +180,13 @@ def _synthetic(seed: int = 0) -> tuple[Images, Images]:
     labels = np.tile(np.arange(NUM_CLASSES), per_class)
     angle = labels % 10 * (np.pi / 10)
     colour = labels // 10 * (2 * np.pi / 10)
-    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32) / SIZE
+    y, x = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE].astype(np.float32) / IMAGE_SIZE
     wave = np.cos(angle)[:, None, None] * x + np.sin(angle)[:, None, None] * y
     phase = rng.uniform(0, 2 * np.pi, (len(labels), 1, 1))
     stripes = np.sin(2 * np.pi * 4 * wave + phase).astype(np.float32)[..., None]
     tint = np.cos(colour[:, None] + np.array([0, 2, 4]) * np.pi / 3).astype(np.float32)[:, None, None]
     contrast = rng.uniform(20, 50, (len(labels), 1, 1, 1)).astype(np.float32)
-    noise = rng.standard_normal((len(labels), SIZE, SIZE, 3), dtype=np.float32)
+    noise = rng.standard_normal((len(labels), IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.float32)
     pixels = (128 + contrast * stripes + 40 * tint + 20 * noise).clip(0, 255).astype(np.uint8)
     images = Images(torch.from_numpy(pixels), torch.from_numpy(labels))
     first_test = NUM_CLASSES * (size.train + size.validation)
@@ -256,13 +256,13 @@ def augment(pixels: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
     """
     padded = F.pad(pixels, (0, 0, PADDING, PADDING, PADDING, PADDING))
     count, height, width, channels = padded.shape
-    steps = torch.arange(SIZE, device=pixels.device)
+    steps = torch.arange(IMAGE_SIZE, device=pixels.device)
     image = torch.arange(count, device=pixels.device)
     rows = image[:, None] * height + top[:, None] + steps
-    columns = left[:, None] + torch.where(flip[:, None], SIZE - 1 - steps, steps)
+    columns = left[:, None] + torch.where(flip[:, None], IMAGE_SIZE - 1 - steps, steps)
     # One list of whole pixels to copy, which is several times faster than indexing by image, row and column.
     places = rows[:, :, None] * width + columns[:, None, :]
-    return padded.view(-1, channels)[places.flatten()].view(count, SIZE, SIZE, channels)
+    return padded.view(-1, channels)[places.flatten()].view(count, IMAGE_SIZE, IMAGE_SIZE, channels)
 
 
 def normalise(pixels: Tensor) -> Tensor:

@@ -233,7 +233,7 @@ def _preload() -> None:
     for name in HEAVY:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
-    importlib.import_module("vggkit.compat")  # torchvision
+    importlib.import_module("vggkit.compat").import_torchvision()
     for name in [name for name in sys.modules if name.partition(".")[0] == "vggkit"]:
         del sys.modules[name]
 

@@ -361,7 +361,7 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     assert separated.answer(deaf, measured).endswith("needs is the signal.")
     mixed = by_suite(short, [*plain(0.2, first=2), small(26, 0.01)])
     assert "the gradient alone, 1 of 2 learn" in separated.answer(mixed, measured)
-    assert "As far" not in separated.answer(mixed, measured)
+    assert "either is enough" not in separated.answer(mixed, measured)
     deaf_too = by_suite(plain(0.01, 0.3, 0.01), plain(0.2, first=2))  # one that keeps both does not learn
     assert "As far" not in separated.answer(deaf_too, measured)
     both = by_suite(short, [*plain(0.2, first=2), small(20, 0.3)])
@@ -369,6 +369,31 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     assert separated.table_html(both, measured).count("<tr>") == 1 + len(short) + 2
     figure = separated.figure(both, measured)
     assert figure and "VGG20, Adam" in figure.svg
+
+
+def test_border_is_drawn_by_what_parts_the_runs_better(measured: Untrained) -> None:
+    # Sorted by the gradient, one with an epsilon of 1e-6 fails that has less of it than all that learn.
+    failed = replace(logged("vgg38", 4, 3, depth=20, adam_epsilon=1e-6), summary=made("vgg38", 0.01).summary)
+    found = by_suite(plain(0.4, 0.3, 0.01), [*plain(0.2, first=2), failed])
+    told = separated.answer(found, measured)
+    margin, kept = depth.gradient_margin(measured), depth.told_apart(measured)
+    assert "the signal alone, 1 of 2 learn" in told and told.endswith("it is the gradient that decides.")
+    assert f"first layer is {margin[14]:.3g} times epsilon or more" in told and "; 2 lie between. All learn" in told
+    assert f"keep a cosine of {kept.loc[8, 'bfloat16']:.2f} or more" in told and "; 3 lie between. As" in told
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([(1.0, True), (0.0, False)], (1.0, 0.0, 0)),
+        ([(1.0, True), (1.0, False)], (math.inf, -math.inf, 2)),
+        ([(2.0, True), (1.0, True)], (1.0, -math.inf, 0)),
+        ([(2.0, False), (1.0, False)], (math.inf, 2.0, 0)),
+        ([(4.0, True), (3.0, False), (2.0, True), (1.0, False)], (4.0, 1.0, 2)),
+    ],
+)
+def test_border_is_where_values_part(values: list[tuple[float, bool]], expected: tuple[float, float, int]) -> None:
+    assert separated.border(values) == expected
 
 
 def test_epsilons_lose_and_keep_the_gradients_that_the_page_says(measured: Untrained) -> None:

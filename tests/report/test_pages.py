@@ -6,6 +6,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -128,7 +130,7 @@ def test_nothing_is_trained_unasked_where_a_finished_run_is_expected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[RunConfig] = []
-    monkeypatch.setattr(pages, "train", lambda config, **places: asked.append(config))
+    monkeypatch.setattr("vggkit.training.runner.train", lambda config, **places: asked.append(config))
     for suite in ("table1", "short", "preview", "schedule"):
         variables = {"configuration": "vgg38", "suite": suite, "results": tmp_path}
         for answer in (None, False, "false"):
@@ -304,3 +306,14 @@ def test_a_lost_notebook_is_made_from_its_text(pair: Path) -> None:
     pair.unlink()
     bring_together(pair)
     assert json.loads(pair.read_text())["cells"] == before
+
+
+def test_reading_the_report_needs_no_torch() -> None:
+    # Every page of the book has a process of its own, which would import it anew.
+    code = (
+        "import importlib, pkgutil, sys, vggkit.report as report\n"
+        "for one in pkgutil.iter_modules(report.__path__): importlib.import_module(f'vggkit.report.{one.name}')\n"
+        "print({'torch', 'torchvision'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

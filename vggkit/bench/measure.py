@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vggkit.bench.process import ProcessError, in_own_process
 from vggkit.compat import transforms
-from vggkit.config import RunConfig
-from vggkit.data import MEAN, PADDING, SIZE, STD, Images, load
+from vggkit.config import IMAGE_SIZE, RunConfig
+from vggkit.data import MEAN, PADDING, STD, Images, load
 from vggkit.folders import expanded
 from vggkit.networks import fused
 from vggkit.networks.vgg import VGG
@@ -152,7 +152,7 @@ class PlainDataset(Dataset[Any]):
 
     def __init__(self, images: Images) -> None:
         self.images = images
-        steps = [transforms.RandomCrop(SIZE, padding=PADDING), transforms.RandomHorizontalFlip()]
+        steps = [transforms.RandomCrop(IMAGE_SIZE, padding=PADDING), transforms.RandomHorizontalFlip()]
         self.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
 
     def __len__(self) -> int:
@@ -255,7 +255,7 @@ def floor_seconds(model: str, precision: str, device_name: str) -> dict[str, flo
 def count_operations(config: RunConfig) -> int:
     """Floating-point operations of one image in a training step, two for each multiply-add."""
     model = VGG.from_config(config)
-    images = torch.zeros(2, 3, SIZE, SIZE)
+    images = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(images), torch.zeros(2, dtype=torch.int64)).backward()
     return int(counter.get_total_flops()) // 2
@@ -274,7 +274,7 @@ def count_activations(config: RunConfig) -> int:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
-    model(torch.zeros(2, 3, SIZE, SIZE))
+    model(torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE))
     return moved // 2
 
 

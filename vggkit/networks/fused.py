@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-import torch._dynamo
 import torch.compiler.config
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -106,6 +105,8 @@ def _backward(
 
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    import torch._dynamo  # takes longer to import than the rest of torch, and not every network is fused
+
     # A kernel for each of the four image sizes: one for all, with the size unknown, took half as long again.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_KERNELS)
     # PyTorch keeps compiled code on disk, and takes code made for wider or narrower registers than this process

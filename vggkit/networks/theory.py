@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from vggkit.config import NEGATIVE_SLOPE, NUM_FILTERS, NUM_STAGES, check_depth
-from vggkit.data import SIZE
+from vggkit.config import IMAGE_SIZE, NEGATIVE_SLOPE, NUM_FILTERS, NUM_STAGES, check_depth
 
 FAN_IN = 9 * NUM_FILTERS
 """Inputs of a unit of every convolution but the first; its fan_out is the same."""
@@ -44,7 +43,7 @@ def convolutions(depth: int) -> Iterator[Convolution]:
     """
     check_depth(depth)
     for stage in range(NUM_STAGES):
-        side = SIZE >> stage
+        side = IMAGE_SIZE >> stage
         yield from [Convolution(side, False, False)] * (2 * ((depth - 8) // 6))
         yield Convolution(side, True, True)
         yield Convolution(side // 2, True, False)
@@ -109,7 +108,7 @@ def forward(depth: int, initialisation: str, gap: float, square: float = 1.0) ->
     """
     found = [(square, gap)]
     # Of each pixel: mean square, and half the mean squared difference of two images.
-    squares, differences = np.full((SIZE, SIZE), square), np.full((SIZE, SIZE), square * gap)
+    squares, differences = np.full((IMAGE_SIZE, IMAGE_SIZE), square), np.full((IMAGE_SIZE, IMAGE_SIZE), square * gap)
     for _, bias, pool in convolutions(depth):
         weights = FAN_IN * WEIGHT_VARIANCE[initialisation]
         squares, differences = weights * around(squares), weights * around(differences)

@@ -165,7 +165,9 @@ def _image(axes: Sequence[Axes]) -> bytes:
     for ax in axes:
         buffer = io.BytesIO()
         with _style():
-            canvas_of(ax).savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+            canvas_of(ax).savefig(
+                buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white", pil_kwargs={"compress_level": 0}
+            )
         panel = Image.open(buffer).convert("RGB")
         if across and across + panel.width > ROW / 72 * DOTS_PER_INCH:
             across, down = 0, max(top + before.height for before, _, top in panels)

@@ -19,7 +19,6 @@ from vggkit.runs.records import Run, segments
 from vggkit.runs.select import all_runs, is_full, representative_runs
 from vggkit.runs.store import read_run
 from vggkit.study import CONFIGURATIONS, SUITES, title
-from vggkit.training.runner import train
 
 SETTINGS = tuple(field.name for field in fields(RunConfig))
 PARAMETERS = ("configuration", *SETTINGS, "train", "data", "results")
@@ -53,6 +52,8 @@ def run(variables: Mapping[str, Any]) -> Run:
             )
         return found
     if wanted or (wanted is None and config.suite not in SUITES):
+        from vggkit.training.runner import train  # and with it torch, which takes seconds and reading needs not
+
         return train(config, results=results, data=data)
     raise ArtifactError(
         f"results: no finished run in {place}; to train it, which may take hours, give -p train true, "

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -85,7 +85,7 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
             "precision": case.precision,
             "epsilon": exponent(case.config.adam_epsilon),
             "cosine": f"{case.cosine + 0.0:.2f}".replace("-0.00", "0.00").replace("-", "−"),
-            "gradient / epsilon": power(case.margin) if not 0.1 < case.margin < 1000 else f"{case.margin:.3g}",
+            "gradient / epsilon": _times(case.margin),
             "keeps": case.kept,
             "test accuracy": outcome(case.runs),
         }
@@ -128,11 +128,65 @@ def answer(found: BySuite, measured: Untrained) -> str:
     text = f"Of the runs of plain networks that before training keep {'; '.join(told)}."
     if not all(tried[part] for part in WORDS) or learned[NEITHER] or learned[BOTH] < tried[BOTH]:
         return text
+    if 0 < learned[SIGNAL] < tried[SIGNAL] or 0 < learned[GRADIENT] < tried[GRADIENT]:
+        return f"{text} {_finer(cases(found, measured))}"
     needs = [part for part in (SIGNAL, GRADIENT) if learned[part] == tried[part]]
     lacks = [part for part in (SIGNAL, GRADIENT) if not learned[part]]
     if len(needs) == 2:
         return f"{text} As far as these few runs go, either is enough, and what has lost both does not learn."
     return f"{text} As far as these few runs go, what a network needs is the {needs[0]}." if needs and lacks else text
+
+
+class Border(NamedTuple):
+    """Where the values of what learns part from those of what does not.
+
+    Attributes:
+        least: every run with this value or a higher one learns; infinite where the highest does not.
+        most: no run with this value or a lower one learns; minus infinity where the lowest does.
+        between: the runs with values in between.
+    """
+
+    least: float
+    most: float
+    between: int
+
+
+def border(values: Sequence[tuple[float, bool]]) -> Border:
+    """Of a value of each run, and whether it learns.
+
+    >>> border([(0.1, False), (0.2, True), (0.3, False), (0.4, True)])
+    Border(least=0.4, most=0.1, between=2)
+    """
+    fails = max((value for value, learns in values if not learns), default=-math.inf)
+    learns = min((value for value, learns in values if learns), default=math.inf)
+    least = min((value for value, _ in values if value > fails), default=math.inf)
+    most = max((value for value, _ in values if value < learns), default=-math.inf)
+    return Border(least, most, sum(most < value < least for value, _ in values))
+
+
+def _finer(every: Sequence[Case]) -> str:
+    """Whether the gradient or the signal parts the runs better, where halves do not; as Markdown."""
+    runs = [(case, bool(learning([run]))) for case in every for run in case.runs]
+    gradient = border([(case.margin, learns) for case, learns in runs])
+    signal = border([(case.cosine, learns) for case, learns in runs])
+    if not all(map(math.isfinite, (*gradient[:2], *signal[:2]))) or gradient.between == signal.between:
+        return ""
+    better = "gradient" if gradient.between < signal.between else "signal"
+    return (
+        "The runs themselves tell where a border lies. All learn whose gradient in the first layer is "
+        f"{_times(gradient.least)} times epsilon or more, none with {_times(gradient.most)} or less; "
+        f"{gradient.between} {_lie(gradient.between)} between. All learn that keep a cosine of {signal.least:.2f} or "
+        f"more, none with {signal.most:.2f} or less; {signal.between} {_lie(signal.between)} between. "
+        f"As far as these few runs go, it is the {better} that decides."
+    )
+
+
+def _lie(count: int) -> str:
+    return "lies" if count == 1 else "lie"
+
+
+def _times(margin: float) -> str:
+    return f"{margin:.3g}" if 0.1 < margin < 1000 else power(margin)
 
 
 def fallen(found: BySuite, measured: Untrained) -> str:

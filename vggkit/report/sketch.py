@@ -9,8 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vggkit.config import NEGATIVE_SLOPE, NUM_STAGES, RunConfig
-from vggkit.data import SIZE
+from vggkit.config import IMAGE_SIZE, NEGATIVE_SLOPE, NUM_STAGES, RunConfig
 from vggkit.report.markup import Html, without_tags
 from vggkit.runs.schema import parameter_shapes
 
@@ -151,7 +150,7 @@ def _tower_parts(deep: list[Block], plain: dict[str, Block], shallow: dict[str, 
     for block in deep:
         here = block.name.split(".")[1] if block.kind in ("processing", "reduction") else block.kind
         if here != stage and here.startswith("stage"):
-            side = SIZE >> (int(here.removeprefix("stage")) - 1)
+            side = IMAGE_SIZE >> (int(here.removeprefix("stage")) - 1)
             yield _text(42, y + 12, f"{side}×{side}", "end")
         stage = here
         if block.name in shallow:
