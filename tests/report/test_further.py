@@ -368,7 +368,7 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     assert "keep both, 2 of 2 learn" in separated.answer(both, measured)
     assert separated.table_html(both, measured).count("<tr>") == 1 + len(short) + 2
     figure = separated.figure(both, measured)
-    assert figure and "VGG20, Adam" in figure.svg
+    assert figure and "VGG20 ε 1e-20, float32" in figure.svg
 
 
 def test_border_is_drawn_by_what_parts_the_runs_better(measured: Untrained) -> None:

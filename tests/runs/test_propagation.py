@@ -16,7 +16,7 @@ from pyarrow import parquet
 from vggkit.runs import epsilon, propagation
 from vggkit.runs.epsilon import Arm, Movement, Travel
 from vggkit.runs.files import ArtifactError
-from vggkit.runs.propagation import LAYER_STATISTICS, OF_WEIGHTS, Measurement, Network
+from vggkit.runs.propagation import LATER, LAYER_STATISTICS, OF_WEIGHTS, Measurement, Network
 
 MACHINE = {"device": "a processor", "threads": 1, "versions": {"torch": "2"}, "commit": None}
 
@@ -54,12 +54,25 @@ def test_measurement_is_read_as_it_was_written_to_four_digits(tmp_path: Path) ->
     assert propagation.place(tmp_path, 3).read_bytes() == written
 
 
+def test_network_that_was_measured_before_a_number_was_added_is_read(tmp_path: Path) -> None:
+    found = measured()
+    found.layers.loc[found.layers["depth"] == 8, list(LATER)] = math.nan
+    propagation.write(found, tmp_path)
+    again = propagation.read(tmp_path).layers
+    assert again.loc[again["depth"] == 8, list(LATER)].isna().all(axis=None)
+    assert again.loc[again["depth"] == 14, LATER[0]].notna().all()
+
+
 def with_layers(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
     def spoil(results: Path) -> None:
         found = measured()
         propagation.write(Measurement(0, 10, "0" * 64, MACHINE, change(found.layers)), results)
 
     return spoil
+
+
+def without_one(name: str) -> Callable[[Path], None]:
+    return with_layers(lambda table: table.assign(**{name: table[name].mask(table.index == 3)}))
 
 
 def with_header(**values: Any) -> Callable[[Path], None]:
@@ -95,6 +108,9 @@ def other_table(results: Path) -> None:
             "float32_gradient must be finite numbers from -1",
         ),
         (with_layers(lambda table: table.assign(error=math.nan)), "error must be finite numbers"),
+        # What is measured of some networks alone lacks there of all layers, or of none.
+        (without_one(LATER[0]), "bfloat16_features must be finite numbers from -1"),
+        (without_one(LATER[1]), "bfloat16_gradient must be finite numbers from -1"),
         (with_layers(lambda table: table.assign(depth=9)), "depth: 9 is not allowed"),
     ],
 )

@@ -223,5 +223,7 @@ def figure(found: BySuite, measured: Untrained) -> Figure | None:
         if runs and case.config.depth in depths:
             line = ":" if case.precision == "bfloat16" else LINES[case.config.adam_epsilon]
             look = LOOKS[case.config.depth]._replace(line=line)
-            lines.append((f"{network(case.config)}, {case.precision}", look, runs[0]))
+            epsilon = case.config.adam_epsilon
+            named = f" ε {exponent(epsilon)}" if epsilon != ADAM_EPSILON else ""  # Adam's, short beside a line
+            lines.append((f"VGG{case.config.depth:02d}{named}, {case.precision}", look, runs[0]))
     return signal_by_epoch(lines).titled("The signal by precision") if lines else None
