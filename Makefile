@@ -158,10 +158,8 @@ COMPUTING := tests/networks tests/training/test_gradients.py \
 	tests/training/test_step.py::test_network_computes_in_the_precision_that_is_asked_for \
 	tests/training/test_step.py::test_steps_and_statistics_equal_a_plain_loop
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
-# One test starts processes of either kind by itself.
 test-plain-cpu: $(VENV)/ready ## tests without the processor's newer instructions
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow and not simulated" $(COMPUTING) \
-		--deselect tests/networks/test_fused.py::test_code_kept_on_disk_is_not_taken_up_by_a_processor_with_other_instructions
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow and not simulated" $(COMPUTING)
 
 # Publication: what checks the workflows and makes a release, in an environment of its own (.github/tools.in says why).
 .PHONY: lint-workflows audit release

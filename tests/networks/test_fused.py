@@ -115,6 +115,7 @@ torch.testing.assert_close(fused.act(x), expected)
 """
 
 
+@pytest.mark.slow
 def test_code_kept_on_disk_is_not_taken_up_by_a_processor_with_other_instructions(tmp_path: Path) -> None:
     # For a single kernel, precompiled headers and extra processes for compiling cost more time than they save.
     settings = {"TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0", "TORCHINDUCTOR_COMPILE_THREADS": "1"}

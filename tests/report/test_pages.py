@@ -206,6 +206,7 @@ def test_notebook_shows_the_projects_run_and_refuses_an_unknown_parameter(
     assert sorted(project.rglob("*")) == before
 
 
+@pytest.mark.slow  # the pipeline's test, which is part of the gate, has notebooks train too
 def test_notebook_trains_what_is_new(tmp_path: Path) -> None:
     papermill = pytest.importorskip("papermill", reason="needs the extra `book`")
     parameters = {"results": str(tmp_path), **TINY}
