@@ -114,7 +114,8 @@ LOST = DEPTHS[2:]
 NEGLIGIBLE = 1e-20
 """An epsilon of Adam's below the mean gradient of every layer of plain networks of up to 32 layers before training.
 
-Those of VGG38 are too small for it: training flushes denormal numbers, and so the square of a gradient below 3e-18."""
+Those of VGG38 are too small for it: training flushes denormal numbers, and so what Adam adds up, a thousandth of the
+square, of a gradient below 3e-18."""
 BY_DEPTH = (
     *(Asked("vgg38", {"depth": depth}) for depth in DEPTHS[1:-1]),
     *(Asked("vgg38", {"depth": depth, "initialisation": "he"}) for depth in DEPTHS[:-1]),

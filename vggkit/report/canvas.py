@@ -222,7 +222,7 @@ def canvas_of(ax: Axes) -> Canvas:
 
 
 def _rounded(attribute: str) -> str:
-    short = re.sub(r"-?\d+\.\d{3,}(?!e)", lambda number: f"{float(number[0]):.1f}", attribute)
+    short = re.sub(r"-?\d+\.\d{3,}(?![\de])", lambda number: f"{float(number[0]):.1f}", attribute)
     return re.sub(r"\s*([MLQCz])\s*", r"\1", short) if attribute.startswith("d=") else short
 
 

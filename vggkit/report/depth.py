@@ -160,25 +160,25 @@ def precision_told(found: BySuite) -> str:
         f"With {listed(depths)} layers plain networks learned in float32 and not in bfloat16 (test accuracy after "
         f"{SUITES[SHORT].settings['epochs']} epochs: {'; '.join(pairs)}).{_beside(found)}"
     )
-    deep = runs_of(found, EXACT, DEPTHS[-1])
+    last = DEPTHS[-1]
+    deep, exact, rough = runs_of(found, EXACT, last), stops(found, EXACT), stops(found, PLAIN)
     if not deep:
-        return f"{text} VGG38, which Table 1 has in bfloat16, has no run in float32 yet."
-    if learning(deep):
-        return f"{text} VGG38 learns in float32 too ({reached(deep)}): its row in Table 1 is one of bfloat16."
-    epochs = SUITES[SHORT].settings["epochs"]
-    return f"{text} VGG38 does not learn in float32 either, in {epochs} epochs ({reached(deep)})."
+        return f"{text} VGG{last} has no run in float32 yet."
+    learns = "learns" if last in exact.learn else "learns in some seeds" if last in exact.mixed else "does not learn"
+    either = " either" * (last in exact.fail and last in rough.fail)
+    return f"{text} VGG{last} {learns} in float32{either} ({reached(deep)})."
 
 
 def abstract(found: BySuite) -> str:
     """Whether the precision decides, in a sentence, as Markdown; empty where nothing is known of it."""
-    depths = decided(found)
+    depths, last = decided(found), DEPTHS[-1]
     if not depths:
         return ""
-    deep = runs_of(found, EXACT, DEPTHS[-1])
-    also = f"; VGG38 {'learned in float32 too' if learning(deep) else 'learned in neither'}" * bool(deep)
+    neither = last in stops(found, EXACT).fail and last in stops(found, PLAIN).fail
+    also = f"; VGG{last} learned in neither" * neither
     return (
-        f"How many digits a computer keeps matters as well: plain networks with {listed(depths)} layers learned in "
-        f"float32 and not in bfloat16, in which Table 1 is trained ({_seeds(_pairs(found))}){also}."
+        f"How many digits a computer keeps may matter as well: in {SUITES[SHORT].settings['epochs']} epochs plain "
+        f"networks with {listed(depths)} layers learned in float32 and not in bfloat16 ({_seeds(_pairs(found))}){also}."
     )
 
 
@@ -188,7 +188,8 @@ def _pairs(found: BySuite) -> dict[str, list[Run]]:
 
 
 def _seeds(pairs: Mapping[str, Sequence[Run]]) -> str:
-    return " and ".join(f"{count_seeds(runs)} in {KINDS[kind].precision}" for kind, runs in pairs.items())
+    counts = {kind: count_seeds(sorted({run.config.seed for run in runs})) for kind, runs in pairs.items()}
+    return " and ".join(f"{seeds} in {KINDS[kind].precision}" for kind, seeds in counts.items())
 
 
 def _beside(found: BySuite) -> str:
@@ -198,13 +199,11 @@ def _beside(found: BySuite) -> str:
         return ""
     pairs = _pairs(found)
     places = {kind: sorted(set(itertools.chain(*map(_places, runs)))) for kind, runs in pairs.items()}
-    same = "nothing else differs"
+    same = "settings, initial weights and machines are the same"
     if places[PLAIN] != places[EXACT]:
         made = "; ".join(f"{KINDS[kind].precision}: {', '.join(found)}" for kind, found in places.items())
-        same = f"settings and initial weights are the same, machines are not ({made})"
-    return (
-        f" Where the precision makes the difference, with {listed(depths)} layers, it rests on {_seeds(pairs)}; {same}."
-    )
+        same = f"settings and initial weights are the same, machines are not, which may be the reason ({made})"
+    return f" That the precision makes the difference, with {listed(depths)} layers, rests on {_seeds(pairs)}; {same}."
 
 
 def _places(run: Run) -> list[str]:

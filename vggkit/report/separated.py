@@ -62,7 +62,7 @@ def cases(found: BySuite, measured: Untrained) -> list[Case]:
     for suite, asked in _asked():
         one, precision = config(asked, suite), "float32" if suite == FLOAT32 else "bfloat16"
         runs = (run for run in found.get(suite, {}).get(one.name, ()) if run.config.precision == precision)
-        margin = margins[one.depth] * ADAM_EPSILON / one.adam_epsilon
+        margin = margins.get(one.depth, math.nan) * ADAM_EPSILON / one.adam_epsilon
         if not math.isnan(cosine := cosines.loc[one.depth, precision]):
             listed.append(Case(one, precision, cosine, margin, tuple(runs)))
     return sorted(listed, key=lambda case: case.config.depth)
@@ -105,36 +105,44 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
     return html(shown, "What is lost, and who learns", caption, text=("network", "precision", "keeps"))
 
 
+def lost() -> str:
+    """What a plain network may have lost, as Markdown."""
+    return (
+        "Two things can be lost before training: the signal, which is what tells images apart at the linear layer, to "
+        "rounding; and the gradient of the first layer, to Adam's epsilon."
+    )
+
+
 def question() -> str:
     """What is separated, and how, as Markdown."""
     return (
-        "Two things can be lost before training: what tells images apart at the last layers, to rounding, and the "
-        "gradient of the first ones, to Adam's epsilon. The precision decides on the one and epsilon on the other: "
-        f"with {exponent(NEGLIGIBLE)} in place of {exponent(ADAM_EPSILON)} every gradient counts, with "
-        f"{exponent(LARGE)} hardly one of VGG20's does, but those of VGG08 still do. So each can be lost without the "
-        "other."
+        "At one depth the precision decides on the signal and Adam's epsilon on the gradient: with "
+        f"{exponent(NEGLIGIBLE)} in place of {exponent(ADAM_EPSILON)} the gradients of all layers count in networks of "
+        f"up to {LOST[-2]} layers; with {exponent(LARGE)} those of nearly all layers of VGG20 do not, but all of "
+        "VGG08's do. So each can be lost without the other."
     )
 
 
 def answer(found: BySuite, measured: Untrained) -> str:
-    """Which of the two a plain network needs, as Markdown; empty without runs."""
+    """Which of the two of `lost` a plain network needs, as Markdown; empty without runs."""
     tried, learned = Counter[str](), Counter[str]()
-    for case in cases(found, measured):
+    every = cases(found, measured)
+    for case in every:
         tried[case.kept] += len(case.runs)
         learned[case.kept] += learning(case.runs)
     if not tried.total():
         return ""
     told = [f"{WORDS[part]}, {learned[part]} of {tried[part]} learn" for part in WORDS if tried[part]]
-    text = f"Of the runs of plain networks that before training keep {'; '.join(told)}."
+    text = f"Of the runs of plain networks that keep {'; '.join(told)}."
     if not all(tried[part] for part in WORDS) or learned[NEITHER] or learned[BOTH] < tried[BOTH]:
         return text
+    few = "As far as these few runs go,"
     if 0 < learned[SIGNAL] < tried[SIGNAL] or 0 < learned[GRADIENT] < tried[GRADIENT]:
-        return f"{text} {_finer(cases(found, measured))}"
-    needs = [part for part in (SIGNAL, GRADIENT) if learned[part] == tried[part]]
-    lacks = [part for part in (SIGNAL, GRADIENT) if not learned[part]]
-    if len(needs) == 2:
-        return f"{text} As far as these few runs go, either is enough, and what has lost both does not learn."
-    return f"{text} As far as these few runs go, what a network needs is the {needs[0]}." if needs and lacks else text
+        return f"{text} {_finer(every)}".rstrip()
+    enough = [part for part in (SIGNAL, GRADIENT) if learned[part]]
+    if len(enough) == 2:
+        return f"{text} {few} either is enough, and what has lost both does not learn."
+    return f"{text} {few} {f'what a network needs is the {enough[0]}' if enough else 'it needs both'}."
 
 
 class Border(NamedTuple):
@@ -165,24 +173,27 @@ def border(values: Sequence[tuple[float, bool]]) -> Border:
 
 
 def _finer(every: Sequence[Case]) -> str:
-    """Whether the gradient or the signal parts the runs better, where halves do not; as Markdown."""
+    """Whether the gradient or the signal parts the runs with fewer exceptions, where halves do not; as Markdown."""
     runs = [(case, bool(learning([run]))) for case in every for run in case.runs]
     gradient = border([(case.margin, learns) for case, learns in runs])
     signal = border([(case.cosine, learns) for case, learns in runs])
     if not all(map(math.isfinite, (*gradient[:2], *signal[:2]))) or gradient.between == signal.between:
         return ""
     better = "gradient" if gradient.between < signal.between else "signal"
+    exceptions = [
+        f"{network(case.config)} in {case.precision} ({'learns' if learns else 'does not'})"
+        for case, learns in runs
+        if gradient.most < case.margin < gradient.least
+    ]
+    between = f"; between lie {', '.join(exceptions)}" * bool(exceptions)
+    # Rounded so that what is said of all holds for all.
+    least, most = math.ceil(100 * signal.least) / 100, math.floor(100 * signal.most) / 100
     return (
-        "The runs themselves tell where a border lies. All learn whose gradient in the first layer is "
-        f"{_times(gradient.least)} times epsilon or more, none with {_times(gradient.most)} or less; "
-        f"{gradient.between} {_lie(gradient.between)} between. All learn that keep a cosine of {signal.least:.2f} or "
-        f"more, none with {signal.most:.2f} or less; {signal.between} {_lie(signal.between)} between. "
-        f"As far as these few runs go, it is the {better} that decides."
+        f"By the size of that gradient, all learn from {_times(gradient.least)} times epsilon upwards, and none up to "
+        f"{_times(gradient.most)}{between}. By the cosine of the signal with float64, all learn from {least:.2f} "
+        f"upwards, and none up to {most:.2f}, with {signal.between} between. So the {better} parts those that learn "
+        "from those that do not with fewer exceptions, as far as so few runs can tell."
     )
-
-
-def _lie(count: int) -> str:
-    return "lies" if count == 1 else "lie"
 
 
 def _times(margin: float) -> str:
@@ -190,25 +201,26 @@ def _times(margin: float) -> str:
 
 
 def fallen(found: BySuite, measured: Untrained) -> str:
-    """Which networks came alive in training and fell back, as Markdown; empty where none did."""
+    """Which networks without a gradient came alive in training and fell back, as Markdown; empty where none did."""
     told = []
     for case in cases(found, measured):
         for run in case.runs:
-            if learning([run]) or run.summary["diverged"]:
+            if case.margin > 1 or learning([run]) or run.summary["diverged"]:
                 continue
-            first = by_epoch(run, "mean_abs").iloc[0]
+            first, epsilon = by_epoch(run, "mean_abs").iloc[0], run.config.adam_epsilon
             after = first.loc[first.idxmax() :]
-            if first.max() > run.config.adam_epsilon > after.min():
+            if first.max() > epsilon > after.min():
+                again = ", above epsilon again, so that a longer run might tell more" * bool(first.iloc[-1] > epsilon)
                 told.append(
-                    f"{network(run.config)} in {case.precision}, whose gradient in the first layer was "
-                    f"{power(first.max())} on average over epoch {first.idxmax()}, {power(after.min())} over epoch "
-                    f"{after.idxmin()} and {power(first.iloc[-1])} over the last"
+                    f"{network(run.config)} in {case.precision} was alive in epoch {first.idxmax()}, in which the mean "
+                    f"gradient of its first layer was {power(first.max())}; it fell to {power(after.min())} in epoch "
+                    f"{after.idxmin()} and was {power(first.iloc[-1])} in the last one{again}."
                 )
     if not told:
         return ""
     return (
-        f"What is lost before training need not stay lost: alive for a while was {'; '.join(told)}. Whether rounding "
-        "or chance made it fall back, one seed cannot tell."
+        f"What is lost before training need not stay lost. {' '.join(told)} Whether rounding or chance made it fall, "
+        "so few seeds cannot tell."
     )
 
 

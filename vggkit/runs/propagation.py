@@ -17,7 +17,7 @@ from vggkit.config import INITIALISATIONS, check_depth
 from vggkit.runs.by_seed import BySeed, checked_header, header_of
 
 FOLDER = "propagation"
-DIGITS = 14  # bits that are kept of a number: four decimal digits
+BITS = 14  # kept of a number: four decimal digits
 
 LAYER_STATISTICS: dict[str, str] = {
     "size": "root mean square of the layer's input",
@@ -117,9 +117,9 @@ def _pack(measured: Measurement) -> bytes:
 
 
 def _shortened(values: np.ndarray) -> np.ndarray:
-    """float64 numbers rounded to `DIGITS` bits, the others zero, so that they are small when compressed."""
+    """float64 numbers rounded to `BITS` bits, the others zero, so that they are small when compressed."""
     fraction, exponent = np.frexp(values)
-    rounded: np.ndarray = np.ldexp(np.round(fraction * 2.0**DIGITS), exponent - DIGITS)
+    rounded: np.ndarray = np.ldexp(np.round(fraction * 2.0**BITS), exponent - BITS)
     return rounded
 
 
@@ -143,7 +143,9 @@ def _check(layers: pd.DataFrame) -> None:
 
     Of all networks at once, since a file holds dozens and the book reads every file several times.
     """
-    networks = layers.groupby([*Network._fields], observed=True, sort=False)
+    if any(layers[name].dtype.kind != "i" for name in ("depth", "layer")):
+        raise ValueError("depth and layer must be integers")
+    networks = layers.groupby([*Network._fields], observed=True, sort=False, dropna=False)
     for network, places in networks["layer"]:
         depth, *_, initialisation = network
         check_depth(int(depth))
@@ -156,7 +158,7 @@ def _check(layers: pd.DataFrame) -> None:
         values = layers[name]
         least, most = (-1.001, 1.001) if name in COSINES else (0, math.inf)
         possible = np.isfinite(values) & (values >= least) & (values <= most)
-        absent = logits & (name in OF_WEIGHTS)
+        absent = values.isna() & logits & (name in OF_WEIGHTS)
         if name in LATER:
             possible |= (values.isna() | absent).groupby(of).transform("all")
         if not (possible | absent).all():
