@@ -280,7 +280,7 @@ def check_name(kind: str, name: str, known: Iterable[str], also: Iterable[str] =
         near = difflib.get_close_matches(name, also, n=1, cutoff=0.85)
         near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(known)}")
+        raise ConfigError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(known) or 'none yet'}")
 
 
 def _require(holds: bool, name: str, value: Any, allowed: str) -> None:

@@ -24,7 +24,7 @@ from vggkit.cli import doctor, terminal
 from vggkit.config import RunConfig
 from vggkit.networks import fused
 from vggkit.runs import checkpoints, provenance, store
-from vggkit.runs.files import RunPaths
+from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.records import Run, SeedEpoch
 from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS
@@ -183,6 +183,24 @@ def test_results_are_those_of_the_project_around(call: Call, monkeypatch: pytest
     monkeypatch.chdir(ROOT / "tests")
     assert call("list") == here
     assert "table1 0" in here[1]
+
+
+def test_list_shows_what_is_whole_beside_damaged_runs(call: Call, tmp_path: Path, tiny: RunConfig) -> None:
+    configs = [replace(tiny, suite="own", seed=seed, epochs=1) for seed in range(3)]
+    empty, cut, _ = (RunPaths.of(tmp_path, config).folder for config in configs)
+    for config in configs:
+        train(config, results=tmp_path)
+    (empty / "summary.json").write_bytes(b"")
+    (cut / "metrics.csv").unlink()
+    status, out, error = call("list", "--results", str(tmp_path))
+    assert status == 2 and "own 2" in out
+    assert [re.sub("[(;].*", "", line).strip() for line in error.splitlines()] == [
+        f"vggkit: results: {empty / 'summary.json'} is damaged",
+        f"vggkit: results: {cut / 'metrics.csv'} is missing",
+    ]
+    assert "(it is empty)" in error
+    with pytest.raises(ArtifactError, match="it is empty"):
+        find_runs(tmp_path)
 
 
 def test_list_shows_runs_with_changed_settings(call: Call, tmp_path: Path, tiny: RunConfig) -> None:

@@ -151,10 +151,30 @@ def test_suites_are_paired_by_configuration_and_single_runs_as_they_are(results:
     assert drawn.svg.count("<svg") == 2 and "dashed" in drawn.caption
 
 
-@pytest.mark.parametrize("place", ["nix", "", "one/nix", "one/../two", "two/vgg08/seed-3", ".."])
-def test_a_place_without_runs_is_one_line(results: Path, place: str) -> None:
-    with pytest.raises(ConfigError, match=r"first: no finished run .*; allowed: one/vgg08"):
-        comparing.compare(results, place, "two")
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("nix", "unknown suite 'nix': allowed: one, two"),
+        ("twoo/vgg08", "unknown suite 'twoo': did you mean two? allowed: one, two"),
+        ("", "unknown suite '': allowed: one, two"),
+        ("..", "unknown suite '..': allowed: one, two"),
+        ("one/{run}1", "unknown run of one '{run}1': did you mean {run}? allowed: {run}"),
+        ("one/../two", "unknown run of one '..': allowed: {run}"),
+        ("one/{run}/seed-3", "unknown seed of one/{run} 'seed-3': did you mean seed-0? allowed: seed-0"),
+    ],
+)
+def test_a_place_without_runs_is_one_line(results: Path, place: str, told: str) -> None:
+    (run,) = (path.name for path in (results / "one").iterdir())
+    place, told = place.format(run=run), told.format(run=run)
+    for sides in ((place, "two"), ("two", place)):
+        with pytest.raises(ConfigError) as error:
+            comparing.compare(results, *sides)
+        assert str(error.value) == told
+
+
+def test_nothing_can_be_compared_where_no_run_is_finished(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^unknown suite 'one': allowed: none yet$"):
+        comparing.compare(tmp_path, "one", "two")
 
 
 @pytest.mark.parametrize(("first", "second"), [("one", "one"), ("two", "two/vgg08/seed-0")])

@@ -143,18 +143,32 @@ def test_plan_of_a_suite_has_the_runs_that_a_sweep_of_it_trains(call: Call, tmp_
 @pytest.mark.parametrize(
     ("suite", "told"),
     [
-        ("furthr", "did you mean further?"),
-        ("vgg20_bn", "it names a run, was that meant as NAME?"),
+        ("vgg20_bn", "; it names a run, was that meant as NAME?"),
         ("further", None),
         ("mine", None),
     ],
 )
-def test_suite_named_as_a_run_or_nearly_as_one_of_the_study_is_doubted(
-    call: Call, suite: str, told: str | None
-) -> None:
+def test_suite_named_as_a_run_is_doubted(call: Call, suite: str, told: str | None) -> None:
     status, _, errors = call("plan", suite, "--results", str(ROOT / "results"))
-    new = f"vggkit: suite: {suite!r} is a new one, with no settings of its own; {told}\n"
+    new = f"vggkit: suite: {suite!r} is a new one, with no settings of its own{told}\n"
     assert (status, errors) == (0, new if told else "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("train", "vgg08", "--suite"), ("sweep", "vgg08", "--suite"), ("evaluate", "vgg08", "--suite"), ("plan",)],
+)
+def test_new_suite_named_nearly_as_one_of_the_study_needs_a_folder(
+    call: Call, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    status, output, error = call(*command, "Furthr", "--results", str(tmp_path))
+    assert (status, output) == (2, "") and error.count("\n") == 1
+    assert error.startswith("vggkit: unknown suite 'Furthr': did you mean further? allowed: table1, short,")
+    assert error.rstrip().endswith(f"made a folder, {tmp_path / 'Furthr'}")
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "Furthr").mkdir()
+    status, _, error = call("plan", "Furthr", "--results", str(tmp_path))
+    assert (status, error) == (0, "")
 
 
 def test_plan_counts_every_seed_of_runs_that_are_trained_alone(call: Call, tmp_path: Path) -> None:

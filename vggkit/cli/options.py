@@ -75,7 +75,7 @@ def run_command(command: RunCommand) -> RunCommand:
     def call(name: Name, results: Results = None, data: Data = None, device: Device = None, **given: Any) -> None:
         settings = {field: RunConfig.from_text(field, text) for field, text in given.items() if text is not None}
         config = RunConfig.named(name, **settings)
-        doubt_suite(config.suite, results)
+        check_suite(config.suite, results)
         command(config, results_folder(results), data, device)
 
     own = [p for p in inspect.signature(call).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -99,19 +99,27 @@ def run_command(command: RunCommand) -> RunCommand:
     return command
 
 
-def doubt_suite(suite: str, results: str | None) -> None:
-    """Tell, where a new suite is named as a run is, or nearly as a suite of the study, that it is another.
+def check_suite(suite: str, results: str | None) -> None:
+    """Refuse a new suite that is named nearly as one of the study, and doubt one that is named as a run is.
 
-    Hours may be meant for that.
+    Hours may be meant for another. A suite that has its folder in `results` is no new one, however it is named.
+
+    Raises:
+        ConfigError: as said.
     """
-    if suite in SUITES or (results_folder(results) / suite).is_dir():
+    folder = results_folder(results) / suite
+    if suite in SUITES or folder.is_dir():
         return
-    new = f"suite: {suite!r} is a new one, with no settings of its own"
+    if near := difflib.get_close_matches(suite.lower(), SUITES, n=1, cutoff=0.8):
+        raise ConfigError(
+            f"unknown suite {suite!r}: did you mean {near[0]}? allowed: {', '.join(SUITES)}, a new name less like "
+            f"these, or any for which you have made a folder, {folder}"
+        )
     with contextlib.suppress(ConfigError):
         RunConfig.named(suite)
-        terminal.tell(f"{new}; it names a run, was that meant as NAME?")
-    if near := difflib.get_close_matches(suite.lower(), SUITES, n=1, cutoff=0.8):
-        terminal.tell(f"{new}; did you mean {near[0]}?")
+        terminal.tell(
+            f"suite: {suite!r} is a new one, with no settings of its own; it names a run, was that meant as NAME?"
+        )
 
 
 def _checked(field: str) -> Callable[[str | None], str | None]:

@@ -9,7 +9,7 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Json, Results, app, doubt_suite, existing, field_values
+from vggkit.cli.options import Json, Results, app, check_suite, existing, field_values
 from vggkit.config import RunConfig
 from vggkit.study import SUITES, asked
 from vggkit.training.order import order, seed_list
@@ -33,7 +33,7 @@ def plan(
 ) -> None:
     """Tell what a sweep would take before it is started: runs, hours on this machine by the bench, disk."""
     settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "the first argument"})
-    doubt_suite(suite, results)
+    check_suite(suite, results)
     numbers, root = seed_list(seeds), existing(results)
     project = folders.project_folder()
     file = folders.expanded("bench", bench) if bench else project / BENCH

@@ -26,7 +26,8 @@ def list_(results: Results = None) -> None:
 
     folder = existing(results)
     finished: dict[str, list[RunConfig]] = {name: [] for name in CONFIGURATIONS}
-    for run in store.find_runs(folder):
+    damaged: list[Exception] = []
+    for run in store.find_runs(folder, damaged=damaged.append):
         finished.setdefault(run.config.name, []).append(run.config)
     rows = []
     for name, configs in finished.items():
@@ -35,6 +36,10 @@ def list_(results: Results = None) -> None:
         rows.append((name, f"{config.learning_rate:g}", f"{config.parameters:,}", where))
     terminal.show_table(("configuration", "learning rate", "parameters", "finished runs (suite, seed)"), rows)
     show_imported(folder)
+    for error in damaged[:-1]:
+        terminal.tell(str(error))
+    if damaged:
+        raise Stop(str(damaged[-1]), MISTAKE)
 
 
 @run_command

@@ -8,7 +8,7 @@ import typer
 
 from vggkit import folders
 from vggkit.cli import terminal
-from vggkit.cli.options import Data, Device, Results, Stop, app, doubt_suite, existing, field_values, run_command
+from vggkit.cli.options import Data, Device, Results, Stop, app, check_suite, existing, field_values, run_command
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.folders import exists, results_folder
@@ -53,7 +53,7 @@ def sweep(
 ) -> None:
     """Train many runs: the first seed of each configuration, then the next; the same command goes on."""
     settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "--suite"})
-    doubt_suite(suite, results)
+    check_suite(suite, results)
     numbers = seed_list(seeds)
     place = folders.expanded("archives", archives) if archives else None
     groups = order(names or asked(suite), numbers, together, **settings)

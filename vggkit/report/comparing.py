@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig
+from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig, check_name
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import NONE, POOLED, Contrast, Effect, images_alone, joint_intervals
@@ -70,7 +70,7 @@ def compare(results: Path, first: str, second: str) -> Comparison:
         ConfigError: a side names no finished run, a run is on both sides, or these have no configuration in common.
         ArtifactError: as `find_runs`.
     """
-    sides = [_side(results, name, field) for name, field in ((first, "first"), (second, "second"))]
+    sides = [_side(results, name) for name in (first, second)]
     if all(len(side) == 1 for side in sides):
         pairs = [(next(iter(sides[0].values())), next(iter(sides[1].values())))]
     else:
@@ -100,18 +100,25 @@ def of_book(results: Path, first: str | None = None, second: str | None = None) 
     return compare(results, sides[0], sides[1]) if sides[0] and sides[1] else None
 
 
-def _side(results: Path, place: str, field: str) -> Side:
+def _side(results: Path, place: str) -> Side:
     suite, _, rest = place.strip("/").partition("/")
     runs = find_runs(results, suite) if suite and not suite.startswith(".") else []
     name, _, seed = rest.partition("/")
     chosen = [run for run in runs if (not name or run.config.name == name) and seed in ("", f"seed-{run.config.seed}")]
     if not chosen:
-        there = ", ".join(dict.fromkeys(f"{run.config.suite}/{run.config.name}" for run in find_runs(results)))
-        raise ConfigError(f"{field}: no finished run {place!r}; allowed: {there or 'none, for there are no runs'}")
+        _check_place(results, suite, name, seed)
     side: Side = {}
     for run in chosen:
         side.setdefault(run.config.name, []).append(run)
     return side
+
+
+def _check_place(results: Path, suite: str, name: str, seed: str) -> None:
+    """Raise ConfigError about the first part of a place that no finished run has."""
+    there = [place_of(run.config) for run in find_runs(results)]
+    check_name("suite", suite, dict.fromkeys(one for one, *_ in there))
+    check_name(f"run of {suite}", name, dict.fromkeys(run for of, run, _ in there if of == suite))
+    check_name(f"seed of {suite}/{name}", seed, [one for of, run, one in there if (of, run) == (suite, name)])
 
 
 def _settings(pairs: Sequence[tuple[list[Run], list[Run]]]) -> pd.DataFrame:

@@ -238,13 +238,21 @@ def load_weights(place: str | os.PathLike[str]) -> tuple[RunConfig, dict[str, "t
     return config, tensors
 
 
-def find_runs(results: Given = None, suite: str | None = None) -> list[Run]:
+def find_runs(
+    results: Given = None, suite: str | None = None, damaged: Callable[[ArtifactError], object] | None = None
+) -> list[Run]:
     """All finished runs, of one suite or of all, by suite, name and seed; (suite, name, seed) never twice.
 
     A folder that is not the place of its own configuration, such as a copy, is left out with an ArtifactWarning.
 
+    Args:
+        results: folder of results.
+        suite: that of the runs; by default all.
+        damaged: is given what `read_run` raises of a run, which is then left out; by default it is raised, since
+            numbers made of the other runs would be other numbers.
+
     Raises:
-        ArtifactError: as `read_run`, also for a run's folder that lost its summary.
+        ArtifactError: as `read_run`, also for a run's folder that lost its summary, unless `damaged` takes it.
     """
     root = results_folder(results)
     suites = [root / suite] if suite else _listed(root)
@@ -254,7 +262,13 @@ def find_runs(results: Given = None, suite: str | None = None) -> list[Run]:
             if not folder.is_dir():
                 _leave_out(folder, "it is no folder")
                 continue
-            run = read_run(folder)
+            try:
+                run = read_run(folder)
+            except ArtifactError as error:
+                if damaged is None:
+                    raise
+                damaged(error)
+                continue
             if folder.parts[-3:] == place_of(run.config):
                 runs.append(run)
             else:
@@ -290,6 +304,8 @@ def _parsed(content: bytes) -> Any:
     def refuse(name: str) -> None:
         raise ValueError(f"{name} is no number of JSON")
 
+    if not content.strip():
+        raise ValueError("it is empty")
     return json.loads(content, parse_constant=refuse)
 
 
