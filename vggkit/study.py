@@ -124,14 +124,16 @@ BY_DEPTH = (
     Asked("vgg38", {"depth": LOST[0], "adam_epsilon": NEGLIGIBLE}),
 )
 """Of VGG08 and VGG38 as they are, suite `short` has the runs, of VGG38 after He initialisation suite `cure`."""
-LARGE = 1e-6
-"""An epsilon of Adam's above the mean gradient of nearly every layer of plain VGG20 before training, below VGG08's."""
+LARGER = (1e-7, 1e-6)
+"""Epsilons of Adam's above the usual one and below the mean gradient of every layer of VGG08 before training; that of
+most layers of plain VGG20 is far below the first of them, and that of nearly all below the second."""
 IN_FLOAT32 = (
     *(Asked("vgg38", {"depth": depth}) for depth in LOST),
     *(Asked("vgg38", {"depth": depth, "adam_epsilon": NEGLIGIBLE}) for depth in LOST[:-1]),
-    *(Asked("vgg38", {"depth": depth, "adam_epsilon": LARGE}) for depth in (DEPTHS[0], LOST[0])),
+    *(Asked("vgg38", {"depth": LOST[0], "adam_epsilon": epsilon}) for epsilon in LARGER),
+    Asked("vgg38", {"depth": DEPTHS[0], "adam_epsilon": LARGER[-1]}),
 )
-"""Plain networks in float32: with Adam's usual epsilon; with one that no gradient is lost to; and with one that the
+"""Plain networks in float32: with Adam's usual epsilon; with one that no gradient is lost to; and with ones that the
 gradient of VGG20 is lost to, beside VGG08, which shows what such an epsilon does to a network that keeps both."""
 REGULARISED = (
     *(Asked(BEST, {"weight_decay": decay}) for decay in (1e-4, 1e-5, 1e-6)),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.typing import LineStyleType
 
 from vggkit.config import RunConfig
 from vggkit.report.alive import FAINT, RANGES, SHARE, Trained, by_epoch, heatmaps, logs_signal
@@ -28,7 +29,7 @@ class Look(NamedTuple):
 
     colour: int
     marker: str
-    line: str = "-"
+    line: LineStyleType = "-"
 
 
 CURED = (

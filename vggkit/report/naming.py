@@ -1,10 +1,12 @@
 """Networks and commands in words: how a run's settings are called in figures and tables."""
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 
 from vggkit.config import RunConfig
 from vggkit.report.markup import Html, as_html
+from vggkit.runs.records import Run
 from vggkit.study import Asked
 
 INITIALISATIONS = {"he": "He", "lsuv": "LSUV"}
@@ -41,6 +43,12 @@ def network(config: RunConfig) -> str:
     ]
     name = " ".join(filter(None, [f"VGG{config.depth:02d}", kind, *begun, rate]))
     return ", ".join([name, *filter(None, changes)])
+
+
+def machine(run: Run) -> str:
+    """What a run was trained on, in few words: without signs of trade marks and what every processor is called."""
+    device = str(run.summary["device"] or "unknown")
+    return " ".join(re.sub(r"\((?:R|TM)\)|\b(?:CPU|Processor)\b", " ", device).split())
 
 
 def command(asked: Asked, suite: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.typing import LineStyleType
 
 from vggkit.config import ADAM_EPSILON, RunConfig
 from vggkit.report.alive import by_epoch, logs_signal
@@ -13,17 +14,18 @@ from vggkit.report.canvas import Figure
 from vggkit.report.cures import Look, signal_by_epoch
 from vggkit.report.depth import BySuite, gradient_margin, told_apart
 from vggkit.report.markup import Html
-from vggkit.report.naming import exponent, network
+from vggkit.report.naming import exponent, machine, network
 from vggkit.report.prose import origin
 from vggkit.report.render import html, power
 from vggkit.report.tried import SHORT, config, learning, outcome
 from vggkit.report.untrained import Untrained
 from vggkit.runs.records import Run
-from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LARGE, LOST, NEGLIGIBLE, SUITES, Asked
+from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LARGER, LOST, NEGLIGIBLE, SUITES, Asked
 
 LOOKS = dict(zip(LOST, (Look(4, "P"), Look(1, "^"), Look(2, "D"), Look(0, "s")), strict=True))
 """Of networks by their depth."""
-LINES = {NEGLIGIBLE: "-", ADAM_EPSILON: "--", LARGE: "-."}
+DASHED_TWICE = (0, (5, 1, 1, 1, 1, 1))
+LINES: dict[float, LineStyleType] = {NEGLIGIBLE: "-", ADAM_EPSILON: "--", LARGER[0]: DASHED_TWICE, LARGER[1]: "-."}
 """Of networks by Adam's epsilon, in float32; those in bfloat16 are dotted."""
 HALF = 0.5
 """The cosine with float64 above which a precision counts as keeping what tells images apart."""
@@ -88,6 +90,7 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
             "gradient / epsilon": _times(case.margin),
             "keeps": case.kept,
             "test accuracy": outcome(case.runs),
+            "machine": ", ".join(sorted({machine(run) for run in case.runs})),
         }
         for case in every
         if case.runs
@@ -100,9 +103,9 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
         f"accuracy after {SUITES[SHORT].settings['epochs']} epochs. {f'No run yet: {missing}. ' if missing else ''}"
         f"{origin([run for case in every for run in case.runs])}"
     )
-    columns = ["network", "precision", "epsilon", "cosine", "gradient / epsilon", "keeps", "test accuracy"]
+    columns = ["network", "precision", "epsilon", "cosine", "gradient / epsilon", "keeps", "test accuracy", "machine"]
     shown = pd.DataFrame(rows, columns=columns)
-    return html(shown, "What is lost, and who learns", caption, text=("network", "precision", "keeps"))
+    return html(shown, "What is lost, and who learns", caption, text=("network", "precision", "keeps", "machine"))
 
 
 def lost() -> str:
@@ -113,13 +116,19 @@ def lost() -> str:
     )
 
 
-def question() -> str:
+def question(measured: Untrained) -> str:
     """What is separated, and how, as Markdown."""
+
+    def above(depth: int, epsilon: float) -> str:
+        gradients = measured.by_layer("plain", "weight_gradient", depth=depth)["mean"]
+        return f"{int((gradients > epsilon).sum())} of the {depth} layers of VGG{depth:02d}"
+
+    least, most = DEPTHS[0], LOST[0]
+    told = [f"{exponent(epsilon)} for {above(most, epsilon)}" for epsilon in (NEGLIGIBLE, ADAM_EPSILON, *LARGER)]
     return (
-        "At one depth the precision decides on the signal and Adam's epsilon on the gradient: with "
-        f"{exponent(NEGLIGIBLE)} in place of {exponent(ADAM_EPSILON)} the gradients of all layers count in networks of "
-        f"up to {LOST[-2]} layers; with {exponent(LARGE)} those of nearly all layers of VGG20 do not, but all of "
-        "VGG08's do. So each can be lost without the other."
+        "At one depth the precision decides on the signal and Adam's epsilon on the gradient, which counts where it is "
+        f"above epsilon. Before training the mean gradient is above {'; above '.join(told)}; and above "
+        f"{exponent(LARGER[-1])} for {above(least, LARGER[-1])}. So each can be lost without the other."
     )
 
 
