@@ -352,7 +352,7 @@ def test_stopped_training_says_so_keeps_the_epoch_and_goes_on(
 @pytest.mark.usefixtures("default_signals")
 @pytest.mark.posix
 def test_second_signal_does_not_disturb_the_end(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop_twice(results: Path) -> None:
+    def stop_twice(results: Path, **given: object) -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -408,7 +408,7 @@ def test_emulated_precision_warns_in_one_line_before_training(
 
 
 def test_warnings_of_others_are_one_line_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def warn(results: Path) -> list[Run]:
+    def warn(results: Path, **given: object) -> list[Run]:
         warnings.warn("first line\nand second", RuntimeWarning, stacklevel=1)
         return []
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -396,6 +397,23 @@ def test_border_is_drawn_by_what_parts_the_runs_better(measured: Untrained) -> N
 
 
 @pytest.mark.parametrize(
+    ("devices", "told"),
+    [
+        (("NVIDIA H200", "Intel(R) Xeon(R) Processor @ 2.50GHz"), "Intel Xeon @ 2.50GHz, NVIDIA H200"),
+        (("AMD EPYC 9B14", "AMD EPYC 9B14"), "AMD EPYC 9B14"),
+        (("Intel(R) Core(TM) i7-8650U CPU @ 1.90GHz", None), "Intel Core i7-8650U @ 1.90GHz, unknown"),
+    ],
+)
+def test_machines_are_those_of_every_part_of_every_run(devices: Sequence[str | None], told: str) -> None:
+    run, other = made("vgg08", 0.4), made("vgg08", 0.4, 1)
+    apart = [replace(one, summary=part_of_summary(segments=[{"device": device}]))
+             for one, device in zip((run, other), devices, strict=True)]  # fmt: skip
+    assert naming.machines(apart) == told
+    together = replace(run, summary=part_of_summary(segments=[{"device": device} for device in devices]))
+    assert naming.machines([together]) == told
+
+
+@pytest.mark.parametrize(
     ("values", "expected"),
     [
         ([(1.0, True), (0.0, False)], (1.0, 0.0, 0)),
@@ -417,7 +435,8 @@ def test_epsilons_lose_and_keep_the_gradients_that_the_page_says(measured: Untra
     assert (gradients[20] > LARGER[0]).sum() < 10 and (gradients[20] > LARGER[1]).sum() <= 3
     told = separated.question(measured)
     for epsilon in (NEGLIGIBLE, ADAM_EPSILON, *LARGER):
-        assert f"above {naming.exponent(epsilon)} for {(gradients[20] > epsilon).sum()} of the 20 layers" in told
+        layers = np.log(rows.query("depth == 20").pivot(index="seed", columns="layer", values="weight_gradient")).mean()
+        assert f"above {naming.exponent(epsilon)} for {(layers > np.log(epsilon)).sum()} of the 20 layers" in told
     assert "above 1e-6 for 8 of the 8 layers of VGG08" in told
 
 

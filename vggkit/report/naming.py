@@ -1,12 +1,12 @@
 """Networks and commands in words: how a run's settings are called in figures and tables."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from vggkit.config import RunConfig
 from vggkit.report.markup import Html, as_html
-from vggkit.runs.records import Run
+from vggkit.runs.records import Run, segments
 from vggkit.study import Asked
 
 INITIALISATIONS = {"he": "He", "lsuv": "LSUV"}
@@ -45,10 +45,10 @@ def network(config: RunConfig) -> str:
     return ", ".join([name, *filter(None, changes)])
 
 
-def machine(run: Run) -> str:
-    """What a run was trained on, in few words: without signs of trade marks and what every processor is called."""
-    device = str(run.summary["device"] or "unknown")
-    return " ".join(re.sub(r"\((?:R|TM)\)|\b(?:CPU|Processor)\b", " ", device).split())
+def machines(runs: Iterable[Run]) -> str:
+    """What runs were trained on, in few words: without signs of trade marks and what every processor is called."""
+    devices = sorted({str(part["device"] or "unknown") for run in runs for part in segments(run)})
+    return ", ".join(" ".join(re.sub(r"\((?:R|TM)\)|\b(?:CPU|Processor)\b", " ", one).split()) for one in devices)
 
 
 def command(asked: Asked, suite: str) -> str:

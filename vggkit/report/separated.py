@@ -14,7 +14,7 @@ from vggkit.report.canvas import Figure
 from vggkit.report.cures import Look, signal_by_epoch
 from vggkit.report.depth import BySuite, gradient_margin, told_apart
 from vggkit.report.markup import Html
-from vggkit.report.naming import exponent, machine, network
+from vggkit.report.naming import exponent, machines, network
 from vggkit.report.prose import origin
 from vggkit.report.render import html, power
 from vggkit.report.tried import SHORT, config, learning, outcome
@@ -90,7 +90,7 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
             "gradient / epsilon": _times(case.margin),
             "keeps": case.kept,
             "test accuracy": outcome(case.runs),
-            "machine": ", ".join(sorted({machine(run) for run in case.runs})),
+            "machine": machines(case.runs),
         }
         for case in every
         if case.runs
