@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.shared import FEW_IMAGES, Call
+from tests.shared import FEW_IMAGES, ROOT, Call
 from vggkit import data
 from vggkit.cli import main
 from vggkit.config import DATASETS, RunConfig
 from vggkit.data import Splits
+from vggkit.runs import store
+from vggkit.runs.records import Run
 from vggkit.training.runner import train
 
 SYNTHETIC = DATASETS["synthetic"]
@@ -61,6 +63,23 @@ def make_synthetic_images() -> Iterator[Callable[[], object]]:
         patch.setitem(DATASETS, "synthetic", FEW_IMAGES)
         patch.setattr(data, "_synthetic", functools.cache(make))
         yield make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_committed_runs_once() -> Iterator[None]:
+    """Have `find_runs` read each of the project's own runs once in this process: a tenth of the time of all tests.
+
+    They are the same each time and nobody changes them. Runs in other folders, and a run read by itself, are read anew.
+    """
+    read, committed = store.read_run, (ROOT / "results").resolve()
+    once = functools.cache(read)
+
+    def read_run(folder: Path) -> Run:
+        return (once if Path(folder).resolve().is_relative_to(committed) else read)(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "read_run", read_run)
+        yield
 
 
 @pytest.fixture
