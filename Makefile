@@ -29,7 +29,7 @@ FIND := find book vggkit results \( -name _build -o -name __pycache__ -o -name .
 UNCHANGED := test -e $(BUILT) && $(FIND) -print | LC_ALL=C sort | cmp -s - $(BUILT) && \
 	test -z "$$($(FIND) -cnewer $(BUILT) -print -quit)"
 
-.PHONY: help setup book pdf test lint notebooks
+.PHONY: help setup book pdf test test-slow lint notebooks
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
 
@@ -61,6 +61,11 @@ pdf: book ## the whole report as one PDF, into book/_build/pdf; wants Debian's c
 
 test: $(VENV)/ready ## the fast tests
 	$(PYTEST)
+
+# Those of the browser and of the pipeline have targets of their own.
+test-slow: $(VENV)/ready ## the slow tests that no other target runs: weekly
+	$(PYTEST) -m slow $(filter-out $(wildcard tests/test_playground.py tests/test_*_in_browser.py),$(wildcard tests/test_*.py)) \
+		tests/cli tests/networks tests/report tests/runs tests/site tests/training
 
 lint: $(VENV)/ready ## ruff and mypy
 	$(BIN)/ruff check .
