@@ -143,7 +143,13 @@ PACKAGES := tests/cli tests/runs/test_store.py tests/runs/test_files.py tests/te
 test-lowest: $(LOWEST)/ready ## tests with the lowest versions allowed
 	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) -m "not slow and not simulated" $(PACKAGES)
 
-$(LOWEST)/ready: requirements-lowest.lock pyproject.toml $(VENV)/ready
+# The package last, since pip writes into its folder for both environments.
+$(LOWEST)/ready: $(LOWEST)/packages pyproject.toml $(VENV)/ready
+	$(LOWEST)/bin/$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(LOWEST)/packages: requirements-lowest.lock
+	@mkdir -p $(CACHE)
 ifeq ($(TORCH),system)
 	$(PYTHON) -m venv --system-site-packages $(LOWEST)
 else
@@ -151,7 +157,6 @@ else
 	$(LOWEST)/bin/$(INSTALL) $(TORCH)
 endif
 	$(LOWEST)/bin/$(INSTALL) --no-deps --require-hashes -r requirements-lowest.lock
-	$(LOWEST)/bin/$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Tests of what depends on the processor: kernels, compiled ones above all, and bfloat16, which it emulates.
@@ -167,6 +172,10 @@ WHOLE := tests/training/test_step.py::test_steps_and_statistics_equal_a_plain_lo
 # They run on a processor of AVX2, without bfloat16 in hardware, as any newer one can stand in for it.
 test-plain-cpu: $(VENV)/ready ## tests without the processor's newer instructions
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -m "not slow and not simulated" $(COMPUTING) --deselect "$(WHOLE)"
+
+# What only the tests and linters above need; beside `setup` it takes no longer.
+.PHONY: tools
+tools: $(LOWEST)/ready $(TOOLS)/ready $(CACHE)/publish/ready
 
 # Publication: what checks the workflows and makes a release, in an environment of its own (.github/tools.in says why).
 .PHONY: lint-workflows audit release
