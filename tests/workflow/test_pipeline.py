@@ -182,10 +182,10 @@ def test_pipeline_trains_what_is_new_and_nothing_else_and_survives_a_kill(tmp_pa
     assert set(jobs) == {"all", f"page_{first.name}"} or set(jobs) == {f"page_{first.name}"}
 
     # A changed setting is another run; it alone is trained, killed on the way, and goes on from its checkpoint.
-    changed = {"name": "vgg08", "settings": {"learning_rate": 0.02, "epochs": 30}}
+    changed = {"name": "vgg08", "settings": {"learning_rate": 0.02, "epochs": 10}}
     clone.study(**keys, configurations=["vgg08", changed])
     process = clone.start("--cores", "2", "--retries", "0")
-    new = tiny(learning_rate=0.02, epochs=30)
+    new = tiny(learning_rate=0.02, epochs=10)
     calls.eventually(lambda: clone.trainer(new.name)).send_signal(signal.SIGKILL)
     output, _ = process.communicate(timeout=calls.PATIENCE)
     assert process.returncode != 0
