@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from vggkit.report.figures import colour
 from vggkit.study import shown_suites
 
 pytestmark = pytest.mark.slow
@@ -51,6 +52,25 @@ def says_what_was_measured(page: Any, layer: int, epoch: int, statistic: str = "
     expected = [measured(name, suite, layer, epoch, statistic) for name in PAIR]
     ratio = [expected[1] / expected[0]] if expected[0] else []  # of an update that is exactly 0 there is none
     assert spoken(page) == pytest.approx(expected + ratio, rel=0.055)  # two digits
+
+
+def test_lines_have_the_colours_of_their_networks_in_figures(open_page: Callable[..., Any]) -> None:
+    page = open_page(HTML.as_uri(), ready=READY)
+    look = "(line) => [getComputedStyle(line).stroke, getComputedStyle(line).strokeDasharray]"
+
+    def drawn(where: str, n: str) -> tuple[str, ...]:
+        return tuple(page.eval_on_selector(f"#vggkit-explorer {where} path.{n}", look))
+
+    def expected(name: str) -> str:
+        return f"rgb{tuple(int(colour(name)[at : at + 2], 16) for at in (1, 3, 5))}"
+
+    for pair in (PAIR, ("vgg08", "vgg38_bn"), ("vgg38_bn", "vgg38_bn_lr1e-2")):
+        for n, name in zip("ab", pair, strict=True):
+            page.select_option(f"#vggkit-explorer [data-key={n}]", name)
+        lines = [drawn("[data-out=lines]", n) for n in "ab"]
+        assert [stroke for stroke, _ in lines] == [expected(name) for name in pair]
+        assert lines[0] != lines[1]  # by their dashes, where two share a colour
+        assert lines == [drawn(f"label.{n}", n) for n in "ab"]
 
 
 def test_sliders_keys_and_pointer_say_the_values_of_the_artefacts(

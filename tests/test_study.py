@@ -75,7 +75,7 @@ def test_run_of_added_rows_is_trained_logged_shown_and_drawn_in_its_style(tmp_pa
     assert (row["suite"], row["seeds"], bool(row["reduced"])) == ("tiny", 1, True)
     heatmap = figures.gradient_heatmap(run, "largest")
     assert heatmap.caption.startswith("VGG14: largest |gradient| of all")
-    assert figures._colour("vgg14") in figures.comparison(every).svg
+    assert figures.colour("vgg14") in figures.comparison(every).svg
     assert "VGG14" in pages.heading(run)
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 
 from vggkit.report.canvas import NO_COLOUR
+from vggkit.report.figures import colour
 from vggkit.report.markup import Html, as_script
 from vggkit.report.prose import run_settings
 from vggkit.runs.records import Run
@@ -62,6 +63,7 @@ def data(results: str | os.PathLike[str], seed: int = 0) -> dict[str, Any]:
         "statistics": {name: {"label": row.label, "unit": row.unit} for name, row in STATISTICS.items()},
         "kinds": KINDS,
         "titles": {run.config.name: title(run.config.name) for run in runs},
+        "inks": {run.config.name: colour(run.config.name) for run in runs},
         "pair": [name for name in PAIR if any(run.config.name == name for run in runs)],
         "colours": [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, SHADES))],
         "grey": NO_COLOUR,

@@ -301,7 +301,8 @@ def _unlogged(run: Run, statistic: str) -> Figure:
         return finish(axes, f"{told}. {origin([run])}", f"{told}.")
 
 
-def _colour(name: str) -> str:
+def colour(name: str) -> str:
+    """That of a configuration's lines, in every figure."""
     return str(COLOURS[CONFIGURATIONS[name].colour])
 
 
@@ -313,7 +314,7 @@ def _short(name: str) -> str:
 def _style(name: str, points: int) -> dict[str, Any]:
     """How a configuration's line of so many points looks; its marker tells it apart without colour."""
     row = CONFIGURATIONS[name]
-    return {"color": _colour(name), "linestyle": row.line, "marker": row.marker, "markevery": max(1, points // 8),
+    return {"color": colour(name), "linestyle": row.line, "marker": row.marker, "markevery": max(1, points // 8),
             "markersize": 4, "linewidth": 1.6}  # fmt: skip
 
 

@@ -240,6 +240,7 @@
 
     #draw() {
       this.width = Math.max(280, Math.floor(this.#out("lines").getBoundingClientRect().width));
+      for (const n of kit.NETWORKS) this.root.style.setProperty(`--${n}`, this.data.inks[this.state[n]]); // as in figures
       this.#showControls();
       this.#showLines();
       for (const n of kit.NETWORKS) this.#showMap(n);
