@@ -82,6 +82,9 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
         RunConfig.named("vgg38_nb")
     with pytest.raises(ConfigError, match="did you mean learning_rate"):
         RunConfig.named("vgg08", learning_rat=0.1)
+    for name, meant in (("vgg8", "vgg08"), ("vgg038_rc", "vgg38_rc")):  # a number is what it counts
+        with pytest.raises(ConfigError, match=f"did you mean {meant}[?]"):
+            RunConfig.named(name)
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,22 @@ const worker = await esbuild.build({
   entryPoints: [path.join(source, "worker.js")],
   plugins: [virtual("kernels.wasm", () => ({ contents: fs.readFileSync(wasm), loader: "binary" }))],
 });
+
+/** Into a file that is only touched where it changes: the book is built anew for a new one, and tests read it meanwhile. */
+function write(name, built) {
+  const file = path.join(out, name);
+  const text = built.outputFiles[0].text;
+  if (fs.existsSync(file) && fs.readFileSync(file, "utf8") === text) return;
+  fs.writeFileSync(`${file}.new`, text);
+  fs.renameSync(`${file}.new`, file);
+}
+
 const page = await esbuild.build({
   ...common,
   banner: { js: BANNER },
   entryPoints: [path.join(source, "page.js")],
   plugins: [virtual("worker.source", () => ({ contents: worker.outputFiles[0].text, loader: "text" }))],
 });
-fs.writeFileSync(path.join(out, "playground.js"), page.outputFiles[0].text);
+write("playground.js", page);
 const style = await esbuild.build({ ...common, format: undefined, entryPoints: [path.join(source, "page.css")] });
-fs.writeFileSync(path.join(out, "playground.css"), style.outputFiles[0].text);
+write("playground.css", style);

@@ -11,6 +11,7 @@ from vggkit.config import RunConfig
 from vggkit.report import alive, cures
 from vggkit.report.alive import Trained
 from vggkit.report.cures import Look
+from vggkit.runs.change import Change
 from vggkit.runs.files import RunPaths
 from vggkit.runs.records import Run
 from vggkit.runs.store import read_run
@@ -49,6 +50,24 @@ def test_without_weights_the_length_of_the_way_stands_in(run: Run) -> None:
     assert alive._moves(one) == (
         "not moved, by the sum of their updates: layers 1, 2, in 3 epochs layer 1 by 0 of its norm at most"
     )
+
+
+def test_layers_are_told_to_move_only_where_the_weights_are_known(run: Run) -> None:
+    def one(learning_rate: float, ways: list[float], displacement: float | None = None) -> Trained:
+        made = with_values(run, "update_ratio", [[way] * 3 for way in ways])
+        made = dataclasses.replace(made, config=dataclasses.replace(run.config, learning_rate=learning_rate))
+        return Trained(made, Change(1, "", (displacement,) * 8, (), ()) if displacement else None)
+
+    stuck, unknown, moving = one(0.1, [0.0] + 7 * [0.1]), one(0.2, 8 * [0.1]), one(0.3, 8 * [0.1], 0.5)
+    name, other = stuck.run.config.name, unknown.run.config.name
+    first = f"In 3 epochs training does not move all layers of {name} (layer 1)."
+    assert alive.told([stuck, moving]) == f"{first} In the others every layer moves."
+    assert alive.told([stuck, unknown]) == f"{first} Of {other} it is not known which layers moved."
+    assert alive.told([stuck, unknown, moving]) == (
+        f"{first} In the others every layer moves, but for {other}, of which it is not known."
+    )
+    assert alive.told([moving]) == "In 3 epochs every layer moves."
+    assert alive.told([unknown]) == f"Of {other} it is not known which layers moved."
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -230,13 +230,20 @@ def told(found: Sequence[Trained]) -> str:
     kept = [one for one in found if not one.run.summary["diverged"]]
     if not kept:
         return ""
-    stuck = [(title(one.run.config.name), places) for one in kept if (places := still(one))]
+    stuck = {title(one.run.config.name): places for one in kept if (places := still(one))}
+    rest = {title(one.run.config.name): one for one in kept if title(one.run.config.name) not in stuck}
     epochs = max(len(one.run.metrics) for one in kept)
-    if not stuck:
-        return f"In {epochs} epochs every layer of Table 1's networks moves."
-    listed = "; ".join(f"{name} ({_layers(places)})" for name, places in stuck)
-    others = " In the others every layer moves." * (len(stuck) < len(kept))
-    return f"In {epochs} epochs training does not move all layers of {listed}.{others}"
+    told = []
+    if stuck:
+        listed = "; ".join(f"{name} ({_layers(places)})" for name, places in stuck.items())
+        told.append(f"In {epochs} epochs training does not move all layers of {listed}.")
+    unknown = [name for name, one in rest.items() if not one.change]
+    if len(rest) > len(unknown):
+        told.append("In the others every layer moves" if stuck else f"In {epochs} epochs every layer moves")
+        told[-1] += f", but for {', '.join(unknown)}, of which it is not known." if unknown else "."
+    elif unknown:
+        told.append(f"Of {', '.join(unknown)} it is not known which layers moved.")
+    return " ".join(told)
 
 
 def table_html(found: Sequence[Trained]) -> Html:

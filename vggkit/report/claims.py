@@ -181,7 +181,8 @@ CLAIMS = (
         "which learns nothing, has no gap to narrow. So the rule compares networks of two depths: a gap that is wider "
         "may come of the depth.",
         "with BN, with RC and with both, VGG38's gap between training and validation accuracy is narrower than VGG08's",
-        "with at least one of BN and RC, VGG38's gap between training and validation accuracy is wider than VGG08's, "
+        "in at least one of VGG38 BN, VGG38 RC and VGG38 BN+RC the gap between training and validation accuracy is "
+        "wider than in VGG08, "
         "which speaks against their regularising, or for its depth",
     ),
     Claim(

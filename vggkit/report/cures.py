@@ -14,7 +14,7 @@ from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
-from vggkit.report.naming import command, commands_html, exponent, network
+from vggkit.report.naming import command, commands_html, exponent, machines, network
 from vggkit.report.prose import origin
 from vggkit.report.render import html, power
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, outcome, reached
@@ -69,10 +69,10 @@ def table_html(short: Found, full: Found) -> Html:
 
 def _machines(runs: Iterable[Run]) -> str:
     """Which seeds were trained on which processor: where the two go together, a spread over seeds is one over both."""
-    found: dict[int, set[str]] = {}
+    found: dict[int, list[Run]] = {}
     for run in runs:
-        found.setdefault(run.config.seed, set()).add(str(run.summary["device"]))
-    told = "; ".join(f"seed {seed} on {', '.join(sorted(devices))}" for seed, devices in sorted(found.items()))
+        found.setdefault(run.config.seed, []).append(run)
+    told = "; ".join(f"seed {seed} on {machines(made)}" for seed, made in sorted(found.items()))
     return f" Short runs: {told}." * bool(told)
 
 
@@ -153,25 +153,44 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
 
 
 def returns_told(short: Found) -> str:
-    """Whether training brings a signal back that was lost, and what becomes of the accuracy then, as Markdown."""
-    back, lost = [], []
+    """Whether training brings back a signal that its first epoch ends without, and what becomes of the accuracy then.
+
+    As Markdown. It is back where it is there to the last epoch; where it was there in between, that is told.
+    """
+    back, lost, fallen = [], [], []
     for name, _, run in _named(watched(short, MAPPED)):
         share = by_epoch(run, SHARE).iloc[-1]
         accuracy = run.metrics.set_index("epoch")["train_accuracy"]
-        heard, learned = share.index[share > FAINT], accuracy.index[accuracy > CHANCE + LEARNS]
+        heard, learned = since(share > FAINT), since(accuracy > CHANCE + LEARNS)
         if share.iloc[0] > FAINT:
             continue
-        if len(heard) and len(learned):
+        if heard and learned:
             back.append(
                 f"{name}, where {power(share.iloc[0])} of the linear layer's input differs between images after the "
-                f"first epoch: the share is above {100 * FAINT:g} % from epoch {heard[0]} on, and the training "
-                f"accuracy a point above guessing from epoch {learned[0]} on"
+                f"first epoch: the share is above {100 * FAINT:g} % from epoch {heard} on, and the training "
+                f"accuracy a point above guessing from epoch {learned} on"
             )
-        elif not len(heard):
+        elif (share > FAINT).any() and not heard:
+            fallen.append(f"{name}, where it fell again")
+        elif not heard:
             lost.append(name)
-    text = [f"A signal that was lost comes back in {'; and in '.join(back)}."] if back else []
-    text += [f"In {SUITES[SHORT].settings['epochs']} epochs it does not in {'; '.join(lost)}."] if lost else []
+    text = [f"A signal that the first epoch ends without comes back in {'; and in '.join(back)}."] if back else []
+    gone = [*lost, *fallen]
+    text += [f"In {SUITES[SHORT].settings['epochs']} epochs it does not in {'; '.join(gone)}."] if gone else []
     return " ".join(text)
+
+
+def since(holds: pd.Series) -> int | None:
+    """The epoch from which on something holds to the last one; None where it does not hold in the last.
+
+    >>> since(pd.Series([True, False, True, True], index=[1, 2, 3, 4]))
+    3
+    """
+    wrong = holds.index[~holds]
+    if not len(wrong):
+        return int(holds.index[0])
+    after = holds.index[holds.index > wrong[-1]]
+    return int(after[0]) if len(after) else None
 
 
 def told(short: Found, full: Found) -> str:

@@ -1,8 +1,7 @@
 """At which depth plain networks stop learning: what short runs say, beside what theory says of untrained networks."""
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from vggkit.report import tried
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.measures import CHANCE
-from vggkit.report.naming import network
+from vggkit.report.naming import machine, network
 from vggkit.report.prose import origin
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, reached
 from vggkit.report.untrained import Untrained
@@ -176,9 +175,11 @@ def abstract(found: BySuite) -> str:
         return ""
     neither = last in stops(found, EXACT).fail and last in stops(found, PLAIN).fail
     also = f"; VGG{last} learned in neither" * neither
+    pairs = _pairs(found)
+    other = ", on other machines" * (_made(pairs[PLAIN]) != _made(pairs[EXACT]))
     return (
         f"How many digits a computer keeps may matter as well: in {SUITES[SHORT].settings['epochs']} epochs plain "
-        f"networks with {listed(depths)} layers learned in float32 and not in bfloat16 ({_seeds(_pairs(found))}){also}."
+        f"networks with {listed(depths)} layers learned in float32 and not in bfloat16 ({_seeds(pairs)}{other}){also}."
     )
 
 
@@ -198,7 +199,7 @@ def _beside(found: BySuite) -> str:
     if not depths:
         return ""
     pairs = _pairs(found)
-    places = {kind: sorted(set(itertools.chain(*map(_places, runs)))) for kind, runs in pairs.items()}
+    places = {kind: _made(runs) for kind, runs in pairs.items()}
     same = "settings, initial weights and machines are the same"
     if places[PLAIN] != places[EXACT]:
         made = "; ".join(f"{KINDS[kind].precision}: {', '.join(found)}" for kind, found in places.items())
@@ -206,9 +207,11 @@ def _beside(found: BySuite) -> str:
     return f" That the precision makes the difference, with {listed(depths)} layers, rests on {_seeds(pairs)}; {same}."
 
 
-def _places(run: Run) -> list[str]:
-    """Devices and versions of torch that trained it."""
-    return sorted({f"{part['device']}, torch {part['torch'] or 'unknown'}" for part in segments(run)})
+def _made(runs: Iterable[Run]) -> list[str]:
+    """Devices and versions of torch that trained them."""
+    return sorted(
+        {f"{machine(part['device'])}, torch {part['torch'] or 'unknown'}" for run in runs for part in segments(run)}
+    )
 
 
 def _learned(found: BySuite) -> str:

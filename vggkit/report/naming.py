@@ -45,10 +45,18 @@ def network(config: RunConfig) -> str:
     return ", ".join([name, *filter(None, changes)])
 
 
+def machine(device: str | None) -> str:
+    """A device's name in few words: without signs of trade marks and what every processor is called.
+
+    >>> machine("Intel(R) Xeon(R) Processor @ 2.50GHz")
+    'Intel Xeon @ 2.50GHz'
+    """
+    return " ".join(re.sub(r"\((?:R|TM)\)|\b(?:CPU|Processor)\b", " ", device or "unknown").split())
+
+
 def machines(runs: Iterable[Run]) -> str:
-    """What runs were trained on, in few words: without signs of trade marks and what every processor is called."""
-    devices = sorted({str(part["device"] or "unknown") for run in runs for part in segments(run)})
-    return ", ".join(" ".join(re.sub(r"\((?:R|TM)\)|\b(?:CPU|Processor)\b", " ", one).split()) for one in devices)
+    """What the epochs of runs were trained on."""
+    return ", ".join(sorted({machine(part["device"]) for run in runs for part in segments(run)}))
 
 
 def command(asked: Asked, suite: str) -> str:

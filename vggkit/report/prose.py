@@ -154,7 +154,7 @@ def headline(runs: Runs) -> str:
     if deep <= 100 * (measures.CHANCE + LEARNS):
         first += ", which is guessing"
     if vanishes:
-        first += f": in the deep one the gradient falls by {lost:.0f} orders of magnitude"
+        first += f"; in the deep one the gradient falls by {lost:.0f} orders of magnitude"
     back = vanishes and kept < -math.log10(VANISHED)
     do = "bring it back and reach" if back else "help, and reach" if cured > deep else "do not help:"
     rate = f"{RunConfig.named(best).learning_rate:g}"

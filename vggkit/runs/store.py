@@ -106,8 +106,6 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         ArtifactError: a file other than the weights is missing, damaged, or not what the summary says, or
             holds what no run of its configuration can.
     """
-    import pandas as pd
-
     folder = expanded("folder", folder)
     with _blaming(folder / SUMMARY):
         content = _parsed((folder / SUMMARY).read_bytes())
@@ -131,16 +129,23 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         metrics = _metrics(contents["metrics.csv"].decode())
         schema.check_metrics(metrics, config)
     with _blaming(folder / "gradients.parquet"):
-        gradients = pd.read_parquet(BytesIO(contents["gradients.parquet"]))
+        gradients = _table(contents["gradients.parquet"])
         schema.check_gradients(gradients, config, metrics)
     signal = None
     if SIGNAL in contents:
         with _blaming(folder / SIGNAL):
-            signal = pd.read_parquet(BytesIO(contents[SIGNAL]))
+            signal = _table(contents[SIGNAL])
             schema.check_signal(signal, config, metrics)
     with _blaming(folder / SUMMARY):
         schema.check_whole(summary, config, metrics)
     return Run(config, metrics, gradients, summary, signal)
+
+
+def _table(content: bytes) -> "pd.DataFrame":
+    """The table in a parquet file, read by this thread alone: pyarrow's own can abort a process that ends meanwhile."""
+    import pandas as pd
+
+    return pd.read_parquet(BytesIO(content), use_threads=False)
 
 
 def _metrics(text: str) -> "pd.DataFrame":
