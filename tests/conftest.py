@@ -68,7 +68,7 @@ def make_synthetic_images() -> Iterator[Callable[[], object]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def read_committed_runs_once() -> Iterator[None]:
-    """Have `find_runs` read each of the project's own runs once in this process, which saves a tenth of the tests' time.
+    """Have `find_runs` read each of the project's own runs once in this process: it saves a tenth of all time.
 
     Each test gets copies of the tables. Runs in other folders, and a run that is read by itself, are read anew.
     """
