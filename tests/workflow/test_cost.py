@@ -58,7 +58,7 @@ def test_expected_hours_are_those_of_the_committed_runs_within_a_factor_of_two(s
     slower = {run.config for run in runs if "2.50GHz" in run.summary["device"]}
     assert len(slower) < len(runs) / 4
     for config, ratio in ratios.items():
-        assert 0.5 < ratio and (ratio < 2 or config in slower), config
+        assert ratio > 0.5 and (ratio < 2 or config in slower), config
 
 
 def test_runs_of_a_gpu_which_they_share_do_not_change_what_is_expected(speeds: cost.Speeds, tmp_path: Path) -> None:
