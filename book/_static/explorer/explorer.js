@@ -240,7 +240,7 @@
 
     #draw() {
       this.width = Math.max(280, Math.floor(this.#out("lines").getBoundingClientRect().width));
-      for (const n of kit.NETWORKS) this.root.style.setProperty(`--${n}`, this.data.inks[this.state[n]]); // as in figures
+      for (const n of kit.NETWORKS) this.root.style.setProperty(`--ink-${n}`, this.data.inks[this.state[n]]);
       this.#showControls();
       this.#showLines();
       for (const n of kit.NETWORKS) this.#showMap(n);
