@@ -1,3 +1,4 @@
+import copy
 import functools
 import http.server
 import os
@@ -68,9 +69,9 @@ def make_synthetic_images() -> Iterator[Callable[[], object]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def read_committed_runs_once() -> Iterator[None]:
-    """Have `find_runs` read each of the project's own runs once in this process: it saves a tenth of all time.
+    """Have `find_runs` read each of the project's own runs once in this process, which saves a tenth of the time.
 
-    Each test gets copies of the tables. Runs in other folders, and a run that is read by itself, are read anew.
+    Each test gets copies. Runs in other folders, and a run that is read by itself, are read anew.
     """
     read, committed = store.read_run, (ROOT / "results").resolve()
     once = functools.cache(read)
@@ -80,7 +81,8 @@ def read_committed_runs_once() -> Iterator[None]:
             return read(folder)
         run = once(folder)
         signal = None if run.signal is None else run.signal.copy()
-        return replace(run, metrics=run.metrics.copy(), gradients=run.gradients.copy(), signal=signal)
+        tables = {"metrics": run.metrics.copy(), "gradients": run.gradients.copy(), "signal": signal}
+        return replace(run, summary=copy.deepcopy(run.summary), **tables)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "read_run", read_run)

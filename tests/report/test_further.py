@@ -438,6 +438,7 @@ def test_epsilons_lose_and_keep_the_gradients_that_the_page_says(measured: Untra
     gradients = {at: layers.groupby("layer")["weight_gradient"].mean() for at, layers in rows.groupby("depth")}
     assert all((gradients[at] > NEGLIGIBLE).all() for at in DEPTHS if at < 38)
     assert all((gradients[8] > epsilon).all() and gradients[20][1] < 1e-2 * epsilon for epsilon in LARGER)
+    assert gradients[20][1] < 1e-3 * LARGER[1]
     assert (gradients[20] > LARGER[0]).sum() < 10 and (gradients[20] > LARGER[1]).sum() <= 3
     told = separated.question(measured)
     for epsilon in (NEGLIGIBLE, ADAM_EPSILON, *LARGER):

@@ -455,5 +455,5 @@ def test_training_leaves_the_process_as_it_was(tiny: RunConfig, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.usefixtures("whole_synthetic_set")
 def test_synthetic_images_can_be_learned(tmp_path: Path) -> None:
-    config = RunConfig.named("vgg08", dataset="synthetic", epochs=8, learning_rate=1e-2)
-    assert train(config, results=tmp_path).summary["final"]["test_accuracy"] > 0.05  # chance: 0.01
+    config = RunConfig.named("vgg08", dataset="synthetic", epochs=16, learning_rate=1e-2)
+    assert train(config, results=tmp_path).summary["final"]["test_accuracy"] > 0.1

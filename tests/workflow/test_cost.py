@@ -54,11 +54,11 @@ def test_expected_hours_are_those_of_the_committed_runs_within_a_factor_of_two(s
     assert len(runs) > 10
     ratios = {run.config: run.summary["wall_seconds"] / speeds.seconds(run.config) for run in runs}
     assert 0.7 < median(ratios.values()) < 1.4
-    # On a slower processor than that of the bench other work was done too: how long it had runs wait, nothing can tell.
+    # On a slower processor than that of the bench other work was done too, for which runs were even stopped.
     slower = {run.config for run in runs if "2.50GHz" in run.summary["device"]}
     assert len(slower) < len(runs) / 4
     for config, ratio in ratios.items():
-        assert ratio > 0.5 and (ratio < 2 or config in slower), config
+        assert 0.5 < ratio < (10 if config in slower else 2), config
 
 
 def test_runs_of_a_gpu_which_they_share_do_not_change_what_is_expected(speeds: cost.Speeds, tmp_path: Path) -> None:

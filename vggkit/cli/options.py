@@ -105,7 +105,7 @@ def check_suite(suite: str, results: str | None) -> None:
     Hours may be meant for another. A suite that has its folder in `results` is no new one, however it is named.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: the suite is a new one, named nearly as one of the study.
     """
     folder = results_folder(results) / suite
     if suite in SUITES or folder.is_dir():

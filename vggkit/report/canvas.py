@@ -190,7 +190,7 @@ def _panel(ax: Axes, largest: float) -> str:
     canvas = canvas_of(ax)
     buffer = io.StringIO()
     canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    canvas.set_layout_engine("none")  # made now, and a third of the time of drawing: `_image` keeps it
+    canvas.set_layout_engine("none")  # `_image` takes the layout that is made: it is a third of the work of drawing
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)

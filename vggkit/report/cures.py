@@ -157,7 +157,7 @@ def returns_told(short: Found) -> str:
 
     As Markdown. It is back where it is there to the last epoch; where it was there in between, that is told.
     """
-    back, lost, fallen = [], [], []
+    back, lost = [], []
     for name, _, run in _named(watched(short, MAPPED)):
         share = by_epoch(run, SHARE).iloc[-1]
         accuracy = run.metrics.set_index("epoch")["train_accuracy"]
@@ -170,13 +170,10 @@ def returns_told(short: Found) -> str:
                 f"first epoch: the share is above {100 * FAINT:g} % from epoch {heard} on, and the training "
                 f"accuracy a point above guessing from epoch {learned} on"
             )
-        elif (share > FAINT).any() and not heard:
-            fallen.append(f"{name}, where it fell again")
         elif not heard:
-            lost.append(name)
+            lost.append(name + ", where it fell again" * bool((share > FAINT).any()))
     text = [f"A signal that the first epoch ends without comes back in {'; and in '.join(back)}."] if back else []
-    gone = [*lost, *fallen]
-    text += [f"In {SUITES[SHORT].settings['epochs']} epochs it does not in {'; '.join(gone)}."] if gone else []
+    text += [f"In {SUITES[SHORT].settings['epochs']} epochs it does not in {'; '.join(lost)}."] if lost else []
     return " ".join(text)
 
 

@@ -24,8 +24,8 @@ from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LARGER, LOST, NE
 
 LOOKS = dict(zip(LOST, (Look(4, "P"), Look(1, "^"), Look(2, "D"), Look(0, "s")), strict=True))
 """How a network's line is drawn, by its depth."""
-DASHED_TWICE = (0, (5, 1, 1, 1, 1, 1))
-LINES: dict[float, LineStyleType] = {NEGLIGIBLE: "-", ADAM_EPSILON: "--", LARGER[0]: DASHED_TWICE, LARGER[1]: "-."}
+DASH_DOT_DOT = (0, (5, 1, 1, 1, 1, 1))
+LINES: dict[float, LineStyleType] = {NEGLIGIBLE: "-", ADAM_EPSILON: "--", LARGER[0]: DASH_DOT_DOT, LARGER[1]: "-."}
 """The line of a network in float32, by Adam's epsilon; those in bfloat16 are dotted."""
 HALF = 0.5
 """The cosine with float64 above which a precision counts as keeping what tells images apart."""
@@ -60,15 +60,15 @@ class Case(NamedTuple):
 def cases(found: BySuite, measured: Untrained) -> list[Case]:
     """All plain networks that are asked for or trained, the shallow first."""
     cosines, margins = told_apart(measured), gradient_margin(measured)
-    found_cases = []
+    listed = []
     for suite, asked in _asked():
         one, precision = config(asked, suite), "float32" if suite == FLOAT32 else "bfloat16"
         runs = (run for run in found.get(suite, {}).get(one.name, ()) if run.config.precision == precision)
         margin = margins.get(one.depth, math.nan) * ADAM_EPSILON / one.adam_epsilon
         cosine = cosines.loc[one.depth, precision]
         if not (math.isnan(cosine) or math.isnan(margin)):
-            found_cases.append(Case(one, precision, cosine, margin, tuple(runs)))
-    return sorted(found_cases, key=lambda case: case.config.depth)
+            listed.append(Case(one, precision, cosine, margin, tuple(runs)))
+    return sorted(listed, key=lambda case: case.config.depth)
 
 
 def _asked() -> Iterator[tuple[str, Asked]]:
@@ -243,7 +243,7 @@ def changed(found: BySuite, measured: Untrained) -> str:
     fallen = [told for case in every if case.margin <= 1 for run in case.runs if (told := _fell_back(case, run))]
     text = [f"What is lost before training need not stay lost. {' '.join(back + fallen)}"] if back or fallen else []
     if fallen:
-        text.append("Whether rounding or chance made it fall, so few seeds cannot tell.")
+        text.append("Whether rounding, epsilon or chance made a gradient fall, so few seeds cannot tell.")
     return " ".join(text)
 
 
