@@ -257,6 +257,10 @@ def test_precision_that_decides_is_that_of_the_runs_and_told_with_their_machines
     assert all(not case.runs for case in separated.cases(exact, measured))
     short, one = plain(0.4, 0.3, 0.01), plain(0.2, first=2)
     assert "; settings, initial weights and machines are the same." in depth.told(by_suite(short, one))
+    more = [*one, *(replace(run, config=replace(run.config, seed=1)) for run in one)]
+    assert "; settings, the initial weights of equal seeds and machines are the same." in depth.told(
+        by_suite(short, more)
+    )
     for run in short:
         run.summary["segments"] = [{"device": "a GPU", "torch": "3"}]  # type: ignore[typeddict-item]
     told = depth.told(by_suite(short, one))

@@ -200,10 +200,12 @@ def _beside(found: BySuite) -> str:
         return ""
     pairs = _pairs(found)
     places = {kind: _made(runs) for kind, runs in pairs.items()}
-    same = "settings, initial weights and machines are the same"
+    one, other = ({run.config.seed for run in runs} for runs in pairs.values())
+    begun = "initial weights" if one == other else "the initial weights of equal seeds"
+    same = f"settings, {begun} and machines are the same"
     if places[PLAIN] != places[EXACT]:
         made = "; ".join(f"{KINDS[kind].precision}: {', '.join(found)}" for kind, found in places.items())
-        same = f"settings and initial weights are the same, machines are not, which may be the reason ({made})"
+        same = f"settings and {begun} are the same, machines are not, which may be the reason ({made})"
     return f" That the precision makes the difference, with {listed(depths)} layers, rests on {_seeds(pairs)}; {same}."
 
 
