@@ -252,7 +252,8 @@ the accuracies are measured.
 
 - *Seeds, pooled t*: the standard deviation over seeds is pooled over all configurations of one kind that have
   several seeds ("df" are its degrees of freedom), and stands for all of that kind, so that a configuration with
-  one seed gets an interval too. For accuracies and gaps, a kind are the networks of one depth that learn; for how
+  one seed gets an interval too. For accuracies and gaps, a kind are the networks of one depth and one learning
+  rate that learn, since large steps may well make a run depend more on its seed; for how
   far a loss rises again, all whose loss rises, or all whose does not; for ratios of gradients, the networks of one
   depth whose gradient vanishes, or whose does not. Where no configuration of a kind has several seeds, the kind's
   shorter runs stand in ("of shorter runs"), which takes it that a seed moves them as much. Where two kinds are

@@ -34,9 +34,9 @@ ALL = "all"
 NOTE = (
     "Means over the seeds of each side; accuracies are per cent, their differences percentage points. The intervals of "
     "a metric that are made in one way cover all their differences at once with 95 %. The spread over seeds is that of "
-    "networks of the same depth that learn, or of shorter runs of such where these have one seed each. Where it is "
-    "unknown, an interval is made of “images alone” and says nothing of other seeds, and a loss or a training metric "
-    "has none; nor has a side of which only some seeds learned."
+    "networks of the same depth and learning rate that learn, or of shorter runs of such where these have one seed "
+    "each. Where it is unknown, an interval is made of “images alone” and says nothing of other seeds, and a loss or a "
+    "training metric has none; nor has a side of which only some seeds learned."
 )
 """How the differences are to be read."""
 
@@ -165,8 +165,9 @@ def _differences(pairs: Sequence[tuple[list[Run], list[Run]]], shorter: Sequence
 def _effects(metric: str, pairs: Sequence[tuple[list[Run], list[Run]]], shorter: Sequence[Group]) -> list[Effect]:
     """Second minus first for each pair, in the units of `finals`; simultaneous intervals where they can be had.
 
-    A spread over seeds stands for networks that learn and have the same depth, see `verdicts.Outcome`. A side of which
-    some seeds learned and others did not, or diverged, is described by no mean and spread, and has no interval.
+    A spread over seeds stands for networks that learn and have the same depth and learning rate, see
+    `verdicts.Outcome`. A side of which some seeds learned and others did not, or diverged, is described by no mean and
+    spread, and has no interval.
     """
 
     def share(run: Run) -> float | None:

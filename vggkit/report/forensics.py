@@ -3,16 +3,18 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from vggkit.config import NUM_CLASSES
+from vggkit.config import NUM_CLASSES, RunConfig
 from vggkit.folders import Given
 from vggkit.report.likelihood import Fit, Scatter, fit, scatter, times
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
+from vggkit.report.naming import exponent
 from vggkit.report.render import html, number, power
 from vggkit.report.verdicts import VALIDATION_IMAGES, learns
 from vggkit.runs.records import Run
@@ -77,10 +79,20 @@ def values(runs: Sequence[Run]) -> np.ndarray:
     return np.column_stack([finals(runs, metric).to_numpy() for metric in VALUES])
 
 
-def spread(runs: dict[str, dict[str, list[Run]]]) -> Scatter | None:
-    """Of the seeds, pooled over all configurations that learn; None where none has a run."""
-    kinds = [values(group) for suite in runs.values() for group in suite.values() if all(map(learns, group))]
+def spread(runs: dict[str, dict[str, list[Run]]], learning_rate: float) -> Scatter | None:
+    """Of the seeds, pooled over all configurations of this learning rate that learn; None where none has a run."""
+    kinds = [values(group) for _, group in _of_rate(runs, learning_rate)]
     return scatter(kinds) if kinds else None
+
+
+def _of_rate(runs: dict[str, dict[str, list[Run]]], learning_rate: float) -> list[tuple[str, list[Run]]]:
+    """The configurations of this learning rate that learn with each seed, of all suites, by name."""
+    groups = [named for suite in runs.values() for named in suite.items()]
+    return [
+        (name, group)
+        for name, group in groups
+        if all(map(learns, group)) and group[0].config.learning_rate == learning_rate
+    ]
 
 
 def draw_variance(accuracy: float) -> float:
@@ -94,10 +106,11 @@ def draw_variance(accuracy: float) -> float:
 
 def judge(runs: dict[str, dict[str, list[Run]]]) -> list[Row]:
     """Every row of the report under every hypothesis. A network that guesses tells nothing, and is left out."""
-    noise, rows = spread(runs), []
+    rows = []
     for name, told in REPORT["rows"].items():
         if told["validation_accuracy"] <= 100 / NUM_CLASSES:
             continue
+        noise = spread(runs, RunConfig.named(name).learning_rate)
         report = [told[metric] for metric in VALUES]
         images = draw_variance(told["validation_accuracy"])
         for hypothesis in HYPOTHESES[: None if "_rc" in name else 2]:  # without RC there is no shortcut to place
@@ -190,21 +203,24 @@ def _chance(row: Row) -> str:
 
 def told(runs: dict[str, dict[str, list[Run]]], rows: Sequence[Row]) -> str:
     """What can be known and what cannot, as Markdown."""
-    noise = spread(runs)
-    if noise is None or not noise.freedom:
+    moved = []
+    for rate in sorted({run.config.learning_rate for suite in runs.values() for run in chain(*suite.values())}):
+        noise = spread(runs, rate)
+        if noise is None or not noise.freedom:
+            continue
+        several = [f"{title(name)} ({len(group)})" for name, group in _of_rate(runs, rate) if len(group) > 1]
+        deviation = np.sqrt(np.diag(noise.squares) / noise.freedom)
+        moved.append(
+            f"at the learning rate {exponent(rate)} the training loss by {deviation[0]:.3f} and the validation "
+            f"accuracy by {deviation[1]:.2f} points (standard deviations, {noise.freedom} "
+            f"degree{'s' * (noise.freedom > 1)} of freedom, from {', '.join(several)})"
+        )
+    if not moved:
         return "No configuration that learns has two full runs: how much a seed changes is not known, and nothing else."
-    several = [
-        f"{title(name)} ({len(group)})"
-        for suite in runs.values()
-        for name, group in suite.items()
-        if len(group) > 1 and all(map(learns, group))
-    ]
-    deviation = np.sqrt(np.diag(noise.squares) / noise.freedom)
     small = [row for row in rows if row.fit and row.fit.chance < 0.05]
     drawn = max(draw_variance(REPORT["rows"][row.name]["validation_accuracy"]) for row in rows) ** 0.5
     text = (
-        f"A seed moves the training loss by {deviation[0]:.3f} and the validation accuracy by {deviation[1]:.2f} "
-        f"points (standard deviations, {noise.freedom} degrees of freedom, from {', '.join(several)}); that the report "
+        f"A seed moves {'; '.join(moved)}. That the report "
         f"drew other validation images moves the accuracy by up to {drawn:.2f} points more. "
     )
     text += (

@@ -1,9 +1,11 @@
 """The report's further experiments: what runs say of each; what has no run is shown as such."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from vggkit.config import RunConfig
@@ -11,6 +13,7 @@ from vggkit.report.canvas import PANEL, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.intervals import (
     LEVEL,
+    NONE,
     Contrast,
     Effect,
     Spread,
@@ -20,9 +23,9 @@ from vggkit.report.intervals import (
 )
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
-from vggkit.report.naming import command, commands_html, network
+from vggkit.report.naming import command, commands_html, exponent, network
 from vggkit.report.prose import origin
-from vggkit.report.render import MISSING, NO_RUN, html, number
+from vggkit.report.render import MISSING, NO_RUN, html, number, power
 from vggkit.report.tried import SHORT, Found, accuracy, config, exploded, gap, learning, outcome, turn
 from vggkit.report.verdicts import ACCURACY, EXCESS, LEARNS, learns
 from vggkit.runs.records import Run
@@ -80,12 +83,12 @@ class Answer(NamedTuple):
     effect: Effect | None
 
 
-def answers(found: Found) -> list[tuple[Question, list[Answer]]]:
+def answers(found: Found, shorter: Found | None = None) -> list[tuple[Question, list[Answer]]]:
     """For each of `QUESTIONS` one answer for each network that is asked for.
 
-    Where the change alone says what the network is, it stands for it.
+    Where the change alone says what the network is, it stands for it. `shorter` as in `compared`.
     """
-    effects = compared(found)
+    effects = compared(found, shorter)
     result = []
     for question in QUESTIONS:
         base = config(question.baseline) if question.baseline else None
@@ -99,37 +102,78 @@ def answers(found: Found) -> list[tuple[Question, list[Answer]]]:
     return result
 
 
-def compared(found: Found) -> dict[tuple[str, str], Effect]:
+def compared(found: Found, shorter: Found | None = None) -> dict[tuple[str, str], Effect]:
     """Test accuracies of the networks of `QUESTIONS` minus those without the change, by the names of both.
 
     Their intervals hold for the draw of the images and, where the spread over seeds is known, for that of the seed,
-    and for all of them at once.
+    and for all of them at once: those of each learning rate have their share of the chance of a miss (Bonferroni).
+    A run that is another one over again differs from it by nothing, with any seed and any images.
+
+    Args:
+        found: runs of one length.
+        shorter: other runs that tell how far a seed moves an accuracy.
     """
     learned = {name: runs for name, runs in found.items() if runs and all(map(learns, runs))}
     samples = ACCURACY.samples(learned)
     names = [(config(one).name, config(q.baseline).name) for q in QUESTIONS if q.baseline for one in q.asked]
-    contrasts = {}
+    effects: dict[tuple[str, str], Effect] = {}
+    contrasts: dict[frozenset[float], dict[tuple[str, str], Contrast]] = {}
     for pair in names:
         first, second = map(samples.get, pair)
-        if first and second:
-            contrasts[pair] = Contrast(first, second)
-    spread = seed_spread(found)
-    effects = joint_intervals([*contrasts.values()], spread) if spread.freedom else images_alone([*contrasts.values()])
-    return dict(zip(contrasts, effects, strict=True))
+        if not (first and second):
+            continue
+        if same_run(*(learned[name] for name in pair)):
+            effects[pair] = Effect(0.0, 0.0, 0.0, NONE)
+            continue
+        rates = frozenset(run.config.learning_rate for name in pair for run in learned[name])
+        contrasts.setdefault(rates, {})[pair] = Contrast(first, second)
+    total = sum(map(len, contrasts.values()))
+    for rates, group in contrasts.items():
+        spreads = [seed_spread(found, shorter, rate) for rate in rates]
+        widest = max(spreads, key=lambda spread: spread.deviation if spread.freedom else math.inf)
+        level = 1 - (1 - LEVEL) * len(group) / total
+        every = [*group.values()]
+        told = joint_intervals(every, widest, level) if widest.freedom else images_alone(every, level)
+        effects |= zip(group, told, strict=True)
+    return effects
 
 
-def seed_spread(found: Found) -> Spread:
-    """Of the test accuracy over seeds, pooled over the networks that learn in each of theirs."""
-    return pooled_spread(accuracy(runs) / 100 for runs in found.values() if all(map(learns, runs)))
+def seed_spread(found: Found, shorter: Found | None, learning_rate: float) -> Spread:
+    """Of the test accuracy over seeds, pooled over the networks of this learning rate that learn in each of theirs."""
+    return pooled_spread(accuracy(runs) / 100 for runs in _of_rate(found, shorter, learning_rate))
 
 
-def told(found: Found) -> str:
+def _of_rate(found: Found, shorter: Found | None, learning_rate: float) -> list[Sequence[Run]]:
+    groups = [*found.values(), *(shorter or {}).values()]
+    return [
+        runs for runs in groups if runs and all(map(learns, runs)) and runs[0].config.learning_rate == learning_rate
+    ]
+
+
+def same_run(runs: Sequence[Run], others: Sequence[Run]) -> bool:
+    """Whether each run has the numbers of the other of its seed, epoch by epoch and to the last digit.
+
+    That happens where a change is too small for the arithmetic: AdamW multiplies each weight by 1 - rate x decay,
+    which in float32 is 1 where the product is below 3e-8.
+    """
+    own, theirs = ({run.config.seed: run for run in group} for group in (runs, others))
+    return own.keys() == theirs.keys() and all(_numbers(own[seed]).equals(_numbers(theirs[seed])) for seed in own)
+
+
+def _numbers(run: Run) -> pd.DataFrame:
+    return run.metrics.drop(columns=["train_seconds", "seconds"], errors="ignore")
+
+
+def told(found: Found, shorter: Found | None = None) -> str:
     """What came of all that was tried, in words."""
     sides = [f"Test accuracy {side} that without the change" for side in ("above", "below", "not apart from")]
-    groups: dict[str, list[str]] = {what: [] for what in (*sides, "Learning", "Guessing", *WORSE, "No run yet")}
-    for words, runs, _, effect in itertools.chain(*(own for _, own in answers(found))):
+    same = "The very run without it, number for number"
+    groups: dict[str, list[str]] = {what: [] for what in (*sides, same, "Learning", "Guessing", *WORSE, "No run yet")}
+    for words, runs, baseline, effect in itertools.chain(*(own for _, own in answers(found, shorter))):
         if not runs:
             groups["No run yet"].append(words)
+        elif effect and same_run(runs, baseline):
+            groups[same].append(words)
         elif effect:
             side = 0 if effect.low > 0 else 1 if effect.high < 0 else 2
             groups[sides[side]].append(f"{words} ({number(100 * effect.value, '+')})")
@@ -140,24 +184,54 @@ def told(found: Found) -> str:
     return " ".join(f"{what}: {'; '.join(names)}." for what, names in groups.items() if names)
 
 
-def intervals_told(found: Found) -> str:
-    """For what the intervals of `compared` hold, in words."""
-    spread = seed_spread(found)
-    several = [network(runs[0].config) for runs in found.values() if len(runs) > 1 and all(map(learns, runs))]
-    level = f"{100 * LEVEL:g} % intervals, simultaneous for all comparisons,"
-    if not spread.freedom:
-        return f"{level} for the draw of the test images alone, since no network has several seeds"
-    return (
-        f"{level} for the draw of the test images and of the seed, which moves the accuracy by "
-        f"{100 * spread.deviation:.2f} points ({spread.freedom} degree{'s' * (spread.freedom > 1)} of freedom, by "
-        f"{'; '.join(several)})"
+def same_told(found: Found) -> str:
+    """Which changes are too small for the arithmetic, and why, as Markdown; empty where there are none."""
+    decays = [
+        (one.words, config.learning_rate * config.weight_decay)
+        for one in itertools.chain(*(own for _, own in answers(found)))
+        if one.runs and one.baseline and same_run(one.runs, one.baseline)
+        if (config := one.runs[0].config).decoupled_weight_decay
+    ]
+    return " ".join(
+        f"With {words} the run is, number for number, the one without: each step multiplies a weight by 1 − rate × "
+        f"decay, at least 1 − {power(product)}, which is 1 in float32, whose numbers below 1 lie "
+        f"{power(float(np.finfo(np.float32).epsneg))} apart."
+        for words, product in decays
     )
 
 
-def figure(found: Found) -> Figure | None:
+def intervals_told(found: Found, shorter: Found | None = None) -> str:
+    """For what the intervals of `compared` hold, in words."""
+    level = f"{100 * LEVEL:g} % intervals, simultaneous for all comparisons,"
+    pairs = (found[name] for pair in compared(found, shorter) for name in pair)
+    moved, unknown = [], []
+    for rate in sorted({run.config.learning_rate for runs in pairs for run in runs}):
+        spread = seed_spread(found, shorter, rate)
+        if not spread.freedom:
+            unknown.append(exponent(rate))
+            continue
+        several = [
+            network(runs[0].config) + f" after {runs[0].config.epochs} epochs" * (runs in (shorter or {}).values())
+            for runs in _of_rate(found, shorter, rate)
+            if len(runs) > 1
+        ]
+        moved.append(
+            f"{100 * spread.deviation:.2f} points at the rate {exponent(rate)} ({spread.freedom} "
+            f"degree{'s' * (spread.freedom > 1)} of freedom, by {'; '.join(several)})"
+        )
+    if not moved:
+        return f"{level} for the draw of the test images alone, since no network has several seeds"
+    alone = f"; at {' and '.join(unknown)}, where it is unknown, for the images alone" * bool(unknown)
+    return (
+        f"{level} for the draw of the test images and of the seed, which moves the accuracy by "
+        f"{'; '.join(moved)}{alone}"
+    )
+
+
+def figure(found: Found, shorter: Found | None = None) -> Figure | None:
     """Test accuracy of each change beside that without it, question by question; None without runs."""
     lines: list[tuple[str, Answer | None]] = []
-    for question, own in answers(found):
+    for question, own in answers(found, shorter):
         if known := [(one.words, one) for one in own if one.runs]:
             lines += [(question.words, None), *known]
     if not lines:
@@ -185,21 +259,21 @@ def figure(found: Found) -> Figure | None:
         ax.set_yticks(list(ticks), list(ticks.values()))
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_color("none")  # it would go through the questions
-        finding = told(found)
+        finding = told(found, shorter)
         caption = (
             f"{as_html(finding)} Blue: with the change, a dot for each seed; grey: the mean without it; dotted: "
-            f"guessing. Differences in percentage points, judged by {intervals_told(found)}. {origin(shown)}"
+            f"guessing. Differences in percentage points, judged by {intervals_told(found, shorter)}. {origin(shown)}"
         )
         return finish((ax,), caption, f"Dot plot of test accuracies. {finding}")
 
 
-def table_html(found: Found) -> Html:
+def table_html(found: Found, shorter: Found | None = None) -> Html:
     """What was found for each of `QUESTIONS`: a row for the network without the change, and one for each with it.
 
     What has no run yet is left out; `told` lists it.
     """
     rows = []
-    for question, own in answers(found):
+    for question, own in answers(found, shorter):
         entries = [(one.words, one.runs, one.effect) for one in own if one.runs]
         if question.baseline and entries:
             entries.insert(0, (f"{network(config(question.baseline))} as it is", own[0].baseline, None))
@@ -223,7 +297,7 @@ def table_html(found: Found) -> Html:
     caption = (
         f"All images, {SUITES[SHORT].settings['epochs']} epochs. Official test accuracy after the last epoch, mean ± "
         f"standard deviation over seeds (guessing: at most {100 * (CHANCE + LEARNS):g} %); difference in percentage "
-        f"points from the network as it is, where both learn, in brackets {intervals_told(found)}. {GAP}"
+        f"points from the network as it is, where both learn, in brackets {intervals_told(found, shorter)}. {GAP}"
     )
     files = {"csv": frame.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
     return html(pd.DataFrame(shown).fillna(""), "Further experiments", caption, markup=True, files=files,

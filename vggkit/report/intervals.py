@@ -202,8 +202,8 @@ def _different(correlation: tuple[tuple[float, ...], ...]) -> tuple[tuple[float,
     return tuple(tuple(correlation[place][other] for other in kept) for place in kept)
 
 
-def joint_intervals(contrasts: Sequence[Contrast], spread: Spread) -> list[Effect]:
-    """Simultaneous intervals: with probability `LEVEL` all of them cover at once.
+def joint_intervals(contrasts: Sequence[Contrast], spread: Spread, level: float = LEVEL) -> list[Effect]:
+    """Simultaneous intervals: with probability `level` all of them cover at once.
 
     Where every contrast has so many seeds on both sides that permutations can reject at the level
     divided by their number, the seeds' part is exact for any distribution; else it is the pooled t.
@@ -213,54 +213,54 @@ def joint_intervals(contrasts: Sequence[Contrast], spread: Spread) -> list[Effec
     """
     if spread.freedom == 0 and any(contrast.weights for contrast in contrasts):
         raise ValueError("spread: unknown; at least one configuration must have several seeds")
-    permuted = _permuted(contrasts) if contrasts else None
-    reaches = permuted or _pooled_reaches(contrasts, spread)
+    permuted = _permuted(contrasts, level) if contrasts else None
+    reaches = permuted or _pooled_reaches(contrasts, spread, level)
     found = []
-    for contrast, reach, images in zip(contrasts, reaches, _images_reaches(contrasts), strict=True):
+    for contrast, reach, images in zip(contrasts, reaches, _images_reaches(contrasts, level), strict=True):
         low, high = math.hypot(reach[0], images[0]), math.hypot(reach[1], images[1])
         method = PERMUTATION if permuted else POOLED if contrast.weights else IMAGES
         found.append(Effect(contrast.value, contrast.value - low, contrast.value + high, method))
     return found
 
 
-def images_alone(contrasts: Sequence[Contrast]) -> list[Effect]:
+def images_alone(contrasts: Sequence[Contrast], level: float = LEVEL) -> list[Effect]:
     """Simultaneous intervals for these very networks: for the draw of images, not for that of seeds."""
     found = []
-    for contrast, (low, high) in zip(contrasts, _images_reaches(contrasts), strict=True):
+    for contrast, (low, high) in zip(contrasts, _images_reaches(contrasts, level), strict=True):
         method = IMAGES if contrast.first.images else NONE
         found.append(Effect(contrast.value, contrast.value - low, contrast.value + high, method))
     return found
 
 
-def _images_reaches(contrasts: Sequence[Contrast]) -> list[tuple[float, float]]:
+def _images_reaches(contrasts: Sequence[Contrast], level: float) -> list[tuple[float, float]]:
     """How far each contrast's interval reaches down and up for the images (Newcombe, Wilson)."""
-    level, found = LEVEL ** (1 / max(1, len(contrasts))), []  # Šidák (1967): together at least LEVEL
+    each, found = level ** (1 / max(1, len(contrasts))), []  # Šidák (1967): together at least the level
     for contrast in contrasts:
         first, second = contrast.first, contrast.second
         if not first.images:
             found.append((0.0, 0.0))
         elif isinstance(second, Sample):
-            low, high = newcombe_interval(first.share, second.share, first.images, level)
+            low, high = newcombe_interval(first.share, second.share, first.images, each)
             found.append((first.share - second.share - low, high - first.share + second.share))
         else:
-            low, high = wilson_interval(first.share, first.images, level)
+            low, high = wilson_interval(first.share, first.images, each)
             found.append((first.share - low, high - first.share))
     return found
 
 
-def _permuted(contrasts: Sequence[Contrast]) -> list[tuple[float, float]] | None:
-    level, found = 1 - (1 - LEVEL) / len(contrasts), []
+def _permuted(contrasts: Sequence[Contrast], level: float) -> list[tuple[float, float]] | None:
+    each, found = 1 - (1 - level) / len(contrasts), []
     for contrast in contrasts:
         if not isinstance(contrast.second, Sample) or min(contrast.sizes.values()) < 2:
             return None
-        interval = permutation_interval(contrast.first.values, contrast.second.values, level)
+        interval = permutation_interval(contrast.first.values, contrast.second.values, each)
         if interval is None:
             return None
         found.append((contrast.value - interval[0], interval[1] - contrast.value))
     return found
 
 
-def _pooled_reaches(contrasts: Sequence[Contrast], spread: Spread) -> list[tuple[float, float]]:
+def _pooled_reaches(contrasts: Sequence[Contrast], spread: Spread, level: float) -> list[tuple[float, float]]:
     def covariance(one: Contrast, other: Contrast) -> float:
         shared = one.weights.keys() & other.weights.keys()
         return sum(one.weights[name] * other.weights[name] / one.sizes[name] for name in shared)
@@ -273,7 +273,7 @@ def _pooled_reaches(contrasts: Sequence[Contrast], spread: Spread) -> list[tuple
         tuple(round(covariance(one, other) / (errors[id(one)] * errors[id(other)]), 9) for other in moving)
         for one in moving
     )
-    factor = critical_value(correlation, spread.freedom) * spread.deviation
+    factor = critical_value(correlation, spread.freedom, level) * spread.deviation
     return [(factor * errors.get(id(contrast), 0.0),) * 2 for contrast in contrasts]
 
 

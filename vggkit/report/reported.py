@@ -21,8 +21,8 @@ def against_report(runs: Runs) -> pd.DataFrame:
 
     "allowed" is the half-width of the prediction interval of one further run about the mean of our n
     seeds, t s sqrt(1 + 1/n), of all rows together at 95 % (Bonferroni). The spread s ("df" degrees of freedom) is
-    that of networks of the same depth, see `Outcome.spread`; where it is unknown, it is missing. Runs that diverged
-    are left out.
+    that of networks of the same depth and learning rate, see `Outcome.spread`; where it is unknown, it is missing. Runs
+    that diverged are left out.
     """
     full = _full(runs)
     groups = [full, *(_finite(of_suite(runs, suite)) for suite in shown_suites()[1:])]
@@ -68,9 +68,9 @@ def against_report_text(runs: Runs) -> str:
         for name, group in beyond.groupby("name", sort=False)
     ]
     text = (
-        "The spread over seeds is that of networks of the same depth: of full runs, or where no network of this depth "
-        f"has several, of the shorter ones below. Of {len(frame)} comparisons, {len(beyond)} lie further from the "
-        f"report's value than it explains, with {len(frame)} comparisons taken into account: if only the seed "
+        "The spread over seeds is that of networks of the same depth and learning rate: of full runs, or where none of "
+        f"these has several, of the shorter ones below. Of {len(frame)} comparisons, {len(beyond)} lie further from "
+        f"the report's value than it explains, with {len(frame)} comparisons taken into account: if only the seed "
         f"differed, there would be none in {100 * LEVEL:.0f} % of cases"
     )
     text += " (ours against the report's; in brackets how far apart the two may lie):" if listed else "."

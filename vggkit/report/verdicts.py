@@ -71,8 +71,8 @@ class Outcome:
     `value` is None where the run has none, as after divergence. `share` is the accuracy, or the error
     rate, on `images` images that the number rises with; `learned` says that the number depends on
     whether the network learns at all. `kind` tells apart runs whose spreads over seeds need not be alike:
-    a run's spread stands for those of its own kind alone. By default it is the depth: deep networks, which learn with
-    more trouble, may well depend more on the seed.
+    a run's spread stands for those of its own kind alone. By default it is depth and learning rate: deep networks,
+    which learn with more trouble, and networks that take large steps may well depend more on the seed.
     """
 
     value: Callable[[Run], float | None]
@@ -80,7 +80,7 @@ class Outcome:
     images: int = 0
     share: Callable[[Run], float] = field(default=lambda run: math.nan)
     learned: bool = False
-    kind: Callable[[Run], Hashable] = field(default=lambda run: run.config.depth)
+    kind: Callable[[Run], Hashable] = field(default=lambda run: (run.config.depth, run.config.learning_rate))
 
     def samples(self, group: Group) -> dict[str, Sample | None]:
         """For each configuration its values; None where a run has none."""
