@@ -63,12 +63,13 @@ def judged_alone(claim: str, shorter: Sequence[float] = (), **accuracies: Sequen
     """The verdict without these."""
     named = {name.replace("_lr", "_lr1e-2"): values for name, values in accuracies.items()}
     runs = {n: [made_up(n, v, seed=seed) for seed, v in enumerate(values)] for n, values in named.items()}
-    return claims.judge(claim, runs | {"vgg38_bn_rc": [*runs.get("vgg38_bn_rc", ()), *deep(shorter)]}).verdict
+    more = {name: [*runs.get(name, ()), *deep(shorter, name)] for name in ("vgg38_bn_rc", BEST)}
+    return claims.judge(claim, runs | more).verdict
 
 
-def deep(accuracies: Sequence[float]) -> list[Run]:
-    """Short runs of VGG38 BN+RC, whose spread over seeds stands in for that of full runs of VGG38."""
-    return [made_up("vgg38_bn_rc", value, "short", seed) for seed, value in enumerate(accuracies)]
+def deep(accuracies: Sequence[float], name: str = "vgg38_bn_rc") -> list[Run]:
+    """Short runs of VGG38 BN+RC, whose spread over seeds stands in for that of full runs of VGG38 at their rate."""
+    return [made_up(name, value, "short", seed) for seed, value in enumerate(accuracies)]
 
 
 def test_more_is_told_where_the_interval_holds_no_zero() -> None:
@@ -106,6 +107,14 @@ def test_spread_comes_from_networks_of_the_same_depth_by_full_runs_and_else_by_s
     assert judged("bn_over_vgg08", (0.4, 0.5, 0.6), vgg38_bn=[0.60]) == OPEN
     assert judged("bn_over_vgg08", vgg08=[0.4, 0.5, 0.6], vgg38_bn=[0.65]) == OPEN
     assert judged("bn_over_vgg08", vgg38_bn=[0.60]) == HOLDS
+
+
+def test_spread_of_networks_at_one_learning_rate_says_nothing_of_those_at_another() -> None:
+    wide = {"vgg38_bn_lr": [0.30, 0.60]}
+    assert judged("residual_over_bn", vgg38_rc=[0.55], vgg38_bn=[0.45], **wide) == HOLDS
+    assert judged("learning_rate_bn", vgg38_bn=[0.55], **wide) == OPEN
+    alone = {"vgg38_rc": [0.55], "vgg38_bn": [0.45], "vgg38_bn_lr": [0.45, 0.451]}
+    assert judged_alone("residual_over_bn", **alone) == OPEN
 
 
 def test_network_that_names_one_class_for_all_images_is_at_chance_exactly() -> None:
@@ -385,7 +394,7 @@ def test_sentences_read_well_and_assert_only_what_is_decided() -> None:
     assert sentence(0.5, 0.5, "preview") == f"{reduced} leave open whether {claim.yes}."
     assert claims.told({}, "residual_over_bn") == f"It is not known yet whether {claim.yes}: runs are missing."
     split = {bn: [made_up(bn, 0.45, "preview")], rc: [made_up(rc, 0.55, "preview")], "vgg38_bn_rc": spread}
-    split |= {"vgg38_bn_lr1e-2": [made_up("vgg38_bn_lr1e-2", 0.46, "preview")]}
+    split |= {"vgg38_bn_lr1e-2": [made_up("vgg38_bn_lr1e-2", v - 0.04, "preview", s) for s, v in enumerate(SPREAD)]}
     both = claims.told(split, "residual_over_bn", "learning_rate_bn")
     other = claims.BY_KEY["learning_rate_bn"].yes
     assert both == f"{reduced} suggest that {claim.yes}; they leave open whether {other}."
@@ -479,6 +488,7 @@ def test_part_that_keeps_a_claim_open_is_named() -> None:
     runs = {name: [made_up(name, value)] for name, value in (("vgg38_rc", 0.50), ("vgg38_bn_rc", 0.60), (BEST, 0.61))}
     runs["vgg08"] = [made_up("vgg08", value, seed=seed) for seed, value in enumerate(SPREAD)]
     runs["vgg38_bn_rc"] += deep(SPREAD)
+    runs[BEST] += deep(SPREAD, BEST)
     told = claims.told(runs, "deeper")
     assert told.startswith("The full runs leave open whether VGG38 with RC")
     assert told.endswith("is better than VGG08 (only VGG38 RC − VGG08 is open).")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from tests.shared import part_of_summary
 from vggkit.config import ADAM_EPSILON, RunConfig
-from vggkit.report import cures, depth, forensics, further, naming, separated, tried
+from vggkit.report import cures, depth, forensics, further, naming, regained, separated, tried
 from vggkit.report.forensics import HYPOTHESES
 from vggkit.report.intervals import Effect
 from vggkit.report.untrained import Untrained
@@ -92,15 +93,60 @@ def test_one_seed_each_is_told_apart_by_the_images_alone() -> None:
     assert "vggkit train vgg38_rc --suite further --learning-rate 1e-2 --precision bfloat16" in further.commands()
 
 
-def test_where_a_network_has_several_seeds_their_spread_counts_for_all() -> None:
-    runs = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1), made("vgg38_rc", 0.45, learning_rate=1e-2)]
-    found = effect(*runs)
+def test_spread_of_several_seeds_counts_for_all_of_their_learning_rate() -> None:
+    runs = [
+        made("vgg38_bn_rc", 0.40),
+        made("vgg38_bn_rc", 0.42, seed=1),
+        made("vgg38_bn_rc", 0.45, initialisation="he"),
+    ]
+    (found,) = further.compared(listed(*runs)).values()
     # One seed beside two, whose deviation is 1.41 points with one degree of freedom, of which t is 12.7.
     half = math.hypot(12.706 * 0.01 * 2**0.5 * 1.5**0.5, 1.96 * 0.007)
-    assert found and (found.low, found.high) == pytest.approx((0.04 - half, 0.04 + half), abs=1e-3)
-    assert "moves the accuracy by 1.41 points (1 degree of freedom, by VGG38 RC)" in further.intervals_told(
-        listed(*runs)
+    assert (found.low, found.high) == pytest.approx((0.04 - half, 0.04 + half), abs=1e-3)
+    told = further.intervals_told(listed(*runs))
+    assert "moves the accuracy by 1.41 points at the rate 1e-3 (1 degree of freedom, by VGG38 BN+RC)" in told
+    # Shorter runs tell of it too; those at another rate do not.
+    shorter = listed(*(made("vgg08", test, seed) for seed, test in enumerate((0.30, 0.32, 0.31))))
+    (narrower,) = further.compared(listed(*runs), shorter).values()
+    spread = further.seed_spread(listed(*runs), shorter, 1e-3)
+    assert spread.freedom == 3 and spread.deviation == pytest.approx(((2e-4 + 2e-4) / 3) ** 0.5)
+    assert narrower.high < found.high and "VGG08 after 15 epochs" in further.intervals_told(listed(*runs), shorter)
+    fast = listed(*(made("vgg38_bn", test, seed, learning_rate=1e-2) for seed, test in enumerate((0.30, 0.39))))
+    assert further.compared(listed(*runs), fast) == further.compared(listed(*runs))
+
+
+def test_where_the_spread_of_one_rate_is_unknown_the_images_alone_count() -> None:
+    runs = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1), made("vgg38_rc", 0.45, learning_rate=1e-2)]
+    found = effect(*runs)
+    assert found and found.high - found.low == pytest.approx(2 * 1.96 * 0.007, abs=5e-4)
+    told = further.intervals_told(listed(*runs))
+    assert "1.41 points at the rate 1e-3" in told and "; at 1e-2, where it is unknown, for the images alone" in told
+
+
+def test_change_that_is_too_small_for_the_arithmetic_is_told_as_the_very_run() -> None:
+    def pair(losses: tuple[float, ...], decay: float) -> list[Run]:
+        best = made("vgg38_bn_rc_lr1e-2", 0.5)
+        settings = {"learning_rate": 1e-2, "weight_decay": decay, "decoupled_weight_decay": True}
+        return [best, made("vgg38_bn_rc", 0.5, losses=losses, **settings)]
+
+    assert np.float32(1) - np.float32(1e-8) == 1 > np.float32(1) - np.float32(1e-6)  # rate x decay of the two
+    same, other = listed(*pair((3, 2, 4), 1e-6)), listed(*pair((3, 2, 4.5), 1e-4))
+    assert "The very run without it, number for number: weight decay 1e-6 (AdamW)." in further.told(same)
+    assert [str(effect) for effect in further.compared(same).values()] == ["+0.00"]
+    told = further.same_told(same).replace("\xa0", " ")
+    assert told.startswith("With weight decay 1e-6 (AdamW) the run is") and "1 − 1.0 × 10⁻⁸, which is 1" in told
+    assert further.same_told(other) == "" and "not apart from that without the change: weight decay" in further.told(
+        other
     )
+
+
+def test_committed_run_whose_decay_is_lost_to_rounding_is_its_baseline() -> None:
+    found = tried.read(ROOT / "results")
+    one, base = (found[name] for name in ("vgg38_bn_rc_lr1e-2_wd1e-6_decoupled", "vgg38_bn_rc_lr1e-2"))
+    assert further.same_run(one, base) and one[0].gradients.drop(columns="parameter").equals(
+        base[0].gradients.drop(columns="parameter")
+    )
+    assert not further.same_run(found["vgg38_bn_rc_lr1e-2_wd1e-6"], base)  # the penalty in the gradient is not lost
 
 
 def test_what_does_not_learn_in_every_seed_is_not_compared() -> None:
@@ -173,7 +219,7 @@ def test_figure_shows_what_was_tried_beside_its_baseline() -> None:
     figure = further.figure(listed(made("vgg38_rc", 0.41), *rates))
     assert figure is not None
     assert "VGG38 RC at 1e-2</text>" in figure.svg and "larger rate?</text>" in figure.svg
-    assert "not apart from that without the change: VGG38 RC at 1e-2 (+4.00)" in figure.caption
+    assert "above that without the change: VGG38 RC at 1e-2 (+4.00)" in figure.caption
     assert further.figure({}) is None
 
 
@@ -240,31 +286,29 @@ def test_depth_at_which_plain_networks_stop_is_told_by_precision() -> None:
     assert (
         "in bfloat16 they learn with 8 and 14 layers, not with 20 and 26; with 32 and 38 there is no run yet." in told
     )
-    assert "float32 they" not in told and "rests on" not in told
+    assert "float32 they" not in told and "Fisher" not in told
     both = by_suite(short, plain(0.2, 0.01, first=2))
-    assert depth.decided(both) == [20]
     told = depth.told(both)
     assert "in float32 they learn with 20 layers, not with 26; with 32 and 38 there is no run yet." in told
-    assert "with 20 layers, rests on 1 seed in bfloat16 and 1 seed in float32" in told
-    # Where both learn, or neither, the arithmetic decides nothing.
-    assert depth.decided(by_suite(plain(0.4, 0.3, 0.2), plain(0.2, first=2))) == []
-    assert depth.decided(by_suite(short, plain(0.01, 0.01, first=2))) == []
+    # Of one run each, one learns: that tells nothing. Where all learn or none, there is nothing to tell.
+    assert "With 20 layers 1 of 1 runs learn in float32, 0 of 1 in bfloat16: so few do not tell the two apart" in told
+    assert depth.edge(both) == [depth.Counted(20, (1, 1), (0, 1))]
+    assert depth.edge(by_suite(plain(0.4, 0.3, 0.2), plain(0.2, first=2))) == []
+    assert depth.edge(by_suite(short, plain(0.01, 0.01, first=2))) == []
 
 
-def test_precision_that_decides_is_that_of_the_runs_and_told_with_their_machines(measured: Untrained) -> None:
+def test_precision_is_that_of_the_runs_and_matters_where_chance_would_hardly_part_them(measured: Untrained) -> None:
     exact = {"short": listed(*rounded(*plain(0.4, 0.3, 0.01), precision="float32")), "float32": {}}
-    assert depth.stops(exact, depth.PLAIN).untried == list(DEPTHS) and depth.decided(exact) == []
+    assert depth.stops(exact, depth.PLAIN).untried == list(DEPTHS) and depth.edge(exact) == []
     assert all(not case.runs for case in separated.cases(exact, measured))
-    short, one = plain(0.4, 0.3, 0.01), plain(0.2, first=2)
-    assert "; settings, initial weights and machines are the same." in depth.told(by_suite(short, one))
-    more = [*one, *(replace(run, config=replace(run.config, seed=1)) for run in one)]
-    assert "; settings, the initial weights of equal seeds and machines are the same." in depth.told(
-        by_suite(short, more)
-    )
-    for run in short:
-        run.summary["segments"] = [{"device": "a GPU", "torch": "3"}]  # type: ignore[typeddict-item]
-    told = depth.told(by_suite(short, one))
-    assert "machines are not, which may be the reason (bfloat16: a GPU, torch 3; float32: a machine, torch 2)" in told
+    rough = [made("vgg38", 0.01, seed, depth=20) for seed in range(5)]
+    for wrong, words in ((0, "the precision makes a difference"), (2, "so few do not tell the two apart")):
+        fine = [made("vgg38", 0.01 if seed < wrong else 0.2, seed, depth=20) for seed in range(5)]
+        found = by_suite(rough, fine)
+        (one,) = depth.edge(found)
+        assert one.chance == pytest.approx(stats.fisher_exact([[5 - wrong, wrong], [0, 5]]).pvalue)
+        assert f"{5 - wrong} of 5 runs learn in float32, 0 of 5 in bfloat16: {words} (Fisher's" in depth.answer(found)
+        assert ("chance has a say: of 10 runs with 20 layers" in depth.abstract(found)) == (wrong == 2)
 
 
 def test_gradient_and_signal_before_training_are_those_that_were_measured(measured: Untrained) -> None:
@@ -314,17 +358,18 @@ def test_answer_on_depth_is_short() -> None:
     assert depth.answer(by_suite(short)) == f"After 15 epochs of plain networks, {rough}."
     both = depth.answer(by_suite(short, plain(0.2, first=2)))
     assert (
-        f"{rough}; in float32 they learn with 20 layers; with 26, 32, 38 there is no run yet. That the precision"
+        f"{rough}; in float32 they learn with 20 layers; with 26, 32, 38 there is no run yet. With 20 layers 1 of 1"
         in both
     )
     assert depth.answer(by_suite()).endswith("there is no run yet.")
 
 
-def test_what_bfloat16_does_to_table_1_is_told_where_a_pair_shows_it() -> None:
+def test_what_bfloat16_does_to_table_1_is_told_where_both_precisions_have_runs() -> None:
     short = plain(0.4, 0.3, 0.01, 0.01, 0.01, 0.01)
     assert depth.precision_told(by_suite()) == depth.precision_told(by_suite(short)) == ""
+    assert depth.abstract(by_suite()) == depth.abstract(by_suite(short)) == ""
     told = depth.precision_told(by_suite(short, plain(0.21, first=2)))
-    assert "VGG20 21.0 % in float32 and 1.0 % in bfloat16" in told and told.endswith("has no run in float32 yet.")
+    assert "With 20 layers 1 of 1 runs learn in float32" in told and told.endswith("has no run in float32 yet.")
     assert "VGG38 does not learn in float32 either (1.00 %" in depth.precision_told(
         by_suite(short, [*plain(0.21, first=2), made("vgg38", 0.01)])
     )
@@ -333,77 +378,69 @@ def test_what_bfloat16_does_to_table_1_is_told_where_a_pair_shows_it() -> None:
     )
 
 
-def test_abstract_names_the_precision_where_it_decides() -> None:
-    short = plain(0.4, 0.3, 0.01, 0.01, 0.01, 0.01)
-    assert depth.abstract(by_suite()) == depth.abstract(by_suite(short)) == ""
-    found = by_suite(short, plain(0.21, first=2))
-    assert "with 20 layers learned in float32 and not in bfloat16" in depth.abstract(found)
-    assert depth.abstract(found).endswith("not in bfloat16 (1 seed in bfloat16 and 1 seed in float32).")
-    for test, told in ((0.01, True), (0.1, False)):
-        both = by_suite(short, [*plain(0.21, first=2), made("vgg38", test)])
-        assert ("; VGG38 learned in neither." in depth.abstract(both)) == told
-    # Several networks of one seed are of one seed; one of which a seed learned in bfloat16 has not learned in neither.
-    many = depth.abstract(by_suite(short, plain(0.21, 0.2, 0.2, 0.2, first=2)))
-    assert "with 20, 26, 32, 38 layers" in many and "(1 seed in bfloat16 and 1 seed in float32)" in many
-    mixed = by_suite([*short, made("vgg38", 0.1, 1)], [*plain(0.21, first=2), made("vgg38", 0.01)])
-    assert "neither" not in depth.abstract(mixed)
-
-
 def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Untrained) -> None:
     assert separated.answer(by_suite(), measured) == ""
-    assert separated.figure(by_suite(), measured) is None
+    assert separated.figure(by_suite(), measured) is regained.figure(by_suite(), measured) is None
     table = separated.table_html(by_suite(), measured)
     missing = table.partition("No run yet: ")[2].partition(". ")[0]
     assert table.count("<tr>") == 1
     assert (missing.count(" in bfloat16"), missing.count(" in float32")) == (6 + 1, 4 + 3 + 3)
 
-    def small(depth: int, test: float) -> Run:
-        return replace(logged("vgg38", 4, 3, depth=depth, adam_epsilon=1e-20), summary=made("vgg38", test).summary)
-
     # VGG08 keeps both, VGG14 in bfloat16 its gradient, VGG20 in bfloat16 neither, in float32 its signal.
     short = plain(0.4, 0.3, 0.01)
     told = separated.answer(by_suite(short, plain(0.2, first=2)), measured)
-    assert (
+    assert told == (
         "Of the runs of plain networks that keep both, 1 of 1 learn; the signal alone, 1 of 1 learn; "
-        "the gradient alone, 1 of 1 learn; neither, 0 of 1 learn."
-    ) in told
-    assert told.endswith("either is enough, and what has lost both does not learn.")
-    assert "As far" not in separated.answer(by_suite(short), measured)  # none that keeps its signal alone
-    assert separated.answer(by_suite(short, plain(0.01, first=2)), measured).endswith("needs is the gradient.")
-    deaf = by_suite(plain(0.4, 0.01, 0.01), plain(0.2, first=2))
-    assert separated.answer(deaf, measured).endswith("needs is the signal.")
-    needy = by_suite(plain(0.4, 0.01, 0.01), plain(0.01, first=2))
-    assert separated.answer(needy, measured).endswith("it needs both.")
-    mixed = by_suite(short, [*plain(0.2, first=2), small(26, 0.01)])
-    assert "the gradient alone, 1 of 2 learn" in separated.answer(mixed, measured)
-    assert "either is enough" not in separated.answer(mixed, measured)
-    deaf_too = by_suite(plain(0.01, 0.3, 0.01), plain(0.2, first=2))  # one that keeps both does not learn
-    assert "As far" not in separated.answer(deaf_too, measured)
-    both = by_suite(short, [*plain(0.2, first=2), small(20, 0.3)])
-    assert "keep both, 2 of 2 learn" in separated.answer(both, measured)
-    assert separated.table_html(both, measured).count("<tr>") == 1 + len(short) + 2
-    figure = separated.figure(both, measured)
-    assert figure and "VGG20 ε 1e-20, float32" in figure.svg
-
-
-def test_what_decides_is_told_by_networks_that_are_the_same_in_all_else(measured: Untrained) -> None:
-    # Sorted by the gradient, one with an epsilon of 1e-6 fails that has less of it than all that learn.
-    failed = replace(logged("vgg38", 4, 3, depth=20, adam_epsilon=1e-6), summary=made("vgg38", 0.01).summary)
-    found = by_suite(plain(0.4, 0.3, 0.01), [*plain(0.2, first=2), failed])
-    told = separated.answer(found, measured)
-    margin, kept = depth.gradient_margin(measured), depth.told_apart(measured)
-    assert "the signal alone, 1 of 2 learn" in told
-    assert f"all learn from {margin[14]:.3g} times epsilon upwards" in told
-    assert ", with 2 runs between; by" in told  # of the same gradient one learns and the other does not
-    assert f"all from {kept.loc[8, 'bfloat16']:.3g} upwards" in told and ", with 3 runs between." in told
-    assert told.endswith(
-        "Where all else is the same: VGG20 in float32 learns with epsilon 1e-8, not with epsilon 1e-6; "
-        "VGG20 with epsilon 1e-8 learns in float32 (a machine), not in bfloat16 (a machine). "
-        "So neither alone decides, as far as so few runs can tell."
+        "the gradient alone, 1 of 1 learn; neither, 0 of 1 learn. Where depth, epsilon and machine are the same, 1 of "
+        "1 learn with the signal and 0 of 1 without it (exact test, p = 1). So few runs do not tell whether the signal "
+        "makes a difference."
     )
-    # Where one seed learns and another does not, nothing is decided.
-    seeds = by_suite(plain(0.4, 0.3, 0.01), [*plain(0.2, first=2), made("vgg38", 0.01, 1, depth=20), failed])
-    assert "all else" not in separated.answer(seeds, measured)
+    assert separated.answer(by_suite(short), measured).endswith("neither, 0 of 1 learn.")  # none differ in one thing
+
+
+def seeds(*tests: float, **settings: Any) -> list[Run]:
+    """VGG20 of these accuracies, a seed each."""
+    return [made("vgg38", test, seed, depth=20, **settings) for seed, test in enumerate(tests)]
+
+
+def test_what_decides_is_told_by_runs_that_are_the_same_in_all_else(measured: Untrained) -> None:
+    def told(rough: Sequence[Run], exact: Sequence[Run]) -> str:
+        return separated.answer(by_suite(rough, exact), measured)
+
+    keeping = [0.2] * 5
+    lost = [0.01] * 5
+    gradient = told([*seeds(*lost), *seeds(*keeping, adam_epsilon=1e-20)], [])
+    assert "5 of 5 learn with the gradient and 0 of 5 without it (exact test, p = 0.0079)" in gradient
+    assert gradient.endswith("So with the gradient more learn than without it.")
+    both = told([*seeds(*lost), *seeds(*keeping, adam_epsilon=1e-20)], seeds(0.01, 0.01, 0.01))
+    assert both.endswith(
+        "So with the gradient more learn than without it; whether the signal makes a difference, so few runs do not "
+        "tell."
+    )
+    assert told(seeds(*lost), seeds(*keeping)).endswith("So with the signal more learn than without it.")
+    assert told(seeds(*keeping), seeds(*lost)).endswith("So with the signal fewer learn than without it.")
+    # Other machines are another thing that differs: nothing is compared.
+    elsewhere = [
+        replace(run, summary=part_of_summary(**{**run.summary, "segments": [{"device": "a GPU", "torch": "3"}]}))
+        for run in seeds(*keeping)
+    ]
+    assert "exact test" not in told(seeds(*lost), elsewhere)
+
+
+def test_table_has_a_row_for_each_machine_and_the_figure_a_dot_for_each_run(measured: Untrained) -> None:
+    moved = [
+        replace(run, summary=part_of_summary(**{**run.summary, "segments": [{"device": "a GPU", "torch": "3"}]}))
+        for run in (made("vgg38", 0.01, 7, depth=20), made("vgg38", 0.21, 8, depth=20))
+    ]
+    found = by_suite(plain(0.4, 0.3, 0.01), [*seeds(0.2, 0.01), *moved])
+    table = separated.table_html(found, measured)
+    assert table.count("<tr>") == 1 + 3 + 2 and table.count("1 of 2</td>") == 2 and "1.0, 21.0" in table
+    figure = separated.figure(found, measured)
+    assert figure and "3 of 5 of those that keep the signal, 1 of 2 of the others" in figure.caption
+    assert "2 of 2 of those that keep the gradient, 2 of 5 of the others" in figure.caption
+    for ax in figure.axes:
+        dots = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
+        assert sorted(value for line in dots for value in line.get_ydata()) == pytest.approx([1, 1, 1, 20, 21, 30, 40])
 
 
 @pytest.mark.parametrize(
@@ -421,20 +458,6 @@ def test_machines_are_those_of_every_part_of_every_run(devices: Sequence[str | N
     assert naming.machines(apart) == told
     together = replace(run, summary=part_of_summary(segments=[{"device": device} for device in devices]))
     assert naming.machines([together]) == told
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([(1.0, True), (0.0, False)], (1.0, 0.0, 0)),
-        ([(1.0, True), (1.0, False)], (math.inf, -math.inf, 2)),
-        ([(2.0, True), (1.0, True)], (1.0, -math.inf, 0)),
-        ([(2.0, False), (1.0, False)], (math.inf, 2.0, 0)),
-        ([(4.0, True), (3.0, False), (2.0, True), (1.0, False)], (4.0, 1.0, 2)),
-    ],
-)
-def test_border_is_where_values_part(values: list[tuple[float, bool]], expected: tuple[float, float, int]) -> None:
-    assert separated.border(values) == expected
 
 
 def test_epsilons_lose_and_keep_the_gradients_that_the_page_says(measured: Untrained) -> None:
@@ -458,26 +481,35 @@ def test_network_that_came_alive_and_fell_back_is_told(measured: Untrained) -> N
         frame = pd.DataFrame(rows, columns=["epoch", "layer", "over", "kind", "mean_abs"])
         return by_suite([replace(made("vgg38", 0.01, depth=20), gradients=frame)])
 
-    told = separated.changed(grown(1e-4, 1e-9, 1e-12), measured).replace("\xa0", " ")
-    assert (
-        "VGG20 in bfloat16 was alive in epoch 1, in which the mean gradient of its first layer was 1.0 × 10⁻⁴" in told
-    )
-    assert "was 1.0 × 10⁻¹² in the last one. Whether" in told
-    rising = separated.changed(grown(1e-4, 1e-9, 3e-8), measured)
-    assert "in the last one, above epsilon again, so that a longer run" in rising
-    assert separated.changed(grown(1e-12, 1e-12), measured) == "" == separated.changed(grown(1e-4, 1e-4), measured)
-    assert separated.changed(by_suite(plain(0.4, 0.3)), measured) == ""
+    told = regained.told(grown(1e-4, 1e-9, 1e-12), measured)
+    assert "had one in some epoch, lost it again and do not learn: VGG20 in bfloat16 (seed 0). Whether" in told
+    rising = regained.told(grown(1e-4, 1e-9, 3e-8), measured)
+    assert "In the last epoch it is above epsilon again in VGG20 in bfloat16 (seed 0): a longer run" in rising
+    assert regained.told(grown(1e-12, 1e-12), measured) == "" == regained.told(grown(1e-4, 1e-4), measured)
+    assert regained.told(by_suite(plain(0.4, 0.3)), measured) == ""
+
+
+def test_signal_is_drawn_of_a_seed_that_learns_and_of_one_that_does_not(measured: Untrained) -> None:
+    def run(test: float, seed: int, **settings: Any) -> Run:
+        return replace(logged("vgg38", seed, 3, depth=20, **settings), summary=made("vgg38", test).summary)
+
+    figure = regained.figure(by_suite([run(0.01, 0)], [run(0.2, 0), run(0.2, 1), run(0.01, 2)]), measured)
+    assert figure and all(f"VGG20, {name}</text>" in figure.svg for name in ("float32, seed 0", "float32, seed 2"))
+    assert "VGG20, bfloat16</text>" in figure.svg and "seed 1" not in figure.svg
+    small = regained.figure(by_suite([], [run(0.2, 0, adam_epsilon=1e-20)]), measured)
+    assert small and "VGG20 ε 1e-20, float32" in small.svg
 
 
 def test_network_that_learns_after_it_had_lost_its_signal_is_told(measured: Untrained) -> None:
     def told(*shares: float) -> str:
         losses = (3.0,) * len(shares)
         run = logged("vgg38", 0, len(shares), shares, depth=26, adam_epsilon=1e-20, losses=losses)
-        return separated.changed(by_suite([], [run]), measured).replace("\xa0", " ")
+        return regained.told(by_suite([], [run]), measured)
 
     back = told(1e-9, 0.5, 1e-3, 0.25, 0.5)
-    assert back.startswith("What is lost before training need not stay lost. VGG26, Adam's epsilon 1e-20 in float32")
-    assert "was 1.0 × 10⁻⁹ after the first epoch, is above 1 % from epoch 4 on, and was 0.50 after the last." in back
+    assert back.startswith("What is lost before training need not stay lost. Some that had no signal")
+    assert "VGG26, Adam's epsilon 1e-20 in float32 (seed 0). In these more than 1 % of" in back
+    assert back.endswith("differs between images from epoch 4 on.")
     assert told(1e-9, 0.5, 1e-3) == "" == told(0.5, 0.5)  # it fell again; it was there after an epoch
 
 

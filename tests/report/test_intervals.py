@@ -2,10 +2,13 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from vggkit.report import intervals
@@ -14,6 +17,7 @@ from vggkit.report.intervals import (
     Contrast,
     Sample,
     Spread,
+    exact_test,
     joint_intervals,
     permutation_interval,
     pooled_spread,
@@ -230,3 +234,27 @@ def test_lowest_epochs_depend_on_no_single_width_of_smoothing() -> None:
         smooth, error = intervals.smoothed(losses, window)
         assert {int(place) + 1 for place in np.flatnonzero(smooth <= smooth.min() + error)} <= together
     assert len(together) > 1
+
+
+@given(counts=st.tuples(*(st.integers(0, 8) for _ in range(4))))
+def test_exact_test_of_one_stratum_is_fishers(counts: tuple[int, int, int, int]) -> None:
+    hits, misses, others, wrong = counts
+    ours = exact_test([((hits, hits + misses), (others, others + wrong))])
+    assert ours == pytest.approx(stats.fisher_exact([[hits, misses], [others, wrong]]).pvalue, abs=1e-7)
+
+
+def test_exact_test_of_strata_is_that_of_all_arrangements_within_each() -> None:
+    strata = [((3, 4), (1, 3)), ((1, 1), (1, 3)), ((2, 2), (2, 2))]
+
+    def sums(stratum: tuple[tuple[int, int], tuple[int, int]]) -> list[int]:
+        """Hits of the first side, for each way to choose who is on it."""
+        (hits, of), (others, also) = stratum
+        people = [1] * (hits + others) + [0] * (of + also - hits - others)
+        return [sum(chosen) for chosen in itertools.combinations(people, of)]
+
+    every = Counter(sum(found) for found in itertools.product(*map(sums, strata)))
+    seen = every[sum(hits for (hits, _), _ in strata)]
+    expected = sum(count for count in every.values() if count <= seen) / every.total()
+    assert exact_test(strata) == pytest.approx(expected)
+    assert exact_test(strata[:2]) == pytest.approx(exact_test(strata))  # where all hit, nothing is said
+    assert exact_test([]) == exact_test([((0, 3), (0, 4))]) == 1

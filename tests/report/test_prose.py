@@ -86,8 +86,9 @@ def discussed(**offsets: dict[str, float]) -> str:
     runs = {"vgg08": [full("vgg08", seed, {m: seed * d for m, d in spread.items()}) for seed in range(3)]}
     named = {name.replace("_lr", "_lr1e-2"): values for name, values in offsets.items()}
     runs |= {name: [full(name, offsets=values)] for name, values in named.items()}
-    # VGG38's spread is that of a network of its depth, here of short runs.
-    runs["vgg38_bn"] = [full("vgg38_bn", s, {m: s * d for m, d in spread.items()}, "short") for s in range(3)]
+    # VGG38's spread is that of a network of its depth and learning rate, here of short runs.
+    for name in ("vgg38_bn", "vgg38_bn_lr1e-2"):
+        runs[name] = [full(name, s, {m: s * d for m, d in spread.items()}, "short") for s in range(3)]
     return prose.discussion(reported.against_report(runs), runs)
 
 

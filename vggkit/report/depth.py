@@ -1,7 +1,7 @@
 """At which depth plain networks stop learning: what short runs say, beside what theory says of untrained networks."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,14 +14,14 @@ from vggkit.folders import Given
 from vggkit.report import tried
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
+from vggkit.report.intervals import LEVEL, exact_test
 from vggkit.report.measures import CHANCE
-from vggkit.report.naming import machine, network
+from vggkit.report.naming import network
 from vggkit.report.prose import origin
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, reached
 from vggkit.report.untrained import Untrained
-from vggkit.report.verdicts import count_seeds
 from vggkit.runs.propagation import ROUNDED
-from vggkit.runs.records import Run, segments
+from vggkit.runs.records import Run
 from vggkit.study import DEPTHS, FLOAT32, LOST, SUITES, Asked
 
 
@@ -119,14 +119,33 @@ def stops(found: BySuite, kind: str) -> Stops:
     return result
 
 
-def decided(found: BySuite) -> list[int]:
-    """The depths at which plain networks learn in float32, with every seed, and in bfloat16 with none."""
-    return sorted(set(stops(found, EXACT).learn) & set(stops(found, PLAIN).fail))
+class Counted(NamedTuple):
+    """Of plain networks of one depth, how many runs have learned, of how many, in each precision."""
+
+    depth: int
+    exact: tuple[int, int]
+    rough: tuple[int, int]
+
+    @property
+    def chance(self) -> float:
+        """The p-value of Fisher's exact test for the two precisions being alike."""
+        return exact_test([(self.exact, self.rough)])
+
+
+def edge(found: BySuite) -> list[Counted]:
+    """The depths that have runs in both precisions, and at which some learned and some did not."""
+    counted = []
+    for depth in DEPTHS:
+        sides = [runs_of(found, kind, depth) for kind in (EXACT, PLAIN)]
+        (learned, of), (also, others) = counts = [(learning(runs), len(runs)) for runs in sides]
+        if of and others and 0 < learned + also < of + others:
+            counted.append(Counted(depth, *counts))
+    return counted
 
 
 def told(found: BySuite) -> str:
     """At which depth plain networks stop, and what others reach there, as Markdown."""
-    text = f"{_learned(found)}{_beside(found)}"
+    text = f"{_learned(found)}{_apart(found)}"
     he = stops(found, HE)
     rough = _arithmetic(found, HE)
     text += f" With the scale of He, {rough}, they {_outcomes(he)}." * (len(he.untried) < len(DEPTHS))
@@ -142,23 +161,13 @@ def told(found: BySuite) -> str:
 
 def answer(found: BySuite) -> str:
     """At which depth plain networks stop, in a sentence or two, as Markdown."""
-    return f"{_learned(found)}{_beside(found)}"
+    return f"{_learned(found)}{_apart(found)}"
 
 
 def precision_told(found: BySuite) -> str:
     """What bfloat16 does to plain networks, and to that of Table 1, as Markdown; empty where nothing is known of it."""
-    depths = decided(found)
-    if not depths:
+    if not (text := _apart(found).strip()):
         return ""
-    pairs = (
-        f"VGG{depth:02} {accuracy(runs_of(found, EXACT, depth)).mean():.1f} % in float32 and "
-        f"{accuracy(runs_of(found, PLAIN, depth)).mean():.1f} % in bfloat16"
-        for depth in depths
-    )
-    text = (
-        f"With {listed(depths)} layers plain networks learned in float32 and not in bfloat16 (test accuracy after "
-        f"{SUITES[SHORT].settings['epochs']} epochs: {'; '.join(pairs)}).{_beside(found)}"
-    )
     last = DEPTHS[-1]
     deep, exact, rough = runs_of(found, EXACT, last), stops(found, EXACT), stops(found, PLAIN)
     if not deep:
@@ -169,51 +178,27 @@ def precision_told(found: BySuite) -> str:
 
 
 def abstract(found: BySuite) -> str:
-    """Whether the precision decides, in a sentence, as Markdown; empty where nothing is known of it."""
-    depths, last = decided(found), DEPTHS[-1]
-    if not depths:
+    """What decides at the depth where plain networks stop, in a sentence, as Markdown; empty where it is not known."""
+    open_depths = [one for one in edge(found) if one.chance >= 1 - LEVEL]
+    if not open_depths:
         return ""
-    neither = last in stops(found, EXACT).fail and last in stops(found, PLAIN).fail
-    also = f"; VGG{last} learned in neither" * neither
-    pairs = _pairs(found)
-    other = ", on other machines" * (_made(pairs[PLAIN]) != _made(pairs[EXACT]))
+    learned = sum(one.exact[0] + one.rough[0] for one in open_depths)
+    of = sum(one.exact[1] + one.rough[1] for one in open_depths)
     return (
-        f"How many digits a computer keeps may matter as well: in {SUITES[SHORT].settings['epochs']} epochs plain "
-        f"networks with {listed(depths)} layers learned in float32 and not in bfloat16 ({_seeds(pairs)}{other}){also}."
+        f"Where plain networks stop, chance has a say: of {of} runs with {listed([one.depth for one in open_depths])} "
+        f"layers, which differ in seed, precision and machine, {learned} learned in "
+        f"{SUITES[SHORT].settings['epochs']} epochs."
     )
 
 
-def _pairs(found: BySuite) -> dict[str, list[Run]]:
-    """Runs of the depths at which the precision seems to decide, by kind."""
-    return {kind: [run for at in decided(found) for run in runs_of(found, kind, at)] for kind in (PLAIN, EXACT)}
-
-
-def _seeds(pairs: Mapping[str, Sequence[Run]]) -> str:
-    counts = {kind: count_seeds(sorted({run.config.seed for run in runs})) for kind, runs in pairs.items()}
-    return " and ".join(f"{seeds} in {KINDS[kind].precision}" for kind, seeds in counts.items())
-
-
-def _beside(found: BySuite) -> str:
-    """Where the precision seems to decide: by how many seeds, and what else is not the same, as Markdown."""
-    depths = decided(found)
-    if not depths:
-        return ""
-    pairs = _pairs(found)
-    places = {kind: _made(runs) for kind, runs in pairs.items()}
-    one, other = ({run.config.seed for run in runs} for runs in pairs.values())
-    begun = "initial weights" if one == other else "the initial weights of equal seeds"
-    same = f"settings, {begun} and machines are the same"
-    if places[PLAIN] != places[EXACT]:
-        made = "; ".join(f"{KINDS[kind].precision}: {', '.join(found)}" for kind, found in places.items())
-        same = f"settings and {begun} are the same, machines are not, which may be the reason ({made})"
-    return f" That the precision makes the difference, with {listed(depths)} layers, rests on {_seeds(pairs)}; {same}."
-
-
-def _made(runs: Iterable[Run]) -> list[str]:
-    """Devices and versions of torch that trained them."""
-    return sorted(
-        {f"{machine(part['device'])}, torch {part['torch'] or 'unknown'}" for run in runs for part in segments(run)}
-    )
+def _apart(found: BySuite) -> str:
+    """Whether the precision bears on what learns, at each depth where some runs do and some do not, as Markdown."""
+    told = ""
+    for one in edge(found):
+        counts = f"{one.exact[0]} of {one.exact[1]} runs learn in float32, {one.rough[0]} of {one.rough[1]} in bfloat16"
+        known = "the precision makes a difference" if one.chance < 1 - LEVEL else "so few do not tell the two apart"
+        told += f" With {one.depth} layers {counts}: {known} (Fisher's exact test, p = {one.chance:.2g})."
+    return told
 
 
 def _learned(found: BySuite) -> str:

@@ -157,11 +157,15 @@ def same_run(runs: Sequence[Run], others: Sequence[Run]) -> bool:
     which in float32 is 1 where the product is below 3e-8.
     """
     own, theirs = ({run.config.seed: run for run in group} for group in (runs, others))
-    return own.keys() == theirs.keys() and all(_numbers(own[seed]).equals(_numbers(theirs[seed])) for seed in own)
+    return own.keys() == theirs.keys() and all(_alike(own[seed], theirs[seed]) for seed in own)
 
 
-def _numbers(run: Run) -> pd.DataFrame:
-    return run.metrics.drop(columns=["train_seconds", "seconds"], errors="ignore")
+def _alike(run: Run, other: Run) -> bool:
+    ours, theirs = (
+        one.metrics.drop(columns=["train_seconds", "seconds"], errors="ignore").reset_index(drop=True)
+        for one in (run, other)
+    )
+    return ours.equals(theirs) and run.summary["final"] == other.summary["final"]
 
 
 def told(found: Found, shorter: Found | None = None) -> str:

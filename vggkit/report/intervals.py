@@ -166,6 +166,29 @@ def _swaps(first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
     return 1 - inside[swapping, :first], inside[swapping, first:]
 
 
+Counts = tuple[int, int]
+"""Hits, and of how many."""
+
+
+def exact_test(strata: Iterable[tuple[Counts, Counts]]) -> float:
+    """Two-sided p-value for hits being as likely on either side, in every stratum.
+
+    Of one stratum it is Fisher's exact test; of several it is Birch's (1964), which counts the hits of the first sides
+    in all strata together, given how many hits each stratum has in all, and adds up the probabilities of all sums that
+    are at most as likely as this one. Strata need not be alike; one without hits, or without misses, says nothing.
+
+    >>> round(exact_test([((3, 4), (1, 6))]), 3)
+    0.19
+    """
+    sums, seen = np.ones(1), 0  # probabilities of 0, 1, ... hits on the first sides
+    for (hits, of), (others, also) in strata:
+        if not (of and also):
+            continue  # nothing beside which the one side could be set
+        sums = np.convolve(sums, stats.hypergeom.pmf(np.arange(of + 1), of + also, hits + others, of))
+        seen += hits
+    return min(1.0, float(sums[sums <= sums[seen] * (1 + 1e-9)].sum()))
+
+
 @lru_cache(maxsize=256)
 def critical_value(correlation: tuple[tuple[float, ...], ...], freedom: int, level: float = LEVEL) -> float:
     """How many standard errors all of several t values stay within, with probability `level`.

@@ -2,31 +2,33 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
-from matplotlib.typing import LineStyleType
+from matplotlib.lines import Line2D
 
 from vggkit.config import ADAM_EPSILON, RunConfig
-from vggkit.report.alive import FAINT, SHARE, by_epoch, logs_signal
-from vggkit.report.canvas import Figure
-from vggkit.report.cures import Look, signal_by_epoch, since
+from vggkit.report.canvas import PANEL, Figure, drawing, finish, widen
+from vggkit.report.cures import Look
 from vggkit.report.depth import BySuite, gradient_margin, told_apart
+from vggkit.report.figures import COLOURS, LEAST_SPAN
+from vggkit.report.intervals import LEVEL, Counts, exact_test
 from vggkit.report.markup import Html
 from vggkit.report.naming import exponent, machines, network
 from vggkit.report.prose import origin
 from vggkit.report.render import html, number, power
-from vggkit.report.tried import SHORT, config, learning, outcome
+from vggkit.report.tried import SHORT, accuracy, config, learning
 from vggkit.report.untrained import Untrained
+from vggkit.report.verdicts import learns
 from vggkit.runs.records import Run
 from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LARGER, LOST, NEGLIGIBLE, SUITES, Asked
 
 LOOKS = dict(zip(LOST, (Look(4, "P"), Look(1, "^"), Look(2, "D"), Look(0, "s")), strict=True))
 """How a network's line is drawn, by its depth."""
-DASH_DOT_DOT = (0, (5, 1, 1, 1, 1, 1))
-LINES: dict[float, LineStyleType] = {NEGLIGIBLE: "-", ADAM_EPSILON: "--", LARGER[0]: DASH_DOT_DOT, LARGER[1]: "-."}
-"""The line of a network in float32, by Adam's epsilon; those in bfloat16 are dotted."""
+DOTS = {DEPTHS[0]: Look(7, "o"), DEPTHS[1]: Look(3, "v"), **LOOKS}
+"""How the dots of a network's runs are drawn, by its depth."""
 HALF = 0.5
 """The cosine with float64 above which a precision counts as keeping what tells images apart."""
 BOTH, SIGNAL, GRADIENT, NEITHER = "both", "signal", "gradient", "neither"
@@ -53,8 +55,18 @@ class Case(NamedTuple):
     runs: tuple[Run, ...]
 
     @property
+    def signal(self) -> bool:
+        """Whether it keeps its signal."""
+        return self.cosine > HALF
+
+    @property
+    def gradient(self) -> bool:
+        """Whether it keeps its gradient."""
+        return self.margin > 1
+
+    @property
     def kept(self) -> str:
-        return PARTS[self.cosine > HALF, self.margin > 1]
+        return PARTS[self.signal, self.gradient]
 
 
 def cases(found: BySuite, measured: Untrained) -> list[Case]:
@@ -90,23 +102,32 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
             "cosine": number(case.cosine).replace("−0.00", "0.00"),
             "gradient / epsilon": _times(case.margin),
             "keeps": case.kept,
-            "test accuracy": outcome(case.runs),
-            "machine": machines(case.runs),
+            "learn": f"{learning(runs)} of {len(runs)}",
+            "test accuracy (%)": ", ".join(f"{value:.1f}" for value in sorted(accuracy(runs))),
+            "machine": made,
         }
         for case in every
-        if case.runs
+        for made, runs in _by_machine(case.runs)
     ]
     missing = "; ".join(f"{network(case.config)} in {case.precision}" for case in every if not case.runs)
     caption = (
         "Plain networks. Before training: the cosine with float64 of what differs between images at the linear layer, "
         "in the precision of the runs, and the mean gradient of the first layer's weights in units of Adam's epsilon; "
-        f"the signal is kept where the cosine is above {HALF:g}, the gradient where it is above 1. Official test "
-        f"accuracy after {SUITES[SHORT].settings['epochs']} epochs. {f'No run yet: {missing}. ' if missing else ''}"
+        f"the signal is kept where the cosine is above {HALF:g}, the gradient where it is above 1. How many seeds "
+        f"learn, and the official test accuracy of each after {SUITES[SHORT].settings['epochs']} epochs. "
+        f"{f'No run yet: {missing}. ' if missing else ''}"
         f"{origin([run for case in every for run in case.runs])}"
     )
-    columns = ["network", "precision", "epsilon", "cosine", "gradient / epsilon", "keeps", "test accuracy", "machine"]
+    columns = ["network", "precision", "epsilon", "cosine", "gradient / epsilon", "keeps", "learn", "test accuracy (%)",
+               "machine"]  # fmt: skip
     shown = pd.DataFrame(rows, columns=columns)
     return html(shown, "What is lost, and who learns", caption, text=("network", "precision", "keeps", "machine"))
+
+
+def _by_machine(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+    """The runs of each machine, or of several where a run was begun on one and went on on another."""
+    made = [(machines([run]), run) for run in runs]
+    return [(one, [run for found, run in made if found == one]) for one in dict.fromkeys(found for found, _ in made)]
 
 
 def lost() -> str:
@@ -142,155 +163,114 @@ def answer(found: BySuite, measured: Untrained) -> str:
         learned[case.kept] += learning(case.runs)
     if not tried.total():
         return ""
-    told = [f"{WORDS[part]}, {learned[part]} of {tried[part]} learn" for part in WORDS if tried[part]]
-    text = f"Of the runs of plain networks that keep {'; '.join(told)}."
-    if not all(tried[part] for part in WORDS) or learned[NEITHER] or learned[BOTH] < tried[BOTH]:
-        return text
-    if 0 < learned[SIGNAL] < tried[SIGNAL] or 0 < learned[GRADIENT] < tried[GRADIENT]:
-        return f"{text} {_finer(every)}".rstrip()
-    few = "As far as these few runs go,"
-    enough = [part for part in (SIGNAL, GRADIENT) if learned[part]]
-    if len(enough) == 2:
-        return f"{text} {few} either is enough, and what has lost both does not learn."
-    return f"{text} {few} {f'what a network needs is the {enough[0]}' if enough else 'it needs both'}."
-
-
-class Border(NamedTuple):
-    """Where the values of what learns part from those of what does not.
-
-    Attributes:
-        least: every run with this value or a higher one learns; infinite where the highest does not.
-        most: no run with this value or a lower one learns; minus infinity where the lowest does.
-        between: the runs with values in between.
-    """
-
-    least: float
-    most: float
-    between: int
-
-
-def border(values: Sequence[tuple[float, bool]]) -> Border:
-    """From what value on all runs learn, and up to what value none does, given each run's value and whether it learns.
-
-    >>> border([(0.1, False), (0.2, True), (0.3, False), (0.4, True)])
-    Border(least=0.4, most=0.1, between=2)
-    """
-    fails = max((value for value, learns in values if not learns), default=-math.inf)
-    learns = min((value for value, learns in values if learns), default=math.inf)
-    least = min((value for value, _ in values if value > fails), default=math.inf)
-    most = max((value for value, _ in values if value < learns), default=-math.inf)
-    return Border(least, most, len([value for value, _ in values if most < value < least]))
-
-
-def _finer(every: Sequence[Case]) -> str:
-    """How the runs part by the size of gradient and signal, and what decides where the other is the same; Markdown."""
-    runs = [(case, bool(learning([run]))) for case in every for run in case.runs]
-    gradient = border([(case.margin, learns) for case, learns in runs])
-    signal = border([(case.cosine, learns) for case, learns in runs])
-    told = []
-    if all(map(math.isfinite, (*gradient[:2], *signal[:2]))):
-        told.append(
-            f"By the size of that gradient, all learn from {_times(gradient.least)} times epsilon upwards and none up "
-            f"to {_times(gradient.most)}, with {_runs(gradient.between)} between; by the cosine of the signal with "
-            f"float64, all from {signal.least:.3g} upwards and none up to {signal.most:.3g}, with "
-            f"{_runs(signal.between)} between.".replace("-", "−")
+    counts = [f"{WORDS[part]}, {learned[part]} of {tried[part]} learn" for part in WORDS if tried[part]]
+    text = [f"Of the runs of plain networks that keep {'; '.join(counts)}."]
+    found_out = {
+        GRADIENT: _tested(every, lambda case: case.gradient, lambda case: (case.config.depth, case.precision)),
+        SIGNAL: _tested(every, lambda case: case.signal, lambda case: (case.config.depth, case.config.adam_epsilon)),
+    }
+    alike = {GRADIENT: "depth, precision and machine", SIGNAL: "depth, epsilon and machine"}
+    tests = {part: test for part, test in found_out.items() if test}
+    for part, ((keep, of), (lose, others), chance) in tests.items():
+        text.append(
+            f"Where {alike[part]} are the same, {keep} of {of} learn with the {part} and {lose} of {others} without it "
+            f"(exact test, p = {chance:.2g})."
         )
-    by_epsilon = _matched(
-        runs,
-        lambda case: f"VGG{case.config.depth:02d} in {case.precision}",
-        lambda case: f"with epsilon {exponent(case.config.adam_epsilon)}",
-    )
-    by_precision = _matched(
-        runs,
-        lambda case: f"VGG{case.config.depth:02d} with epsilon {exponent(case.config.adam_epsilon)}",
-        lambda case: f"in {case.precision} ({machines(case.runs)})",
-    )
-    if by_epsilon or by_precision:
-        told.append(f"Where all else is the same: {'; '.join([*by_epsilon, *by_precision])}.")
-    if by_epsilon and by_precision:
-        told.append("So neither alone decides, as far as so few runs can tell.")
-    return " ".join(told)
+    return " ".join([*text, _verdict(tests)]).rstrip()
 
 
-def _matched(runs: Sequence[tuple[Case, bool]], what: Callable[[Case], str], how: Callable[[Case], str]) -> list[str]:
-    """In a clause for each `what`: how all its runs learn, and how none does; left out where there are not both."""
-    outcomes: dict[str, dict[str, set[bool]]] = {}
-    for case, learns in runs:
-        outcomes.setdefault(what(case), {}).setdefault(how(case), set()).add(learns)
-    clauses = []
-    for name, seen in outcomes.items():
-        do, fail = ([one for one, found in seen.items() if found == {wanted}] for wanted in (True, False))
-        if do and fail:
-            clauses.append(f"{name} learns {' and '.join(do)}, not {' nor '.join(fail)}")
-    return clauses
+class Tested(NamedTuple):
+    """How many learn of those that keep something, and of those that do not; the p-value for both being alike."""
+
+    keep: Counts
+    lose: Counts
+    chance: float
 
 
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"
+def _tested(
+    every: Sequence[Case], keeps: Callable[[Case], bool], alike: Callable[[Case], tuple[object, ...]]
+) -> Tested | None:
+    """Of runs on one machine that are `alike`, those that keep something beside those that do not; None without such.
+
+    Each kind of alike runs is a stratum of `intervals.exact_test`.
+    """
+    strata: dict[tuple[object, ...], dict[bool, list[bool]]] = {}
+    for case in every:
+        for made, runs in _by_machine(case.runs):
+            sides = strata.setdefault((*alike(case), made), {True: [], False: []})
+            sides[keeps(case)] += [learns(run) for run in runs]
+    known = [((sum(a), len(a)), (sum(b), len(b))) for a, b in ((s[True], s[False]) for s in strata.values()) if a and b]
+    if not known:
+        return None
+    keep, lose = ((sum(hits for hits, _ in side), sum(of for _, of in side)) for side in zip(*known, strict=True))
+    return Tested(keep, lose, exact_test(known))
+
+
+def _verdict(tests: Mapping[str, Tested]) -> str:
+    """What of the two matters, in a sentence; empty where neither was tried."""
+    if not tests:
+        return ""
+    told, unknown = [], []
+    for part, ((keep, of), (lose, others), chance) in tests.items():
+        if round(chance, 9) < 1 - LEVEL:
+            told.append(f"with the {part} {'more' if keep * others > lose * of else 'fewer'} learn than without it")
+        else:
+            unknown.append(f"the {part}")
+    if not told:
+        return f"So few runs do not tell whether {' or '.join(unknown)} makes a difference."
+    also = f"; whether {' or '.join(unknown)} makes a difference, so few runs do not tell" * bool(unknown)
+    return f"So {', and '.join(told)}{also}."
 
 
 def _times(margin: float) -> str:
     return f"{margin:.3g}" if 0.1 < margin < 1000 else power(margin)
 
 
-def changed(found: BySuite, measured: Untrained) -> str:
-    """Which networks without a signal got one in training, and which without a gradient came alive and fell back.
-
-    As Markdown; empty where there are none.
-    """
-    every = cases(found, measured)
-    back = [told for case in every if case.cosine <= HALF for run in case.runs if (told := _heard_again(case, run))]
-    fallen = [told for case in every if case.margin <= 1 for run in case.runs if (told := _fell_back(case, run))]
-    text = [f"What is lost before training need not stay lost. {' '.join(back + fallen)}"] if back or fallen else []
-    if fallen:
-        text.append("Whether rounding, epsilon or chance made a gradient fall, so few seeds cannot tell.")
-    return " ".join(text)
-
-
-def _heard_again(case: Case, run: Run) -> str:
-    """That a run without a signal before training and after the first epoch has one from some epoch on and learns."""
-    if not learning([run]) or not logs_signal(run):
-        return ""
-    share = by_epoch(run, SHARE).iloc[-1]
-    heard = since(share > FAINT)
-    if not heard or share.iloc[0] > FAINT:
-        return ""
-    return (
-        f"{network(run.config)} in {case.precision} had no signal before training (cosine {number(case.cosine)}) and "
-        f"learns: the share of the linear layer's input that differs between images was {power(share.iloc[0])} after "
-        f"the first epoch, is above {100 * FAINT:g} % from epoch {heard} on, and was {number(share.iloc[-1])} after "
-        "the last."
-    )
-
-
-def _fell_back(case: Case, run: Run) -> str:
-    """That a run without a gradient before training had one in some epoch, lost it again, and does not learn."""
-    if learning([run]) or run.summary["diverged"]:
-        return ""
-    first, epsilon = by_epoch(run, "mean_abs").iloc[0], run.config.adam_epsilon
-    after = first.loc[first.idxmax() :]
-    if not first.max() > epsilon > after.min():
-        return ""
-    again = ", above epsilon again, so that a longer run might tell more" * bool(first.iloc[-1] > epsilon)
-    return (
-        f"{network(run.config)} in {case.precision} was alive in epoch {first.idxmax()}, in which the mean gradient of "
-        f"its first layer was {power(first.max())}; it fell to {power(after.min())} in epoch {after.idxmin()} and was "
-        f"{power(first.iloc[-1])} in the last one{again}."
-    )
-
-
 def figure(found: BySuite, measured: Untrained) -> Figure | None:
-    """The signal at the linear layer epoch by epoch, of plain networks of the depths of `LOOKS` in float32, and in
-    bfloat16 where float32 has runs; None where no run has logged it."""
-    lines: list[tuple[str, Look, Run]] = []
-    every = cases(found, measured)
-    depths = {case.config.depth for case in every if case.precision == "float32" and case.runs} & LOOKS.keys()
-    for case in every:
-        runs = list(filter(logs_signal, case.runs))
-        if runs and case.config.depth in depths:
-            line = ":" if case.precision == "bfloat16" else LINES[case.config.adam_epsilon]
-            look = LOOKS[case.config.depth]._replace(line=line)
-            epsilon = case.config.adam_epsilon
-            named = f" ε {exponent(epsilon)}" if epsilon != ADAM_EPSILON else ""  # Adam's, short beside a line
-            lines.append((f"VGG{case.config.depth:02d}{named}, {case.precision}", look, runs[0]))
-    return signal_by_epoch(lines).titled("The signal by precision") if lines else None
+    """Test accuracy of each run against what its network keeps before training; None without runs."""
+    every = [case for case in cases(found, measured) if case.runs]
+    if not every:
+        return None
+    runs = [run for case in every for run in case.runs]
+    with drawing(PANEL, PANEL, height=3.8) as (signal, gradient):
+        signal.set(xlabel="signal: cosine with float64", xlim=(-0.1, 1.1))
+        gradient.set(xlabel="gradient of the first layer / epsilon", xscale="log")
+        for ax, bound in ((signal, HALF), (gradient, 1.0)):
+            ax.set(ylabel="test accuracy (%)")
+            ax.axvline(bound, color="#808080", linestyle=":", linewidth=1)
+        named: dict[str, Line2D] = {}
+        for case in every:
+            look = DOTS[case.config.depth]
+            style: dict[str, Any] = {"color": COLOURS[look.colour], "marker": look.marker, "linestyle": "none"}
+            values = accuracy(case.runs)
+            # Dots of one network side by side, so that each is seen.
+            beside = np.arange(len(values)) - (len(values) - 1) / 2
+            signal.plot(case.cosine + 0.018 * beside, values, markersize=5, **style)
+            (dots,) = gradient.plot(case.margin * 10 ** (0.28 * beside), values, markersize=5, **style)
+            named.setdefault(f"VGG{case.config.depth:02d}", dots)
+        for ax in (signal, gradient):
+            widen(ax, LEAST_SPAN["accuracy"])
+        gradient.legend(
+            handles=[*named.values()],
+            labels=[*named],
+            loc="center right",
+            frameon=False,
+            fontsize=10,
+            handletextpad=0.2,
+        )
+        finding = f"Plain networks that learn: {'; '.join(_counted(every, part) for part in (SIGNAL, GRADIENT))}"
+        caption = (
+            f"{finding}. A dot for each run: test accuracy after {SUITES[SHORT].settings['epochs']} epochs against "
+            "what its network keeps before training, as in the table; dots of one network stand side by side. Right of "
+            f"the dotted line is what counts as kept. {origin(runs)}"
+        )
+        return finish((signal, gradient), caption, f"Two dot plots of accuracy. {finding}.")
+
+
+def _counted(every: Sequence[Case], part: str) -> str:
+    """How many learn of the runs that keep the signal, or the gradient, and of those that do not."""
+    told = []
+    for keeps, words in ((True, f"of those that keep the {part}"), (False, "of the others")):
+        runs = [run for case in every for run in case.runs if (case.kept in (part, BOTH)) == keeps]
+        told.append(f"{learning(runs)} of {len(runs)} {words}")
+    return ", ".join(told)
