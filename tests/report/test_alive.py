@@ -153,7 +153,7 @@ def test_signal_is_drawn_where_it_was_logged_in_every_epoch(run: Run) -> None:
     shares = alive.by_epoch(run, alive.SHARE)
     assert shares.shape == (8, 3)
     assert shares.loc[3, 2] == run.signal.query("epoch == 2 and layer == 3")["share"].item()
-    figure = cures.signal_by_epoch([("VGG08", Look(0, "o"), run), ("VGG08 & more", Look(1, "s"), run)])
+    figure = cures.signal_by_epoch({"": [("VGG08", Look(0, "o"), run), ("VGG08 & more", Look(1, "s"), run)]})
     first, second = figure.values["panels"][0]["lines"]
     assert (first["name"], second["name"]) == ("VGG08", "VGG08 & more")
     assert figure.values["series"][first["y"]] == pytest.approx(shares.loc[8].tolist(), rel=1e-5)

@@ -1,7 +1,7 @@
 """A third cure: what became of VGG38 begun with weights of another scale, beside BN and RC."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,29 +117,36 @@ def figures(short: Found) -> list[Figure]:
     """The signal of all cures epoch by epoch, and for those of `MAPPED` every statistic, layers by epochs."""
     lines = [(name, look(asked), run) for name, asked, run in _named(watched(short))]
     mapped = [(name, Trained(run, None)) for name, _, run in _named(watched(short, MAPPED))]
-    drawn = [signal_by_epoch(lines).titled("The signal, epoch by epoch")] if lines else []
+    drawn = [signal_by_epoch({"": lines}).titled("The signal, epoch by epoch")] if lines else []
     return drawn + ([heatmaps(statistic, mapped) for statistic in RANGES] if mapped else [])
 
 
-def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
+def signal_by_epoch(panels: Mapping[str, Sequence[tuple[str, Look, Run]]]) -> Figure:
     """What differs between images in the linear layer's input after each epoch, a line for each run.
 
     Args:
-        lines: at least one title, look and run; all runs log the signal.
+        panels: by the panel's title, at least one name, look and run; all runs log the signal.
     """
-    with drawing(1.1 * PANEL, height=4.0) as (ax,):
-        ax.set(xlabel="epoch", ylabel="share that differs between images", yscale="log")
-        named, ends = [], []
-        for name, shape, run in lines:
-            share = by_epoch(run, SHARE).iloc[-1]
-            style: dict[str, Any] = {"color": COLOURS[shape.colour], "marker": shape.marker, "linestyle": shape.line}
-            (line,) = ax.plot(share.index, share.where(share > 0), linewidth=1.6, markersize=4, **style)
-            short = name.removeprefix("VGG38 ")
-            named.append((name if short.startswith("at ") else short, line))
-            ends.append(f"{as_html(name)} {power(share.iloc[0])} and {power(share.iloc[-1])}")
-        low, high = ax.get_ylim()
-        ax.set_ylim(min(low, 1e-4), max(high, 1.5))  # so that small changes of what is whole do not look large
-        direct_labels(ax, named)
+    ends, named = [], []
+    with drawing(*[1.1 * PANEL] * len(panels), height=4.0) as axes:
+        for ax, (title, lines) in zip(axes, panels.items(), strict=True):
+            ax.set(xlabel="epoch", ylabel="share that differs between images", yscale="log", title=title)
+            for name, shape, run in lines:
+                share = by_epoch(run, SHARE).iloc[-1]
+                style: dict[str, Any] = {"color": COLOURS[shape.colour], "linestyle": shape.line}
+                (line,) = ax.plot(
+                    share.index, share.where(share > 0), linewidth=1.6, markersize=4, marker=shape.marker, **style
+                )
+                short = name.removeprefix("VGG38 ")
+                named.append((ax, name if short.startswith("at ") else short, line))
+                ends.append(
+                    f"{as_html(name)}{f' in {title}' * bool(title)} {power(share.iloc[0])} and {power(share.iloc[-1])}"
+                )
+        limits = np.array([ax.get_ylim() for ax in axes])
+        for ax in axes:
+            # The same for all, and so wide that small changes of what is whole do not look large.
+            ax.set_ylim(min(limits[:, 0].min(), 1e-4), max(limits[:, 1].max(), 1.5))
+            direct_labels(ax, [(name, line) for where, name, line in named if where is ax])
         finding = (
             "What differs between images at the linear layer, as a share of its size, after the first epoch and the "
             f"last: {'; '.join(ends)}"
@@ -147,9 +154,9 @@ def signal_by_epoch(lines: Sequence[tuple[str, Look, Run]]) -> Figure:
         caption = (
             f"{finding}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
             f"training mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is "
-            f"rounding. {origin([run for *_, run in lines])}"
+            f"rounding. {origin([run for lines in panels.values() for *_, run in lines])}"
         )
-        return finish((ax,), caption, f"Line chart over the epochs. {finding}.")
+        return finish(axes, caption, f"Line chart over the epochs. {finding}.")
 
 
 def returns_told(short: Found) -> str:

@@ -19,8 +19,8 @@ from vggkit.runs.records import Run
 from vggkit.study import LARGER, NEGLIGIBLE
 
 DASH_DOT_DOT = (0, (5, 1, 1, 1, 1, 1))
-LINES: dict[float, LineStyleType] = {NEGLIGIBLE: "-", ADAM_EPSILON: "--", LARGER[0]: DASH_DOT_DOT, LARGER[1]: "-."}
-"""The line of a network in float32, by Adam's epsilon; those in bfloat16 are dotted."""
+LINES: dict[float, LineStyleType] = {NEGLIGIBLE: "--", ADAM_EPSILON: "-", LARGER[0]: DASH_DOT_DOT, LARGER[1]: "-."}
+"""The line of a network, by Adam's epsilon."""
 
 
 def told(found: BySuite, measured: Untrained) -> str:
@@ -88,7 +88,7 @@ def figure(found: BySuite, measured: Untrained) -> Figure | None:
 
     Where some seeds learn and others do not, it is the lowest seed of each.
     """
-    lines: list[tuple[str, Look, Run]] = []
+    panels: dict[str, list[tuple[str, Look, Run]]] = {}
     every = cases(found, measured)
     depths = {case.config.depth for case in every if case.precision == "float32" and case.runs} & LOOKS.keys()
     for case in every:
@@ -96,11 +96,10 @@ def figure(found: BySuite, measured: Untrained) -> Figure | None:
             continue
         logged = list(filter(logs_signal, case.runs))
         firsts = [next((run for run in logged if learns(run) == learned), None) for learned in (False, True)]
-        line = ":" if case.precision == "bfloat16" else LINES[case.config.adam_epsilon]
-        look = LOOKS[case.config.depth]._replace(line=line)
+        look = LOOKS[case.config.depth]._replace(line=LINES[case.config.adam_epsilon])
         epsilon = case.config.adam_epsilon
         named = f" ε {exponent(epsilon)}" if epsilon != ADAM_EPSILON else ""  # Adam's, short beside a line
         for run in sorted(filter(None, firsts), key=lambda run: run.config.seed):
             seed = f", seed {run.config.seed}" * all(firsts)
-            lines.append((f"VGG{case.config.depth:02d}{named}, {case.precision}{seed}", look, run))
-    return signal_by_epoch(lines).titled("The signal by precision") if lines else None
+            panels.setdefault(case.precision, []).append((f"VGG{case.config.depth:02d}{named}{seed}", look, run))
+    return signal_by_epoch(dict(sorted(panels.items()))).titled("The signal by precision") if panels else None

@@ -103,7 +103,7 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
             "gradient / epsilon": _times(case.margin),
             "keeps": case.kept,
             "learn": f"{learning(runs)} of {len(runs)}",
-            "test accuracy (%)": ", ".join(f"{value:.1f}" for value in sorted(accuracy(runs))),
+            "accuracy (%)": _several(sorted(accuracy(runs))),
             "machine": made,
         }
         for case in every
@@ -118,10 +118,20 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
         f"{f'No run yet: {missing}. ' if missing else ''}"
         f"{origin([run for case in every for run in case.runs])}"
     )
-    columns = ["network", "precision", "epsilon", "cosine", "gradient / epsilon", "keeps", "learn", "test accuracy (%)",
+    columns = ["network", "precision", "epsilon", "cosine", "gradient / epsilon", "keeps", "learn", "accuracy (%)",
                "machine"]  # fmt: skip
     shown = pd.DataFrame(rows, columns=columns)
     return html(shown, "What is lost, and who learns", caption, text=("network", "precision", "keeps", "machine"))
+
+
+def _several(values: Sequence[float]) -> str:
+    """Numbers in a row, equal ones once.
+
+    >>> _several([1.0, 1.01, 18.61])
+    '2 × 1.0, 18.6'
+    """
+    counts = Counter(f"{value:.1f}" for value in values)
+    return ", ".join(f"{count} × {value}" if count > 1 else value for value, count in counts.items())
 
 
 def _by_machine(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
@@ -166,8 +176,8 @@ def answer(found: BySuite, measured: Untrained) -> str:
     counts = [f"{WORDS[part]}, {learned[part]} of {tried[part]} learn" for part in WORDS if tried[part]]
     text = [f"Of the runs of plain networks that keep {'; '.join(counts)}."]
     found_out = {
-        GRADIENT: _tested(every, lambda case: case.gradient, lambda case: (case.config.depth, case.precision)),
-        SIGNAL: _tested(every, lambda case: case.signal, lambda case: (case.config.depth, case.config.adam_epsilon)),
+        GRADIENT: _beside(every, lambda case: case.gradient, lambda case: (case.config.depth, case.precision)),
+        SIGNAL: _beside(every, lambda case: case.signal, lambda case: (case.config.depth, case.config.adam_epsilon)),
     }
     alike = {GRADIENT: "depth, precision and machine", SIGNAL: "depth, epsilon and machine"}
     tests = {part: test for part, test in found_out.items() if test}
@@ -179,7 +189,7 @@ def answer(found: BySuite, measured: Untrained) -> str:
     return " ".join([*text, _verdict(tests)]).rstrip()
 
 
-class Tested(NamedTuple):
+class Beside(NamedTuple):
     """How many learn of those that keep something, and of those that do not; the p-value for both being alike."""
 
     keep: Counts
@@ -187,9 +197,9 @@ class Tested(NamedTuple):
     chance: float
 
 
-def _tested(
+def _beside(
     every: Sequence[Case], keeps: Callable[[Case], bool], alike: Callable[[Case], tuple[object, ...]]
-) -> Tested | None:
+) -> Beside | None:
     """Of runs on one machine that are `alike`, those that keep something beside those that do not; None without such.
 
     Each kind of alike runs is a stratum of `intervals.exact_test`.
@@ -203,10 +213,10 @@ def _tested(
     if not known:
         return None
     keep, lose = ((sum(hits for hits, _ in side), sum(of for _, of in side)) for side in zip(*known, strict=True))
-    return Tested(keep, lose, exact_test(known))
+    return Beside(keep, lose, exact_test(known))
 
 
-def _verdict(tests: Mapping[str, Tested]) -> str:
+def _verdict(tests: Mapping[str, Beside]) -> str:
     """What of the two matters, in a sentence; empty where neither was tried."""
     if not tests:
         return ""
@@ -250,13 +260,9 @@ def figure(found: BySuite, measured: Untrained) -> Figure | None:
             named.setdefault(f"VGG{case.config.depth:02d}", dots)
         for ax in (signal, gradient):
             widen(ax, LEAST_SPAN["accuracy"])
-        gradient.legend(
-            handles=[*named.values()],
-            labels=[*named],
-            loc="center right",
-            frameon=False,
-            fontsize=10,
-            handletextpad=0.2,
+        # Between what is lost and what is kept of the signal there is hardly a network.
+        signal.legend(
+            handles=[*named.values()], labels=[*named], loc="center left", bbox_to_anchor=(0.22, 0.5), frameon=False
         )
         finding = f"Plain networks that learn: {'; '.join(_counted(every, part) for part in (SIGNAL, GRADIENT))}"
         caption = (
