@@ -152,6 +152,7 @@ class _NormActPool(torch.autograd.Function):
         kept = (statistics[0], statistics[2], *norm[:2]) if norm else ()
         ctx.save_for_backward(y if keep_y else None, matrix if norm or not keep_y else None, *kept)
         ctx.mark_non_differentiable(*statistics[:2])
+        ctx.set_materialize_grads(False)  # else the statistics get gradients of zeros, a kernel for each on a GPU
         return _images(y, n, c, h >> pool, w >> pool), *statistics[:2]
 
     @staticmethod
