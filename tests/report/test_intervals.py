@@ -18,6 +18,8 @@ from vggkit.report.intervals import (
     Sample,
     Spread,
     exact_test,
+    images_alone,
+    intervals_by_spread,
     joint_intervals,
     permutation_interval,
     pooled_spread,
@@ -258,3 +260,16 @@ def test_exact_test_of_strata_is_that_of_all_arrangements_within_each() -> None:
     assert exact_test(strata) == pytest.approx(expected)
     assert exact_test(strata[:2]) == pytest.approx(exact_test(strata))  # where all hit, nothing is said
     assert exact_test([]) == exact_test([((0, 3), (0, 4))]) == 1
+
+
+def test_differences_of_several_spreads_share_the_chance_of_a_miss() -> None:
+    base = Sample("base", (0.50, 0.51), 10_000, 0.505)
+    others = [Sample(name, (value, value + 0.01), 10_000, value + 0.005) for name, value in zip("abc", (0.4, 0.5, 0.6))]
+    contrasts = [Contrast(other, base) for other in others]
+    narrow, wide, unknown = Spread(0.005, 6), Spread(0.02, 3), Spread(math.nan, 0)
+    assert intervals_by_spread([(one, narrow) for one in contrasts]) == joint_intervals(contrasts, narrow)
+    assert intervals_by_spread([(one, unknown) for one in contrasts]) == images_alone(contrasts)
+    first, second, third = intervals_by_spread(list(zip(contrasts, (narrow, wide, narrow), strict=True)))
+    assert [first, third] == joint_intervals([contrasts[0], contrasts[2]], narrow, 1 - 0.05 * 2 / 3)
+    assert [second] == joint_intervals([contrasts[1]], wide, 1 - 0.05 / 3)
+    assert intervals_by_spread([]) == []

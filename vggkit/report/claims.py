@@ -258,7 +258,8 @@ the accuracies are measured.
   depth whose gradient vanishes, or whose does not. Where no configuration of a kind has several seeds, the kind's
   shorter runs stand in ("of shorter runs"), which takes it that a seed moves them as much. Where two kinds are
   compared the larger spread is taken. The bound for several differences at once is Dunnett's, for the correlation
-  of differences that share a configuration.
+  of differences that share a configuration; where their spreads are not the same, each set of one spread has its share
+  of the chance of a miss, by the number of its differences (Bonferroni).
 - *Seeds, permutation*: where each side of every part has so many seeds that its permutation test can reject
   at {100 - 100 * LEVEL:.0f} % divided by the number of parts (four on each side for one part, five for six), the
   interval is all shifts that this test does not reject, without any assumption on the spread.

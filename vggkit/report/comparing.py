@@ -1,7 +1,7 @@
 """Two runs, or all runs of two suites, side by side: which settings differ, how they end, how they learn."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig, check_name
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
-from vggkit.report.intervals import NONE, POOLED, Contrast, Effect, images_alone, joint_intervals
+from vggkit.report.intervals import NONE, POOLED, Contrast, Effect, Spread, images_alone, intervals_by_spread
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.render import MISSING, html, number
@@ -178,9 +178,9 @@ def _effects(metric: str, pairs: Sequence[tuple[list[Run], list[Run]]], shorter:
     samples = outcome.samples(group)
     scale = 100 if metric.endswith("accuracy") else 1
     effects: dict[int, Effect] = {}
-    pooled: dict[int, Contrast] = {}
+    pooled: dict[int, tuple[Contrast, Spread]] = {}
+    borrowed: dict[int, bool] = {}
     alone: dict[int, Contrast] = {}
-    kinds: set[Hashable] = set()
     for place, (one, other) in enumerate(pairs):
         first, second = samples[f"{place} 0"], samples[f"{place} 1"]
         if first is None or second is None or not (outcome.comparable(one) and outcome.comparable(other)):
@@ -191,16 +191,14 @@ def _effects(metric: str, pairs: Sequence[tuple[list[Run], list[Run]]], shorter:
         moved = {
             outcome.kind(run) for runs, sample in ((one, first), (other, second)) if not sample.steady for run in runs
         }
-        if moved and outcome.spread([group, *shorter], moved)[0].freedom:
-            pooled[place] = contrast
-            kinds |= moved
+        spread, borrowed[place] = outcome.spread([group, *shorter], moved) if moved else (Spread(math.nan, 0), False)
+        if spread.freedom:
+            pooled[place] = contrast, spread
         else:
             alone[place] = contrast
     found = dict(zip(alone, images_alone([*alone.values()]), strict=True))
-    if pooled:
-        spread, borrowed = outcome.spread([group, *shorter], kinds)
-        joint = joint_intervals([*pooled.values()], spread)
-        found |= dict(zip(pooled, (_told(effect, borrowed) for effect in joint), strict=True))
+    joint = intervals_by_spread([*pooled.values()])
+    found |= {place: _told(effect, borrowed[place]) for place, effect in zip(pooled, joint, strict=True)}
     effects |= {i: Effect(scale * e.value, scale * e.low, scale * e.high, e.method) for i, e in found.items()}
     return [effects[place] for place in range(len(pairs))]
 

@@ -173,7 +173,7 @@ def schedules_told(rows: Sequence[Row]) -> str:
     for row in (once, every):
         ours = ", ".join(f"{number(value)}{unit}" for value, unit in zip(row.ours, UNITS, strict=True))
         seeds = f"{row.runs} seed{'s' * (row.runs > 1)}"
-        chance = f"; chance of the report's values {row.fit.chance:.2g}" if row.fit else ""
+        chance = f"; chance of the report's values {_small(row.fit.chance)}" if row.fit else ""
         text += f" With the {row.hypothesis.words} ours has {ours} ({seeds}{chance})."
     if once.fit and every.fit and once.wider and every.wider:
         gain = every.fit.log_likelihood - once.fit.log_likelihood
@@ -198,7 +198,16 @@ def _factor(value: float) -> str:
 
 
 def _chance(row: Row) -> str:
-    return "too few seeds" if row.fit is None else f"{row.fit.chance:.2g}"
+    return "too few seeds" if row.fit is None else _small(row.fit.chance)
+
+
+def _small(chance: float) -> str:
+    """Two digits, as a power of ten below a thousandth.
+
+    >>> _small(0.0532), _small(4.8e-05)
+    ('0.053', '4.8\xa0×\xa010⁻⁵')
+    """
+    return f"{chance:.2g}" if chance >= 1e-3 else power(chance)
 
 
 def told(runs: dict[str, dict[str, list[Run]]], rows: Sequence[Row]) -> str:
@@ -225,7 +234,7 @@ def told(runs: dict[str, dict[str, list[Run]]], rows: Sequence[Row]) -> str:
     )
     text += (
         "Less likely than 5 % are: "
-        + "; ".join(f"{title(row.name)}, {row.hypothesis.words} ({row.fit.chance:.2g})" for row in small if row.fit)
+        + "; ".join(f"{title(row.name)}, {row.hypothesis.words} ({_small(row.fit.chance)})" for row in small if row.fit)
         + ". "
         if small
         else "No row is less likely than 5 % under a hypothesis that has runs. "

@@ -17,8 +17,7 @@ from vggkit.report.intervals import (
     Contrast,
     Effect,
     Spread,
-    images_alone,
-    joint_intervals,
+    intervals_by_spread,
     pooled_spread,
 )
 from vggkit.report.markup import Html, as_html
@@ -106,7 +105,7 @@ def compared(found: Found, shorter: Found | None = None) -> dict[tuple[str, str]
     """Test accuracies of the networks of `QUESTIONS` minus those without the change, by the names of both.
 
     Their intervals hold for the draw of the images and, where the spread over seeds is known, for that of the seed,
-    and for all of them at once: those of each learning rate have their share of the chance of a miss (Bonferroni).
+    and for all of them at once.
     A run that is another one over again differs from it by nothing, with any seed and any images.
 
     Args:
@@ -117,7 +116,7 @@ def compared(found: Found, shorter: Found | None = None) -> dict[tuple[str, str]
     samples = ACCURACY.samples(learned)
     names = [(config(one).name, config(q.baseline).name) for q in QUESTIONS if q.baseline for one in q.asked]
     effects: dict[tuple[str, str], Effect] = {}
-    contrasts: dict[frozenset[float], dict[tuple[str, str], Contrast]] = {}
+    judged: dict[tuple[str, str], tuple[Contrast, Spread]] = {}
     for pair in names:
         first, second = map(samples.get, pair)
         if not (first and second):
@@ -125,17 +124,11 @@ def compared(found: Found, shorter: Found | None = None) -> dict[tuple[str, str]
         if same_run(*(learned[name] for name in pair)):
             effects[pair] = Effect(0.0, 0.0, 0.0, NONE)
             continue
-        rates = frozenset(run.config.learning_rate for name in pair for run in learned[name])
-        contrasts.setdefault(rates, {})[pair] = Contrast(first, second)
-    total = sum(map(len, contrasts.values()))
-    for rates, group in contrasts.items():
+        rates = {run.config.learning_rate for name in pair for run in learned[name]}
         spreads = [seed_spread(found, shorter, rate) for rate in rates]
         widest = max(spreads, key=lambda spread: spread.deviation if spread.freedom else math.inf)
-        level = 1 - (1 - LEVEL) * len(group) / total
-        every = [*group.values()]
-        told = joint_intervals(every, widest, level) if widest.freedom else images_alone(every, level)
-        effects |= zip(group, told, strict=True)
-    return effects
+        judged[pair] = Contrast(first, second), widest
+    return effects | dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
 
 
 def seed_spread(found: Found, shorter: Found | None, learning_rate: float) -> Spread:

@@ -246,6 +246,25 @@ def joint_intervals(contrasts: Sequence[Contrast], spread: Spread, level: float 
     return found
 
 
+def intervals_by_spread(judged: Sequence[tuple[Contrast, Spread]]) -> list[Effect]:
+    """Simultaneous intervals of differences whose spreads over seeds are not all the same.
+
+    Those of one spread are `joint_intervals`, or `images_alone` where it is unknown and a seed could move a value; each
+    such set has its share of the chance of a miss (Bonferroni), by the number of its differences.
+    """
+    sets: dict[tuple[int, float], list[int]] = {}
+    for place, (_, spread) in enumerate(judged):
+        sets.setdefault((spread.freedom, spread.deviation if spread.freedom else 0.0), []).append(place)
+    found: dict[int, Effect] = {}
+    for places in sets.values():
+        contrasts, spread = [judged[place][0] for place in places], judged[places[0]][1]
+        level = 1 - (1 - LEVEL) * len(places) / len(judged)
+        known = spread.freedom > 0 or not any(contrast.weights for contrast in contrasts)
+        effects = joint_intervals(contrasts, spread, level) if known else images_alone(contrasts, level)
+        found |= zip(places, effects, strict=True)
+    return [found[place] for place in range(len(judged))]
+
+
 def images_alone(contrasts: Sequence[Contrast], level: float = LEVEL) -> list[Effect]:
     """Simultaneous intervals for these very networks: for the draw of images, not for that of seeds."""
     found = []

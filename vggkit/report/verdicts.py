@@ -18,8 +18,7 @@ from vggkit.report.intervals import (
     Effect,
     Sample,
     Spread,
-    images_alone,
-    joint_intervals,
+    intervals_by_spread,
     pooled_spread,
     smoothed,
 )
@@ -100,21 +99,26 @@ class Outcome:
     def parts(self, groups: Sequence[Group], pairs: Sequence[Pair]) -> list[Part]:
         """Judge `pairs` of the first group's runs together, by simultaneous intervals.
 
-        The spread over seeds comes from all of that group, see `spread`.
+        The spread over seeds of each comes from all of that group, see `spread`.
         """
         group, samples = groups[0], self.samples(groups[0])
-        names = {name for pair in pairs for name in (pair.first, pair.second) if isinstance(name, str)}
-        spread, borrowed = self.spread(groups, {self.kind(run) for name in names for run in group[name]})
-        contrasts = {}
+        contrasts: dict[Pair, Contrast] = {}
+        spreads: dict[Pair, tuple[Spread, bool]] = {}
         for pair in pairs:
             first, second = samples[pair.first], samples[pair.second] if isinstance(pair.second, str) else pair.second
             if first is not None and second is not None:
                 contrasts[pair] = Contrast(first, second)
-        known = spread.freedom > 0 or not any(contrast.weights for contrast in contrasts.values())
-        effects = joint_intervals([*contrasts.values()], spread) if known else images_alone([*contrasts.values()])
+                moved = contrasts[pair].sizes if not contrasts[pair].weights else contrasts[pair].weights
+                spreads[pair] = self.spread(groups, {self.kind(run) for name in moved for run in group[name]})
+        effects = intervals_by_spread([(contrast, spreads[pair][0]) for pair, contrast in contrasts.items()])
         found = dict(zip(contrasts, effects, strict=True))
-        told = f", {spread.freedom} df" + " of shorter runs" * borrowed
-        return [self._part(pair, found.get(pair), group, known, told) for pair in pairs]
+        parts = []
+        for pair in pairs:
+            spread, borrowed = spreads.get(pair, (Spread(math.nan, 0), False))
+            known = spread.freedom > 0 or pair not in contrasts or not contrasts[pair].weights
+            told = f", {spread.freedom} df" + " of shorter runs" * borrowed
+            parts.append(self._part(pair, found.get(pair), group, known, told))
+        return parts
 
     def spread(self, groups: Sequence[Group], kinds: set[Hashable]) -> tuple[Spread, bool]:
         """The spread over seeds of runs of these kinds, of several the largest, and whether it is of shorter runs.
