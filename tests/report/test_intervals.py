@@ -264,7 +264,7 @@ def test_exact_test_of_strata_is_that_of_all_arrangements_within_each() -> None:
 
 def test_differences_of_several_spreads_share_the_chance_of_a_miss() -> None:
     base = Sample("base", (0.50, 0.51), 10_000, 0.505)
-    others = [Sample(name, (value, value + 0.01), 10_000, value + 0.005) for name, value in zip("abc", (0.4, 0.5, 0.6))]
+    others = [Sample(f"at {value}", (value, value + 0.01), 10_000, value + 0.005) for value in (0.4, 0.5, 0.6)]
     contrasts = [Contrast(other, base) for other in others]
     narrow, wide, unknown = Spread(0.005, 6), Spread(0.02, 3), Spread(math.nan, 0)
     assert intervals_by_spread([(one, narrow) for one in contrasts]) == joint_intervals(contrasts, narrow)

@@ -152,12 +152,14 @@ class _NormActPool(torch.autograd.Function):
         kept = (statistics[0], statistics[2], *norm[:2]) if norm else ()
         ctx.save_for_backward(y if keep_y else None, matrix if norm or not keep_y else None, *kept)
         ctx.mark_non_differentiable(*statistics[:2])
-        ctx.set_materialize_grads(False)  # else the statistics get gradients of zeros, a kernel for each on a GPU
+        ctx.set_materialize_grads(False)  # else zeros for the statistics, a kernel for each on a GPU
         return _images(y, n, c, h >> pool, w >> pool), *statistics[:2]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * len(ctx.needs_input_grad)
         gradients = compiled(_backward)(_matrix(gradient), ctx.residual, ctx.pooled, *ctx.saved_tensors)
         x = _images(gradients[0], *ctx.shape)
         if len(gradients) == 1:
