@@ -434,7 +434,7 @@ def test_table_has_a_row_for_each_machine_and_the_figure_a_dot_for_each_run(meas
     ]
     found = by_suite(plain(0.4, 0.3, 0.01), [*seeds(0.2, 0.01), *moved])
     table = separated.table_html(found, measured)
-    assert table.count("<tr>") == 1 + 3 + 2 and table.count("1 of 2</td>") == 2 and "1.0, 21.0</td>" in table
+    assert table.count("<tr>") == 1 + 3 + 2 and table.count("1 of 2</td>") == 2 and ",1.00 21.00" in table
     figure = separated.figure(found, measured)
     assert figure and "3 of 5 of those that keep the signal, 1 of 2 of the others" in figure.caption
     assert "2 of 2 of those that keep the gradient, 2 of 5 of the others" in figure.caption

@@ -273,3 +273,21 @@ def test_differences_of_several_spreads_share_the_chance_of_a_miss() -> None:
     assert [first, third] == joint_intervals([contrasts[0], contrasts[2]], narrow, 1 - 0.05 * 2 / 3)
     assert [second] == joint_intervals([contrasts[1]], wide, 1 - 0.05 / 3)
     assert intervals_by_spread([]) == []
+
+
+def test_permutation_intervals_of_several_differences_are_each_at_their_share_of_the_level() -> None:
+    rng = np.random.default_rng(1)
+    samples = [Sample(name, tuple(rng.normal(size=6))) for name in "abc"]
+    contrasts = [Contrast(one, samples[2]) for one in samples[:2]]
+    for level in (LEVEL, 0.9):
+        found = joint_intervals(contrasts, Spread(1.0, 15), level)
+        expected = [permutation_interval(one.values, samples[2].values, 1 - (1 - level) / 2) for one in samples[:2]]
+        assert [(effect.low, effect.high) for effect in found] == [pytest.approx(interval) for interval in expected]
+
+
+def test_intervals_of_images_are_each_at_sidaks_level() -> None:
+    samples = [Sample(name, (share,), 10_000, share) for name, share in (("a", 0.4), ("b", 0.5), ("c", 0.6))]
+    contrasts = [Contrast(one, samples[2]) for one in samples[:2]]
+    for effect, one in zip(images_alone(contrasts), samples, strict=False):
+        expected = intervals.newcombe_interval(one.share, 0.6, 10_000, LEVEL**0.5)
+        assert (effect.low, effect.high) == pytest.approx(expected)

@@ -44,6 +44,7 @@ from vggkit.report.verdicts import (
 from vggkit.runs.select import Runs, of_suite
 from vggkit.study import BEST, FULL, shown_suites, title
 
+MANY = 3  # comparisons that are open: so many are counted, fewer are named
 CLOSE = 0.02  # two accuracies are "close" within two percentage points
 OVERFIT = 0.05  # "overfits": the loss ends more than 5 % above its lowest
 ABOUT = 0.1  # "about epoch 50": within ten epochs of a hundred
@@ -348,7 +349,9 @@ def told(runs: Runs, *claims: str) -> str:
             held = [part for part in found.parts if part.verdict == HOLDS]
             rest = [part.compared for part in found.parts if part.verdict == OPEN and part.compared]
             if held and rest:
-                clause += f" (only {' and '.join(rest)} {'is' if len(rest) == 1 else 'are'} open)"
+                few = f"only {' and '.join(rest)} {'is' if len(rest) == 1 else 'are'} open"
+                many = f"of {len(found.parts)} comparisons {len(held)} hold{'s' * (len(held) == 1)}"
+                clause += f" ({few if len(rest) < MANY else many})"
             (left_open if found.tendency == OPEN else suggested).setdefault(_who(found), []).append(clause)
     missing = left_open.pop("", [])
     for who in dict.fromkeys([*suggested, *left_open]):

@@ -263,7 +263,7 @@ def figure(found: BySuite, measured: Untrained) -> Figure:
         looks = {"float32": KINDS[EXACT].look, "bfloat16": KINDS[PLAIN].look}
         _lines(left, {f"plain, {precision}": (kept[precision], looks[precision]) for precision in ROUNDED})
         finding = told(found)
-        first = f"{missing} of {len(points)} points have no run yet. " if missing else ""
+        first = f"{missing} of {len(points)} points {'has' if missing == 1 else 'have'} no run yet. " if missing else ""
         caption = (
             f"{first}{finding} Left: official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all "
             "images, mean over the seeds that there are; dotted: guessing. Right: before training, the cosine between "
