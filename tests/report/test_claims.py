@@ -497,3 +497,19 @@ def test_part_that_keeps_a_claim_open_is_named() -> None:
     runs[BEST] = [made_up(BEST, value, seed=seed) for seed, value in enumerate((0.53, 0.60, 0.67, 0.60, 0.60))]
     runs["vgg38_bn_lr1e-2"] = [made_up("vgg38_bn_lr1e-2", value, seed=seed) for seed, value in enumerate((0.1, 0.1))]
     assert claims.told(runs, "best_of_all").endswith("the best of all seven (of 6 comparisons 2 hold).")
+
+
+def test_network_whose_seeds_are_of_two_kinds_is_judged_by_its_own_spread_too() -> None:
+    def turned(name: str, seed: int, rise: float) -> Run:
+        losses = [*np.linspace(3, 2, 20), *np.linspace(2, 2 * (1 + rise), 20)]
+        run = made_up(name, 0.5, seed=seed)
+        metrics = pd.DataFrame({"epoch": range(1, 41), "validation_loss": losses})
+        return Run(run.config, metrics, run.gradients, run.summary)
+
+    group = {
+        BEST: [turned(BEST, 0, 0.0), turned(BEST, 1, 0.6)],
+        "vgg08": [turned("vgg08", 0, 0.0), turned("vgg08", 1, 0.0)],
+        "vgg38_rc": [turned("vgg38_rc", 0, 0.30), turned("vgg38_rc", 1, 0.301)],
+    }
+    (part,) = verdicts.EXCESS.parts([group], [verdicts.Pair(BEST, 0.0, "", verdicts.above(0.05))])
+    assert part.verdict == OPEN and part.tendency == HOLDS and "1 df, 2 seeds" in part.words

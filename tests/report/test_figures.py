@@ -101,7 +101,7 @@ def test_figure_compares_runs_of_one_suite_alone() -> None:
     assert len(suites) > 1  # with one suite alone this test would pass whatever is drawn
     figure = figures.comparison(every)
     chosen = select.one_suite(every)
-    assert f"all runs of suite <code>{next(iter(chosen.values())).config.suite}</code>" in figure.caption
+    assert f"the run of suite <code>{next(iter(chosen.values())).config.suite}</code> with the lowest" in figure.caption
     assert f"{len(chosen)} of 7 configurations" in figure.caption
     settings = figure.caption.rpartition("[")[2]
     assert [suite for suite in suites if f"{suite}:" in settings] == [next(iter(chosen.values())).config.suite]

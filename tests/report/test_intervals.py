@@ -291,3 +291,9 @@ def test_intervals_of_images_are_each_at_sidaks_level() -> None:
     for effect, one in zip(images_alone(contrasts), samples, strict=False):
         expected = intervals.newcombe_interval(one.share, 0.6, 10_000, LEVEL**0.5)
         assert (effect.low, effect.high) == pytest.approx(expected)
+
+
+def test_spread_of_few_seeds_reaches_further_than_a_larger_one_of_many() -> None:
+    few, many = Spread(0.010, 1), Spread(0.011, 20)
+    assert few.reach == pytest.approx(0.010 * 12.706, rel=1e-4) and few.reach > many.reach
+    assert Spread(math.nan, 0).reach == math.inf

@@ -251,23 +251,24 @@ METHODS = f"""\
 An interval covers two draws, and adds them in quadrature: that of the seed, and that of the images on which
 the accuracies are measured.
 
-- *Seeds, pooled t*: the standard deviation over seeds is pooled over all configurations of one kind that have
-  several seeds ("df" are its degrees of freedom), and stands for all of that kind, so that a configuration with
-  one seed gets an interval too. For accuracies and gaps, a kind are the networks of one depth and one learning
-  rate that learn, since large steps may well make a run depend more on its seed; for how
-  far a loss rises again, all whose loss rises, or all whose does not; for ratios of gradients, the networks of one
-  depth whose gradient vanishes, or whose does not. Where no configuration of a kind has several seeds, the kind's
-  shorter runs stand in ("of shorter runs"), which takes it that a seed moves them as much. Where two kinds are
-  compared the larger spread is taken. The bound for several differences at once is Dunnett's, for the correlation
-  of differences that share a configuration; where their spreads are not the same, each set of one spread has its share
-  of the chance of a miss, by the number of its differences (Bonferroni).
-- *Seeds, permutation*: where each side of every part has so many seeds that its permutation test can reject
-  at {100 - 100 * LEVEL:.0f} % divided by the number of parts (four on each side for one part, five for six), the
-  interval is all shifts that this test does not reject, without any assumption on the spread.
+- *Seeds, pooled t*: the standard deviation over seeds is pooled over all configurations of one kind that have several
+  seeds ("df" are its degrees of freedom), and stands for all of that kind, so that a configuration with one seed gets
+  an interval too. For accuracies and gaps, a kind are the networks of one depth and one learning rate that learn,
+  since large steps may well make a run depend more on its seed; for how far a loss rises again, all whose loss rises,
+  or all whose does not; for ratios of gradients, the networks of one depth whose gradient vanishes, or whose does
+  not. Where no configuration of a kind has several seeds, the kind's shorter runs stand in ("of shorter runs"), which
+  takes it that a seed moves them as much. Where two kinds are compared the spread is taken that reaches further;
+  where a network's seeds are of two kinds, its own counts too. The bound for several differences at once is
+  Dunnett's, for the correlation of differences that share a configuration; where their spreads are not the same, each
+  set of one spread has its share of the chance of a miss, by the number of its differences (Bonferroni).
+- *Seeds, permutation*: where each side of every part of one spread has so many seeds that its permutation test can
+  reject at {100 - 100 * LEVEL:.0f} % divided by the number of parts (four on each side for one part, five for six),
+  the interval is all shifts that this test does not reject, without any assumption on the spread.
 - *Images*: Newcombe's hybrid score interval of the difference of two proportions, or Wilson's of one, on
-  {TEST_IMAGES:,} test images, or for gaps on the {VALIDATION_IMAGES:,} validation images. "Images alone": the
-  spread over seeds is unknown, or a network guesses, which no seed changes; one that names the same class for all
-  images is right for exactly one in a hundred, whichever they are. Ratios and losses have no such part.
+  {TEST_IMAGES:,} test images, or for gaps on the {VALIDATION_IMAGES:,} validation images. "Images alone": the spread
+  over seeds is unknown, or none of a network's seeds learns, and it is taken that no other would; one that names the
+  same class for all images is right for exactly one in a hundred, whichever they are. Ratios and losses have no such
+  part.
 - *Smoothed*: a mean over {SMOOTHED} epochs (at both ends a straight line through {SMOOTHED}). Its standard error
   comes from the scatter of the loss about it, near the lowest point."""
 

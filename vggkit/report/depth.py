@@ -1,7 +1,7 @@
 """At which depth plain networks stop learning: what short runs say, beside what theory says of untrained networks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,12 +14,13 @@ from vggkit.folders import Given
 from vggkit.report import tried
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
-from vggkit.report.intervals import LEVEL, exact_test
+from vggkit.report.intervals import Counts, exact_test, unlikely
 from vggkit.report.measures import CHANCE
-from vggkit.report.naming import network
+from vggkit.report.naming import exponent, machines, network
 from vggkit.report.prose import origin
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, reached
 from vggkit.report.untrained import Untrained
+from vggkit.report.verdicts import learns
 from vggkit.runs.propagation import ROUNDED
 from vggkit.runs.records import Run
 from vggkit.study import DEPTHS, FLOAT32, LOST, SUITES, Asked
@@ -120,26 +121,39 @@ def stops(found: BySuite, kind: str) -> Stops:
 
 
 class Counted(NamedTuple):
-    """Of plain networks of one depth, how many runs have learned, of how many, in each precision."""
+    """Of plain networks of one depth, how many runs have learned, of how many, by machine, in each precision."""
 
     depth: int
-    exact: tuple[int, int]
-    rough: tuple[int, int]
+    exact: Mapping[str, Counts]
+    rough: Mapping[str, Counts]
 
     @property
     def chance(self) -> float:
-        """The p-value of Fisher's exact test for the two precisions being alike."""
-        return exact_test([(self.exact, self.rough)])
+        """The p-value of Fisher's exact test for the two precisions being alike, machines not told apart."""
+        return exact_test([(_total(self.exact), _total(self.rough))])
+
+
+def _total(counts: Mapping[str, Counts]) -> Counts:
+    return sum(learned for learned, _ in counts.values()), sum(of for _, of in counts.values())
+
+
+def _by_machine(runs: Iterable[Run]) -> dict[str, Counts]:
+    found: dict[str, Counts] = {}
+    for run in runs:
+        learned, of = found.get(made := machines([run]), (0, 0))
+        found[made] = learned + learns(run), of + 1
+    return found
 
 
 def edge(found: BySuite) -> list[Counted]:
     """The depths that have runs in both precisions, and at which some learned and some did not."""
     counted = []
     for depth in DEPTHS:
-        sides = [runs_of(found, kind, depth) for kind in (EXACT, PLAIN)]
-        (learned, of), (also, others) = counts = [(learning(runs), len(runs)) for runs in sides]
+        one = Counted(depth, *(_by_machine(runs_of(found, kind, depth)) for kind in (EXACT, PLAIN)))
+        learned, of = _total(one.exact)
+        also, others = _total(one.rough)
         if of and others and 0 < learned + also < of + others:
-            counted.append(Counted(depth, *counts))
+            counted.append(one)
     return counted
 
 
@@ -178,16 +192,19 @@ def precision_told(found: BySuite) -> str:
 
 
 def abstract(found: BySuite) -> str:
-    """What decides at the depth where plain networks stop, in a sentence, as Markdown; empty where it is not known."""
-    open_depths = [one for one in edge(found) if one.chance >= 1 - LEVEL]
-    if not open_depths:
+    """Whether the seed decides where plain networks stop, in a sentence, as Markdown; empty where none is seen to."""
+    mixed = [
+        f"{learned} of {of} with {one.depth} layers in {precision} on {made}"
+        for one in edge(found)
+        for precision, counts in (("float32", one.exact), ("bfloat16", one.rough))
+        for made, (learned, of) in counts.items()
+        if 0 < learned < of
+    ]
+    if not mixed:
         return ""
-    learned = sum(one.exact[0] + one.rough[0] for one in open_depths)
-    of = sum(one.exact[1] + one.rough[1] for one in open_depths)
     return (
-        f"Where plain networks stop, chance has a say: of {of} runs with {listed([one.depth for one in open_depths])} "
-        f"layers, which differ in seed, precision and machine, {learned} learned in "
-        f"{SUITES[SHORT].settings['epochs']} epochs."
+        "Where plain networks stop, chance has a say: of runs that differ in nothing but the seed, "
+        f"{' and '.join(mixed)} learned in {SUITES[SHORT].settings['epochs']} epochs."
     )
 
 
@@ -195,10 +212,20 @@ def _apart(found: BySuite) -> str:
     """Whether the precision bears on what learns, at each depth where some runs do and some do not, as Markdown."""
     told = ""
     for one in edge(found):
-        counts = f"{one.exact[0]} of {one.exact[1]} runs learn in float32, {one.rough[0]} of {one.rough[1]} in bfloat16"
-        known = "the precision makes a difference" if one.chance < 1 - LEVEL else "so few do not tell the two apart"
-        told += f" With {one.depth} layers {counts}: {known} (Fisher's exact test, p = {one.chance:.2g})."
+        (learned, of), (also, others) = _total(one.exact), _total(one.rough)
+        known = "the precision makes a difference" if unlikely(one.chance) else "these do not tell the two apart"
+        told += (
+            f" With {one.depth} layers {learned} of {of} runs learn in float32 ({_places(one.exact)}), {also} of "
+            f"{others} in bfloat16 ({_places(one.rough)}): {known} (Fisher's exact test, p = {one.chance:.2g})."
+        )
     return told
+
+
+def _places(counts: Mapping[str, Counts]) -> str:
+    """How many learn on which machine."""
+    if len(counts) == 1:
+        return f"on {next(iter(counts))}"
+    return "; ".join(f"{learned} of {of} on {made}" for made, (learned, of) in counts.items())
 
 
 def _learned(found: BySuite) -> str:
@@ -208,7 +235,10 @@ def _learned(found: BySuite) -> str:
     if not known:
         return "At which depth they stop learning is not known: there is no run yet."
     parts = [f"in {KINDS[kind].precision} they {_outcomes(one)}" for kind, one in known.items()]
-    return f"After {SUITES[SHORT].settings['epochs']} epochs of plain networks, {'; '.join(parts)}."
+    return (
+        f"After {SUITES[SHORT].settings['epochs']} epochs of plain networks, with the usual epsilon of Adam's "
+        f"({exponent(ADAM_EPSILON)}), {'; '.join(parts)}."
+    )
 
 
 def _arithmetic(found: BySuite, kind: str) -> str:
@@ -229,7 +259,7 @@ def alone_told(short: Found, full: Found) -> str:
         return ""
     return (
         "Table 1 sets deep networks with BN and RC beside a shallow one that has neither. Which part of the difference "
-        f"is depth's, VGG08 with BN shows: {'; '.join(lengths)}. The step from the first to the second is BN's alone; "
+        f"is BN's, VGG08 with BN shows: {'; '.join(lengths)}. The step from the first to the second is BN's alone; "
         "from the second to the third, what depth and RC add to it."
     )
 

@@ -237,7 +237,8 @@ def comparison(runs: Runs, seed: int = 0) -> Figure:
         caption = (
             f"Validation accuracy after {epochs} epochs: {ranked}. First, accuracy over the epochs; second, mean "
             f"|gradient| over the depth in the last epoch. {DEPTHS} {_dashed(chosen)}{len(order)} of "
-            f"{len(CONFIGURATIONS)} configurations, all runs of suite <code>{suite}</code>{lacking}. "
+            f"{len(CONFIGURATIONS)} configurations, of each the run of suite <code>{suite}</code> with the lowest "
+            f"seed{lacking}. "
             f"{origin(order)}"
         )
         weakest = {name: vanishing_ratio(run) for name, run in chosen.items() if "mean_abs" in run.gradients}

@@ -1,7 +1,6 @@
 """The report's further experiments: what runs say of each; what has no run is shown as such."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -126,7 +125,7 @@ def compared(found: Found, shorter: Found | None = None) -> dict[tuple[str, str]
             continue
         rates = {run.config.learning_rate for name in pair for run in learned[name]}
         spreads = [seed_spread(found, shorter, rate) for rate in rates]
-        widest = max(spreads, key=lambda spread: spread.deviation if spread.freedom else math.inf)
+        widest = max(spreads, key=lambda spread: spread.reach)
         judged[pair] = Contrast(first, second), widest
     return effects | dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
 
@@ -181,6 +180,10 @@ def told(found: Found, shorter: Found | None = None) -> str:
     return " ".join(f"{what}: {'; '.join(names)}." for what, names in groups.items() if names)
 
 
+def _length(run: Run) -> str:
+    return f"{run.config.epochs} epochs on {run.summary['train_images']:,} images"
+
+
 def same_told(found: Found) -> str:
     """Which changes are too small for the arithmetic, and why, as Markdown; empty where there are none."""
     decays = [
@@ -208,7 +211,7 @@ def intervals_told(found: Found, shorter: Found | None = None) -> str:
             unknown.append(exponent(rate))
             continue
         several = [
-            network(runs[0].config) + f" after {runs[0].config.epochs} epochs" * (runs in (shorter or {}).values())
+            network(runs[0].config) + f" after {_length(runs[0])}" * (runs in (shorter or {}).values())
             for runs in _of_rate(found, shorter, rate)
             if len(runs) > 1
         ]
@@ -309,6 +312,12 @@ def commands() -> Html:
 
 LONG = tuple((asked, "beside") for asked in (Asked("vgg08", {"batch_norm": True}), *REGULARISED))
 """Runs as long as those of Table 1, beside which their losses are set."""
+
+
+def turns_told(found: Found) -> str:
+    """Of which regularisers there is no run as long as Table 1's, as Markdown; empty where each has one."""
+    missing = [network(config(asked)) for asked, suite in LONG if not found.get(config(asked, suite).name)]
+    return f"Without a run of {RunConfig().epochs} epochs yet: {'; '.join(missing)}." if missing else ""
 
 
 def turns_html(found: Found) -> Html:

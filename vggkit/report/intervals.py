@@ -36,6 +36,11 @@ class Spread:
     deviation: float
     freedom: int
 
+    @property
+    def reach(self) -> float:
+        """Half-width of the interval of one value, by which spreads are compared; infinite where it is unknown."""
+        return self.deviation * float(stats.t.ppf((1 + LEVEL) / 2, self.freedom)) if self.freedom else math.inf
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -168,6 +173,15 @@ def _swaps(first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
 
 Counts = tuple[int, int]
 """Hits, and of how many."""
+
+
+def unlikely(chance: float) -> bool:
+    """Whether a p-value is below the chance of a miss, 1 - `LEVEL`; one that is as large is not.
+
+    >>> unlikely(0.049), unlikely(0.05)
+    (True, False)
+    """
+    return round(chance, 9) < round(1 - LEVEL, 9)
 
 
 def exact_test(strata: Iterable[tuple[Counts, Counts]]) -> float:

@@ -300,8 +300,8 @@ def _untold(compared: pd.DataFrame) -> str:
     name = str(apart.idxmax())
     return (
         "*The initial weights* concern every row. They, the shortcut's place and the schedule leave the number of "
-        "parameters as it is, yet a difference in any of them can change the training accuracy of BN+RC by several "
-        "points, and the report does not say which it used. With equal parameter counts, its training accuracies and "
+        "parameters as it is, yet a difference in any of them may well change the training accuracy of BN+RC, and the "
+        "report does not say which it used. With equal parameter counts, its training accuracies and "
         f"ours lie up to {apart.max():.1f} points apart ({title(name)}). What share each cause has, only runs that "
         "change one of them at a time can tell."
     )

@@ -29,23 +29,23 @@ def told(found: BySuite, measured: Untrained) -> str:
     As Markdown; empty where there are none.
     """
     every = cases(found, measured)
-    back = [run for case in every for run in case.runs if not case.signal and _heard_again(run)]
-    fallen = [run for case in every for run in case.runs if not case.gradient and _fell_back(run)]
+    deaf = [run for case in every for run in case.runs if not case.signal and logs_signal(run)]
+    back = [(run, epoch) for run in deaf if learns(run) and (epoch := since(by_epoch(run, SHARE).iloc[-1] > FAINT))]
+    lost = [run for case in every for run in case.runs if not case.gradient]
+    fallen = list(filter(_fell_back, lost))
     text = []
     if back:
-        epochs = [epoch for run in back if (epoch := since(by_epoch(run, SHARE).iloc[-1] > FAINT))]
-        first, last = min(epochs), max(epochs)
         text.append(
-            f"Some that had no signal before training, nor after the first epoch, got one and learn: {_seeds(back)}. "
-            f"In these more than {100 * FAINT:g} % of the linear layer's input differs between images from epoch "
-            f"{first if first == last else f'{first} to {last}'} on."
+            f"Of the runs that had no signal before training, {len(back)} of {len(deaf)} got one and learn. (Followed "
+            f"in training is not the cosine, but what differs between images of the linear layer's input: more than "
+            f"{100 * FAINT:g} % to the end.) They are {_seeds(back)}."
         )
     if fallen:
         text.append(
-            "Others, whose first layer had no gradient before training, had one in some epoch, lost it again and do "
-            f"not learn: {_seeds(fallen)}."
+            f"Of those whose first layer had no gradient before training, {len(fallen)} of {len(lost)} had one in some "
+            f"epoch, lost it again and do not learn: {_seeds([(run, None) for run in fallen])}."
         )
-        if again := [run for run in fallen if _gradient(run).iloc[-1] > run.config.adam_epsilon]:
+        if again := [(run, None) for run in fallen if _gradient(run).iloc[-1] > run.config.adam_epsilon]:
             text.append(
                 f"In the last epoch it is above epsilon again in {_seeds(again)}: a longer run might tell more."
             )
@@ -53,20 +53,15 @@ def told(found: BySuite, measured: Untrained) -> str:
     return " ".join(["What is lost before training need not stay lost.", *text]) if text else ""
 
 
-def _seeds(runs: Sequence[Run]) -> str:
-    """Each network of which there are runs, and their seeds."""
-    found: dict[str, list[int]] = {}
-    for run in runs:
-        found.setdefault(f"{network(run.config)} in {run.config.precision}", []).append(run.config.seed)
-    return "; ".join(f"{name} (seed{'s' * (len(seeds) > 1)} {spans(seeds)})" for name, seeds in found.items())
-
-
-def _heard_again(run: Run) -> bool:
-    """Whether a run that has no signal after the first epoch has one from some epoch on, to the last, and learns."""
-    if not learns(run) or not logs_signal(run):
-        return False
-    share = by_epoch(run, SHARE).iloc[-1]
-    return bool(share.iloc[0] <= FAINT and since(share > FAINT))
+def _seeds(found: Sequence[tuple[Run, int | None]]) -> str:
+    """Each network of which there are runs, their seeds, and the epoch from which on something is so, where given."""
+    by_name: dict[tuple[str, int | None], list[int]] = {}
+    for run, epoch in found:
+        by_name.setdefault((f"{network(run.config)} in {run.config.precision}", epoch), []).append(run.config.seed)
+    return "; ".join(
+        f"{name} (seed{'s' * (len(seeds) > 1)} {spans(seeds)})" + f" from epoch {epoch} on" * (epoch is not None)
+        for (name, epoch), seeds in by_name.items()
+    )
 
 
 def _gradient(run: Run) -> pd.Series:

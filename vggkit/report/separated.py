@@ -14,7 +14,7 @@ from vggkit.report.canvas import PANEL, Figure, drawing, finish, widen
 from vggkit.report.cures import Look
 from vggkit.report.depth import BySuite, gradient_margin, told_apart
 from vggkit.report.figures import COLOURS, LEAST_SPAN
-from vggkit.report.intervals import LEVEL, Counts, exact_test
+from vggkit.report.intervals import Counts, exact_test, unlikely
 from vggkit.report.markup import Html
 from vggkit.report.naming import exponent, machines, network
 from vggkit.report.prose import origin
@@ -142,16 +142,18 @@ def lost() -> str:
 def question(measured: Untrained) -> str:
     """What is separated, and how, as Markdown."""
 
-    def above(depth: int, epsilon: float) -> str:
-        gradients = measured.by_layer("plain", "weight_gradient", depth=depth)["mean"]
-        return f"{int((gradients > epsilon).sum())} of the {depth} layers of VGG{depth:02d}"
+    def first(depth: int) -> float:
+        return float(gradient_margin(measured)[depth]) * ADAM_EPSILON
 
     least, most = DEPTHS[0], LOST[0]
-    told = [f"{exponent(epsilon)} for {above(most, epsilon)}" for epsilon in (NEGLIGIBLE, ADAM_EPSILON, *LARGER)]
+    epsilons = (NEGLIGIBLE, ADAM_EPSILON, *LARGER)
+    above = [exponent(epsilon) for epsilon in epsilons if first(most) > epsilon]
+    below = [exponent(epsilon) for epsilon in epsilons if first(most) <= epsilon]
     return (
         "At one depth the precision bears on the signal and Adam's epsilon on the gradient, which counts where it is "
-        f"above epsilon. Before training the mean gradient is above {'; above '.join(told)}; and above "
-        f"{exponent(LARGER[-1])} for {above(least, LARGER[-1])}. So each can be lost without the other."
+        f"above epsilon. Before training the mean gradient of the first layer of VGG{most:02d} is "
+        f"{power(first(most))}: above an epsilon of {' and '.join(above)}, below {', '.join(below)}; that of "
+        f"VGG{least:02d}, {power(first(least))}, is above all of these. So each can be lost without the other."
     )
 
 
@@ -164,28 +166,38 @@ def answer(found: BySuite, measured: Untrained) -> str:
         learned[case.kept] += learning(case.runs)
     if not tried.total():
         return ""
-    counts = [f"{WORDS[part]}, {learned[part]} of {tried[part]} learn" for part in WORDS if tried[part]]
-    text = [f"Of the runs of plain networks that keep {'; '.join(counts)}."]
+    counts = [f"{WORDS[part]} {learned[part]} of {tried[part]}" for part in WORDS if tried[part]]
+    text = [f"Of the runs of plain networks these learn: of those that keep {', '.join(counts)}."]
     found_out = {
         GRADIENT: _beside(every, lambda case: case.gradient, lambda case: (case.config.depth, case.precision)),
         SIGNAL: _beside(every, lambda case: case.signal, lambda case: (case.config.depth, case.config.adam_epsilon)),
     }
     alike = {GRADIENT: "depth, precision and machine", SIGNAL: "depth, epsilon and machine"}
     tests = {part: test for part, test in found_out.items() if test}
-    for part, ((keep, of), (lose, others), chance) in tests.items():
+    for part, test in tests.items():
+        (keep, of), (lose, others) = test.keep, test.lose
         text.append(
             f"Where {alike[part]} are the same, {keep} of {of} learn with the {part} and {lose} of {others} without it "
-            f"(exact test, p = {chance:.2g})."
+            f"(exact test, p = {test.chance:.2g}; machines not told apart, p = {test.across:.2g})."
         )
     return " ".join([*text, _verdict(tests)]).rstrip()
 
 
 class Beside(NamedTuple):
-    """How many learn of those that keep something, and of those that do not; the p-value for both being alike."""
+    """Runs that keep something beside those that do not and are the same in all else.
+
+    Attributes:
+        keep, lose: how many learn of either, and of how many.
+        more: whether more learn that keep it than would if it made no difference.
+        chance: the p-value for its making none.
+        across: the same where machines are not told apart.
+    """
 
     keep: Counts
     lose: Counts
+    more: bool
     chance: float
+    across: float
 
 
 def _beside(
@@ -195,16 +207,27 @@ def _beside(
 
     Each kind of alike runs is a stratum of `intervals.exact_test`.
     """
-    strata: dict[tuple[object, ...], dict[bool, list[bool]]] = {}
+    one: dict[tuple[object, ...], dict[bool, list[bool]]] = {}
+    any_: dict[tuple[object, ...], dict[bool, list[bool]]] = {}
     for case in every:
         for made, runs in _by_machine(case.runs):
-            sides = strata.setdefault((*alike(case), made), {True: [], False: []})
-            sides[keeps(case)] += [learns(run) for run in runs]
-    known = [((sum(a), len(a)), (sum(b), len(b))) for a, b in ((s[True], s[False]) for s in strata.values()) if a and b]
-    if not known:
+            for strata, where in ((one, made), (any_, "")):
+                sides = strata.setdefault((*alike(case), where), {True: [], False: []})
+                sides[keeps(case)] += [learns(run) for run in runs]
+    strict, across = (
+        [
+            ((sum(kept), len(kept)), (sum(lost), len(lost)))
+            for kept, lost in ((sides[True], sides[False]) for sides in strata.values())
+            if kept and lost
+        ]
+        for strata in (one, any_)
+    )
+    if not strict:
         return None
-    keep, lose = ((sum(hits for hits, _ in side), sum(of for _, of in side)) for side in zip(*known, strict=True))
-    return Beside(keep, lose, exact_test(known))
+    keep, lose = ((sum(hits for hits, _ in side), sum(of for _, of in side)) for side in zip(*strict, strict=True))
+    # Within strata (Mantel and Haenszel 1959): the totals alone can say the opposite of every stratum.
+    expected = sum(of * (hits + others) / (of + also) for (hits, of), (others, also) in strict)
+    return Beside(keep, lose, keep[0] > expected, exact_test(strict), exact_test(across))
 
 
 def _verdict(tests: Mapping[str, Beside]) -> str:
@@ -212,9 +235,9 @@ def _verdict(tests: Mapping[str, Beside]) -> str:
     if not tests:
         return ""
     told, unknown = [], []
-    for part, ((keep, of), (lose, others), chance) in tests.items():
-        if round(chance, 9) < 1 - LEVEL:
-            told.append(f"with the {part} {'more' if keep * others > lose * of else 'fewer'} learn than without it")
+    for part, test in tests.items():
+        if unlikely(test.chance):
+            told.append(f"with the {part} {'more' if test.more else 'fewer'} learn than without it")
         else:
             unknown.append(f"the {part}")
     if not told:
@@ -244,10 +267,12 @@ def figure(found: BySuite, measured: Untrained) -> Figure | None:
             look = DOTS[case.config.depth]
             style: dict[str, Any] = {"color": COLOURS[look.colour], "marker": look.marker, "linestyle": "none"}
             values = accuracy(case.runs)
-            # Dots of one network side by side, so that each is seen.
+            # Dots of one network side by side, so that each is seen, and on their own side of the bound.
             beside = np.arange(len(values)) - (len(values) - 1) / 2
+            reach = max(1.0, (len(values) - 1) / 2)
+            apart = min(0.28, 0.8 * abs(math.log10(case.margin)) / reach)
             signal.plot(case.cosine + 0.018 * beside, values, markersize=5, **style)
-            (dots,) = gradient.plot(case.margin * 10 ** (0.28 * beside), values, markersize=5, **style)
+            (dots,) = gradient.plot(case.margin * 10 ** (apart * beside), values, markersize=5, **style)
             named.setdefault(f"VGG{case.config.depth:02d}", dots)
         for ax in (signal, gradient):
             widen(ax, LEAST_SPAN["accuracy"])

@@ -110,6 +110,11 @@ class Outcome:
                 contrasts[pair] = Contrast(first, second)
                 moved = contrasts[pair].sizes if not contrasts[pair].weights else contrasts[pair].weights
                 spreads[pair] = self.spread(groups, {self.kind(run) for name in moved for run in group[name]})
+                # Runs of two kinds are of neither, and stand for none; their own spread counts for themselves.
+                mixed = [name for name in moved if len({self.kind(run) for run in group[name]}) > 1]
+                own = pooled_spread(sample.values for name in mixed if (sample := samples[name]))
+                if own.freedom and not (spreads[pair][0].freedom and own.reach < spreads[pair][0].reach):
+                    spreads[pair] = own, False
         effects = intervals_by_spread([(contrast, spreads[pair][0]) for pair, contrast in contrasts.items()])
         found = dict(zip(contrasts, effects, strict=True))
         parts = []
@@ -121,7 +126,9 @@ class Outcome:
         return parts
 
     def spread(self, groups: Sequence[Group], kinds: set[Hashable]) -> tuple[Spread, bool]:
-        """The spread over seeds of runs of these kinds, of several the largest, and whether it is of shorter runs.
+        """The spread over seeds of runs of these kinds, and whether it is of shorter runs; of several the widest.
+
+        The widest is that which reaches furthest with its degrees of freedom.
 
         Each kind's is that of the first group's runs; where none of these has several seeds, that of all runs of the
         kind in the other groups, which are shorter; where there are none either, it is unknown.
@@ -131,7 +138,7 @@ class Outcome:
             own = pooled_spread(self._of_kind(groups[0], kind))
             shorter = pooled_spread(itertools.chain(*(self._of_kind(group, kind) for group in groups[1:])))
             found.append((own, False) if own.freedom else (shorter, shorter.freedom > 0))
-        return max(found, key=lambda one: math.inf if one[0].freedom == 0 else one[0].deviation)
+        return max(found, key=lambda one: one[0].reach)
 
     def _of_kind(self, group: Group, kind: Hashable) -> list[tuple[float, ...]]:
         """The values of each configuration of a kind whose seeds are comparable."""
