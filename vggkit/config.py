@@ -278,16 +278,16 @@ def check_name(kind: str, name: str, known: Iterable[str], also: Iterable[str] =
     """Raise ConfigError, naming the nearest known name, or one of `also` that is nearly it, unless `name` is known."""
     known = list(known)
     if name not in known:
-        near = [one for one in known if _without_zeros(one) == _without_zeros(name)]
+        near = [one for one in known if _plainly(one) == _plainly(name)]
         near = near or difflib.get_close_matches(name, also, n=1, cutoff=0.85)
         near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(known) or 'none yet'}")
 
 
-def _without_zeros(name: str) -> str:
-    """A name with each number as it counts: vgg8 is vgg08, and not nearly vgg38."""
-    return re.sub(r"(?<!\d)0+(?=\d)", "", name)
+def _plainly(name: str) -> str:
+    """A name in small letters with each number as it counts: VGG8 is vgg08, and not nearly vgg38."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name.lower())
 
 
 def _require(holds: bool, name: str, value: Any, allowed: str) -> None:

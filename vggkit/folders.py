@@ -17,8 +17,16 @@ Given = str | os.PathLike[str] | None
 
 
 def results_folder(given: Given = None) -> Path:
-    """The folder of results: `given`, else VGGKIT_RESULTS, else results/ of the project around."""
-    return _named(given, RESULTS_VARIABLE) or project_folder() / "results"
+    """The folder of results: `given`, else VGGKIT_RESULTS, else results/ of the project around.
+
+    Raises:
+        ConfigError: the folder that was given, or that the variable names, is that of one suite within results, or
+            cannot be looked up.
+    """
+    named = _named(given, RESULTS_VARIABLE)
+    if named and exists("results", named) and next(named.glob("*/seed-*/summary.json"), None):
+        raise ConfigError(f"results: {named} is not allowed, a suite's folder; allowed: the one around it")
+    return named or project_folder() / "results"
 
 
 def data_folder(given: Given = None) -> Path:

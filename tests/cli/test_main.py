@@ -157,6 +157,12 @@ def test_home_folder_that_is_none_is_one_line(
     assert list(tmp_path.glob("~*")) == []
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["table"], ["verify"], ["train", "vgg08", "--dataset", "synthetic"]])
+def test_folder_of_one_suite_is_not_taken_for_that_of_the_results(arguments: list[str], call: Call) -> None:
+    suite = Path(__file__).parents[2] / "results" / "table1"
+    assert "a suite's folder; allowed: the one around it" in refused(call, *arguments, "--results", str(suite))
+
+
 def test_home_is_expanded_in_every_path(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     for folder in (home, tmp_path / "elsewhere"):
