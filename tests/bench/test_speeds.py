@@ -73,7 +73,7 @@ def test_missing_or_damaged_measurement_is_one_line(tmp_path: Path) -> None:
 
 
 def test_runs_of_a_gpu_are_told_apart_with_their_time_and_speed() -> None:
-    (run,) = (run for run in find_runs(ROOT / "results", "table1") if run.config.name == "vgg38_bn_rc")
+    run = next(run for run in find_runs(ROOT / "results", "table1") if run.config.name == "vgg38_bn_rc")
     bfloat16 = dataclasses.replace(run, config=dataclasses.replace(run.config, precision="bfloat16"))
 
     def on(device: str, seconds: float) -> Run:
