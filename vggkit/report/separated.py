@@ -98,9 +98,9 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
         {
             "network": f"VGG{case.config.depth:02d}",
             "precision": case.precision,
-            "epsilon": exponent(case.config.adam_epsilon),
+            "ε": exponent(case.config.adam_epsilon),
             "cosine": number(case.cosine).replace("−0.00", "0.00"),
-            "gradient / epsilon": _times(case.margin),
+            "gradient / ε": _times(case.margin),
             "keeps": case.kept,
             "learn": f"{learning(runs)} of {len(runs)}",
             "machine": made,
@@ -112,13 +112,13 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
     missing = "; ".join(f"{network(case.config)} in {case.precision}" for case in every if not case.runs)
     caption = (
         "Plain networks. Before training: the cosine with float64 of what differs between images at the linear layer, "
-        "in the precision of the runs, and the mean gradient of the first layer's weights in units of Adam's epsilon; "
-        f"the signal is kept where the cosine is above {HALF:g}, the gradient where it is above 1. How many seeds "
+        "in the precision of the runs, and the mean gradient of the first layer's weights in units of Adam's ε; the "
+        f"signal is kept where the cosine is above {HALF:g}, the gradient where it is above 1. How many seeds "
         f"learn in {SUITES[SHORT].settings['epochs']} epochs; the file has the test accuracy of each. "
         f"{f'No run yet: {missing}. ' if missing else ''}"
         f"{origin([run for case in every for run in case.runs])}"
     )
-    columns = ["network", "precision", "epsilon", "cosine", "gradient / epsilon", "keeps", "learn", "machine"]
+    columns = ["network", "precision", "ε", "cosine", "gradient / ε", "keeps", "learn", "machine"]
     whole = pd.DataFrame(rows, columns=[*columns, "test accuracies (%)"])
     files = {"csv": whole.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
     words = ("network", "precision", "keeps", "machine")
