@@ -20,7 +20,6 @@ from vggkit.report.naming import exponent, machines, network
 from vggkit.report.prose import origin
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, reached
 from vggkit.report.untrained import Untrained
-from vggkit.report.verdicts import learns
 from vggkit.runs.propagation import ROUNDED
 from vggkit.runs.records import Run
 from vggkit.study import DEPTHS, FLOAT32, LOST, SUITES, Asked
@@ -137,19 +136,23 @@ def _total(counts: Mapping[str, Counts]) -> Counts:
     return sum(learned for learned, _ in counts.values()), sum(of for _, of in counts.values())
 
 
-def _by_machine(runs: Iterable[Run]) -> dict[str, Counts]:
-    found: dict[str, Counts] = {}
+def by_machine(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The runs of each machine, or of several where a run was begun on one and went on on another."""
+    found: dict[str, list[Run]] = {}
     for run in runs:
-        learned, of = found.get(made := machines([run]), (0, 0))
-        found[made] = learned + learns(run), of + 1
+        found.setdefault(machines([run]), []).append(run)
     return found
+
+
+def _counts(runs: Iterable[Run]) -> dict[str, Counts]:
+    return {made: (learning(group), len(group)) for made, group in by_machine(runs).items()}
 
 
 def edge(found: BySuite) -> list[Counted]:
     """The depths that have runs in both precisions, and at which some learned and some did not."""
     counted = []
     for depth in DEPTHS:
-        one = Counted(depth, *(_by_machine(runs_of(found, kind, depth)) for kind in (EXACT, PLAIN)))
+        one = Counted(depth, *(_counts(runs_of(found, kind, depth)) for kind in (EXACT, PLAIN)))
         learned, of = _total(one.exact)
         also, others = _total(one.rough)
         if of and others and 0 < learned + also < of + others:

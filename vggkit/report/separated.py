@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from vggkit.config import ADAM_EPSILON, RunConfig
 from vggkit.report.canvas import PANEL, Figure, drawing, finish, widen
 from vggkit.report.cures import Look
-from vggkit.report.depth import BySuite, gradient_margin, told_apart
+from vggkit.report.depth import BySuite, by_machine, gradient_margin, told_apart
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import Counts, exact_test, unlikely
 from vggkit.report.markup import Html
-from vggkit.report.naming import exponent, machines, network
+from vggkit.report.naming import exponent, network
 from vggkit.report.prose import origin
 from vggkit.report.render import html, number, power
 from vggkit.report.tried import SHORT, accuracy, config, learning
@@ -107,7 +107,7 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
             "test accuracies (%)": " ".join(f"{value:.2f}" for value in accuracy(runs)),
         }
         for case in every
-        for made, runs in _by_machine(case.runs)
+        for made, runs in by_machine(case.runs).items()
     ]
     missing = "; ".join(f"{network(case.config)} in {case.precision}" for case in every if not case.runs)
     caption = (
@@ -123,12 +123,6 @@ def table_html(found: BySuite, measured: Untrained) -> Html:
     files = {"csv": whole.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
     words = ("network", "precision", "keeps", "machine")
     return html(whole[columns], "What is lost, and who learns", caption, text=words, files=files)
-
-
-def _by_machine(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
-    """The runs of each machine, or of several where a run was begun on one and went on on another."""
-    made = [(machines([run]), run) for run in runs]
-    return [(one, [run for found, run in made if found == one]) for one in dict.fromkeys(found for found, _ in made)]
 
 
 def lost() -> str:
@@ -207,27 +201,27 @@ def _beside(
 
     Each kind of alike runs is a stratum of `intervals.exact_test`.
     """
-    one: dict[tuple[object, ...], dict[bool, list[bool]]] = {}
-    any_: dict[tuple[object, ...], dict[bool, list[bool]]] = {}
-    for case in every:
-        for made, runs in _by_machine(case.runs):
-            for strata, where in ((one, made), (any_, "")):
-                sides = strata.setdefault((*alike(case), where), {True: [], False: []})
-                sides[keeps(case)] += [learns(run) for run in runs]
-    strict, across = (
-        [
-            ((sum(kept), len(kept)), (sum(lost), len(lost)))
-            for kept, lost in ((sides[True], sides[False]) for sides in strata.values())
-            if kept and lost
-        ]
-        for strata in (one, any_)
-    )
+    strict = _strata(every, keeps, lambda case, made: (*alike(case), made))
+    across = _strata(every, keeps, lambda case, made: alike(case))
     if not strict:
         return None
     keep, lose = ((sum(hits for hits, _ in side), sum(of for _, of in side)) for side in zip(*strict, strict=True))
     # Within strata (Mantel and Haenszel 1959): the totals alone can say the opposite of every stratum.
     expected = sum(of * (hits + others) / (of + also) for (hits, of), (others, also) in strict)
     return Beside(keep, lose, keep[0] > expected, exact_test(strict), exact_test(across))
+
+
+def _strata(
+    every: Sequence[Case], keeps: Callable[[Case], bool], alike: Callable[[Case, str], tuple[object, ...]]
+) -> list[tuple[Counts, Counts]]:
+    """Of each kind of runs that are alike, by case and machine: how many learn that keep something, and that do not."""
+    strata: dict[tuple[object, ...], dict[bool, list[bool]]] = {}
+    for case in every:
+        for made, runs in by_machine(case.runs).items():
+            sides = strata.setdefault(alike(case, made), {True: [], False: []})
+            sides[keeps(case)] += map(learns, runs)
+    both = ((sides[True], sides[False]) for sides in strata.values())
+    return [((sum(kept), len(kept)), (sum(lost), len(lost))) for kept, lost in both if kept and lost]
 
 
 def _verdict(tests: Mapping[str, Beside]) -> str:

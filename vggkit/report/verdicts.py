@@ -108,7 +108,7 @@ class Outcome:
             first, second = samples[pair.first], samples[pair.second] if isinstance(pair.second, str) else pair.second
             if first is not None and second is not None:
                 contrasts[pair] = Contrast(first, second)
-                moved = contrasts[pair].sizes if not contrasts[pair].weights else contrasts[pair].weights
+                moved = contrasts[pair].weights or contrasts[pair].sizes
                 spreads[pair] = self.spread(groups, {self.kind(run) for name in moved for run in group[name]})
                 # Runs of two kinds are of neither, and stand for none; their own spread counts for themselves.
                 mixed = [name for name in moved if len({self.kind(run) for run in group[name]}) > 1]
