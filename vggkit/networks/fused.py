@@ -57,16 +57,22 @@ def _unpool(gradient: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _forward(x: Tensor, shortcut: Tensor | None, pooled: Sequence[int] | None, *norm: Any) -> tuple[Tensor, ...]:
-    """The output; with BN, for which `norm` is weight, bias, k and eps, also mean, variance and 1 / deviation."""
+    """The output; with BN also the batch's mean and 1 / deviation, and the running statistics take both in.
+
+    `norm`: weight, bias, running mean, running variance, momentum and eps. The running statistics are brought up to
+    date in here because a GPU would start four more kernels for them.
+    """
     y = _wide(x)
     statistics: tuple[Tensor, ...] = ()
     if norm:
-        weight, bias, k, eps = norm
-        shifted = y - k
+        weight, bias, running_mean, running_var, momentum, eps = norm
+        shifted = y - running_mean
         mean, square = _sum(shifted) / len(x), _sum(shifted * shifted) / len(x)
         variance = (square - mean * mean).clamp_min(0)
-        mean, scale = mean + k, (variance + eps).rsqrt()
-        statistics = mean, variance, scale
+        mean, scale = mean + running_mean, (variance + eps).rsqrt()
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(variance * (len(x) / max(len(x) - 1, 1)), momentum)
+        statistics = mean, scale
         y = _normalise(x, mean, scale, weight, bias)
     y = _activate(y if shortcut is None else y + _wide(shortcut))
     return (y if pooled is None else _pool(y, pooled)).to(x.dtype), *statistics
@@ -138,10 +144,10 @@ def _images(matrix: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
 
 
 class _NormActPool(torch.autograd.Function):
-    """(y, mean, variance) with BN, (y,) without: then `norm` is empty, else weight, bias, k and eps."""
+    """`norm` as in `_forward`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shortcut: Tensor | None, pool: bool, *norm: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, shortcut: Tensor | None, pool: bool, *norm: Any) -> Tensor:
         n, c, h, w = ctx.shape = tuple(x.shape)
         assert not (pool and shortcut is not None)  # the backward pass would need the shortcut as well
         ctx.residual, ctx.pooled = shortcut is not None, ctx.shape if pool else None
@@ -149,32 +155,28 @@ class _NormActPool(torch.autograd.Function):
         y, *statistics = compiled(_forward)(matrix, more, ctx.pooled, *norm)
         # The convolution that follows keeps y too, so keeping it here costs nothing.
         keep_y = not pool and (ctx.residual or not norm)
-        kept = (statistics[0], statistics[2], *norm[:2]) if norm else ()
-        ctx.save_for_backward(y if keep_y else None, matrix if norm or not keep_y else None, *kept)
-        ctx.mark_non_differentiable(*statistics[:2])
-        ctx.set_materialize_grads(False)  # else zeros for the statistics, a kernel for each on a GPU
-        return _images(y, n, c, h >> pool, w >> pool), *statistics[:2]
+        ctx.save_for_backward(y if keep_y else None, matrix if norm or not keep_y else None, *statistics, *norm[:2])
+        return _images(y, n, c, h >> pool, w >> pool)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        if gradient is None:
-            return (None,) * len(ctx.needs_input_grad)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradients = compiled(_backward)(_matrix(gradient), ctx.residual, ctx.pooled, *ctx.saved_tensors)
         x = _images(gradients[0], *ctx.shape)
         if len(gradients) == 1:
             return x, x if ctx.residual else None, None
         *shortcut, weight, bias = gradients[1:]
-        return x, _images(shortcut[0], *ctx.shape) if shortcut else None, None, weight, bias, None, None
+        branch = _images(shortcut[0], *ctx.shape) if shortcut else None
+        return x, branch, None, weight, bias, None, None, None, None
 
 
-def _apply(*arguments: Any) -> tuple[Tensor, ...]:
-    return cast(tuple[Tensor, ...], _NormActPool.apply(*arguments))  # type: ignore[no-untyped-call]
+def _apply(*arguments: Any) -> Tensor:
+    return cast(Tensor, _NormActPool.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
 def act(x: Tensor, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
     """LeakyReLU of x [+ shortcut], (N, C, H, W); or, with `pool`, 2x2 average pooling of that of x, H and W even."""
-    return _apply(x, shortcut, pool)[0]
+    return _apply(x, shortcut, pool)
 
 
 def norm_act(x: Tensor, bn: nn.BatchNorm2d, shortcut: Tensor | None = None, *, pool: bool = False) -> Tensor:
@@ -184,11 +186,8 @@ def norm_act(x: Tensor, bn: nn.BatchNorm2d, shortcut: Tensor | None = None, *, p
     Updates the running statistics of `bn` as its own forward does, the variance by its unbiased estimate.
     """
     assert bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None
-    y, mean, variance = _apply(x, shortcut, pool, bn.weight, bn.bias, bn.running_mean, bn.eps)
-    with torch.no_grad():
-        count = x.numel() // x.shape[1]
-        bn.running_mean.lerp_(mean, bn.momentum)
-        bn.running_var.lerp_(variance * (count / max(count - 1, 1)), bn.momentum)
-        if bn.num_batches_tracked is not None:
-            bn.num_batches_tracked.add_(1)
+    running = bn.running_mean, bn.running_var, bn.momentum
+    y = _apply(x, shortcut, pool, bn.weight, bn.bias, *running, bn.eps)
+    if bn.num_batches_tracked is not None:
+        bn.num_batches_tracked.add_(1)
     return y
