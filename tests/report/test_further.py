@@ -13,13 +13,12 @@ from scipy import stats
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import cures, depth, forensics, further, naming, regained, separated, tried
-from vggkit.report.forensics import HYPOTHESES
+from vggkit.report import cures, depth, further, naming, regained, separated, tried
 from vggkit.report.intervals import Effect, unlikely
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
-from vggkit.study import CONFIGURATIONS, DEPTHS, LARGER, NEGLIGIBLE, REPORT, SUITES, Asked, asked
+from vggkit.study import CONFIGURATIONS, DEPTHS, LARGER, NEGLIGIBLE, SUITES, Asked, asked
 from vggkit.training.order import order
 
 ROOT = Path(__file__).parents[2]
@@ -614,70 +613,6 @@ def test_lines_of_cures_differ_and_those_at_a_small_rate_are_dashed() -> None:
     assert len(set(looks.values())) == len(looks)
     assert {name for name, look in looks.items() if look.line == "--"} == {name for name in looks if "1e-4" in name}
     assert looks["VGG38 He"][:2] == looks["VGG38 He at 1e-4"][:2]
-
-
-def test_rows_of_the_report_are_judged_where_there_are_runs() -> None:
-    found = forensics.read(ROOT / "results")
-    rows = forensics.judge(found)
-    assert {row.name for row in rows} == set(REPORT["rows"]) - {"vgg38"}
-    known = {row.name: row for row in rows if row.hypothesis.suite == "table1" and row.runs}
-    losses = [run.summary["final"]["train_loss"] for run in found["table1"]["vgg08"]]
-    assert known["vgg08"].ours[0] == pytest.approx(sum(losses) / len(losses))  # type: ignore[arg-type]
-    assert known["vgg08"].fit and 0 < known["vgg08"].fit.chance < 1
-    page, told = forensics.table_html(rows), forensics.told(found, rows)
-    assert page.count("<tr>") == 1 + sum(row.runs > 0 for row in rows) and "nan" not in page
-    assert "What cannot be known" in told
-    untried = [row.hypothesis.words for row in rows if not row.runs]
-    assert all((f"{hypothesis.words} (VGG" in told) == (hypothesis.words in untried) for hypothesis in HYPOTHESES)
-    assert forensics.told({}, forensics.judge({})).startswith("No configuration that learns has two full runs")
-    assert all(hypothesis.suite in SUITES for hypothesis in HYPOTHESES)
-
-
-def test_hypotheses_are_compared_where_two_have_runs() -> None:
-    found = forensics.read(ROOT / "results")
-    alone = forensics.table_html(forensics.judge({"table1": found["table1"]}))
-    assert "times less likely" not in alone.lower() and "shortcuts" not in alone
-    both = forensics.table_html(forensics.judge(found | {"placement": {"vgg38_rc": found["table1"]["vgg38_rc"]}}))
-    assert both.count(">shortcuts around the reduction blocks too<") == 1 and "Times less likely" in both
-
-
-def test_each_hypothesis_is_judged_by_the_runs_of_its_own_suite() -> None:
-    runs = forensics.read(ROOT / "results")
-    alike = {"vgg38_rc": runs["table1"]["vgg38_rc"]}
-    rows = {row.hypothesis.suite: row for row in forensics.judge(runs | {"placement": alike}) if row.name == "vgg38_rc"}
-    assert rows["placement"].runs == len(alike["vgg38_rc"]) and rows["schedule"].runs == 0
-    assert rows["placement"].ours == rows["table1"].ours
-    assert rows["placement"].fit == pytest.approx(rows["table1"].fit)
-
-
-def test_schedules_are_set_against_each_other_where_both_have_runs() -> None:
-    runs = forensics.read(ROOT / "results")
-    rows = [row for row in forensics.judge(runs) if row.hypothesis.suite != "schedule"]
-    missing = [row._replace(runs=0) for row in forensics.judge(runs) if row.hypothesis.suite == "schedule"]
-    assert "no runs yet for each schedule" in forensics.schedules_told([*rows, *missing])
-    alike = runs["table1"]["vgg08"]
-    row = next(row for row in forensics.judge(runs | {"schedule": {"vgg08": alike}}) if row.name == "vgg08")
-    assert row.fit
-    far = row._replace(
-        hypothesis=HYPOTHESES[1], fit=replace(row.fit, log_likelihood=row.fit.log_likelihood + math.log(4))
-    )
-    told = forensics.schedules_told([row, far])
-    assert "The report's VGG08 has 1.74 training loss, 46.84 % validation accuracy." in told
-    assert "4 times as likely with the rate stepped after every batch." in told and "3 seeds" in told
-
-
-def test_factor_between_schedules_falls_where_a_seed_moves_values_more() -> None:
-    runs = forensics.read(ROOT / "results")
-    once, every = (
-        next(row for row in forensics.judge(runs) if (row.name, row.hypothesis.suite) == ("vgg08", suite))
-        for suite in ("table1", "schedule")
-    )
-    assert once.fit and once.wider and every.fit and every.wider
-    gains = [every.fit.log_likelihood - once.fit.log_likelihood, every.wider.log_likelihood - once.wider.log_likelihood]
-    assert 0 < gains[1] < gains[0]
-    told = forensics.schedules_told([once, every])
-    assert f"if it is 3 times as much, they are {math.exp(gains[1]):.2g} times as likely" in told
-    assert once.wider.chance > once.fit.chance  # what is wider rules less out
 
 
 def test_settings_that_the_suite_gives_are_not_given_twice() -> None:

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.path import Path
 from scipy import stats
 
-from vggkit.report.likelihood import Scatter, fit, scatter, times
+from vggkit.report.likelihood import Scatter, fit, region, scatter, times
 
 COVARIANCE = np.array([[1.0, -0.6], [-0.6, 4.0]])
 
@@ -62,6 +63,29 @@ def test_with_many_runs_it_is_the_normal_distribution() -> None:
     assert found.log_likelihood == pytest.approx(true.logpdf([6.0, 3.0]), abs=0.05)
     distance = np.array([1, -2]) @ np.linalg.inv(COVARIANCE + np.diag([0.5, 1.0])) @ np.array([1, -2])
     assert found.chance == pytest.approx(math.exp(-distance / 2), abs=0.01)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_region_holds_its_share_of_further_runs(level: float) -> None:
+    rng = np.random.default_rng(5)
+    inside = []
+    for _ in range(1000):
+        kinds = study(rng, [[0, 0], [3, 1], [9, 2]], 3)
+        spread, value = scatter(kinds), rng.multivariate_normal([0, 0], COVARIANCE)
+        edge, found = region(kinds[0], spread, level=level), fit(value, kinds[0], spread)
+        assert edge is not None and found
+        inside.append(Path(edge).contains_point((value[0], value[1])))
+        assert inside[-1] == (found.chance > 1 - level) or found.chance == pytest.approx(1 - level, abs=0.01)
+    assert np.mean(inside) == pytest.approx(level, abs=0.05)
+
+
+def test_region_is_where_the_chance_is_what_is_left() -> None:
+    runs, spread, more = np.array([[1.0, 2.0], [3.0, 2.5]]), Scatter(np.array([[2.0, 0.5], [0.5, 1.0]]), 6), [0.1, 3.0]
+    edge = region(runs, spread, more, 0.9)
+    assert edge is not None
+    chances = [found.chance for place in edge if (found := fit(place, runs, spread, more))]
+    np.testing.assert_allclose(chances, [0.1] * len(edge))
+    assert region(runs, Scatter(np.eye(2), 1)) is None
 
 
 def test_nothing_is_told_with_too_few_runs_and_factors_stay_finite() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from vggkit.config import NUM_CLASSES, RunConfig
 from vggkit.folders import Given
-from vggkit.report.likelihood import Fit, Scatter, fit, scatter, times
+from vggkit.report.likelihood import Fit, Scatter, fit, region, scatter, times
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.naming import exponent
@@ -19,13 +19,12 @@ from vggkit.report.render import html, number, power
 from vggkit.report.verdicts import VALIDATION_IMAGES, learns
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
-from vggkit.study import CONFIGURATIONS, FULL, REPORT, title
+from vggkit.study import FULL, REPORT, title
 
 VALUES = ("train_loss", "validation_accuracy")
 """What is compared of a row. The other two say nearly the same again: each follows from one of these."""
-UNITS = (" training loss", " % validation accuracy")
-CHEAP = "vgg08"
-"""The network of which many full runs can be had."""
+LIKELY = 0.05
+"""Chance from which on a row of the report is said to be likely."""
 
 
 class Hypothesis(NamedTuple):
@@ -49,15 +48,33 @@ WIDER = 3.0
 class Row(NamedTuple):
     """A row of the report under a hypothesis; nothing of it where there is no run.
 
-    `fit` is by the seeds' spread as it was measured, `wider` by one that is `WIDER` times as large.
+    Attributes:
+        values: `VALUES` of each run, (runs, 2).
+        fit: by the seeds' spread as it was measured.
+        wider: by one that is `WIDER` times as large.
+        region: an ellipse that holds one more run with 95 %, (points, 2).
     """
 
     name: str
     hypothesis: Hypothesis
-    runs: int
-    ours: tuple[float, ...]
-    fit: Fit | None
-    wider: Fit | None
+    values: np.ndarray
+    fit: Fit | None = None
+    wider: Fit | None = None
+    region: np.ndarray | None = None
+
+    @property
+    def runs(self) -> int:
+        return len(self.values)
+
+    @property
+    def ours(self) -> np.ndarray:
+        """The mean of the runs' values, (2,)."""
+        return np.asarray(self.values.mean(axis=0))
+
+    @property
+    def report(self) -> np.ndarray:
+        """The report's values, (2,)."""
+        return np.array([REPORT["rows"][self.name][metric] for metric in VALUES])
 
 
 def read(results: Given = None) -> dict[str, dict[str, list[Run]]]:
@@ -111,25 +128,21 @@ def judge(runs: dict[str, dict[str, list[Run]]]) -> list[Row]:
         if told["validation_accuracy"] <= 100 / NUM_CLASSES:
             continue
         noise = spread(runs, RunConfig.named(name).learning_rate)
-        report = [told[metric] for metric in VALUES]
-        images = draw_variance(told["validation_accuracy"])
+        more = (0.0, draw_variance(told["validation_accuracy"]))
         for hypothesis in HYPOTHESES[: None if "_rc" in name else 2]:  # without RC there is no shortcut to place
             group = runs.get(hypothesis.suite, {}).get(name, [])
-            if not group or noise is None:
-                rows.append(Row(name, hypothesis, 0, (), None, None))
-                continue
-            ours = values(group)
-            scatters = (noise, Scatter(WIDER**2 * noise.squares, noise.freedom))
-            measured, wider = (fit(report, ours, one, (0.0, images)) for one in scatters)
-            rows.append(Row(name, hypothesis, len(group), tuple(ours.mean(axis=0)), measured, wider))
+            row = Row(name, hypothesis, values(group) if group else np.empty((0, len(VALUES))))
+            if group and noise is not None:
+                scatters = (noise, Scatter(WIDER**2 * noise.squares, noise.freedom))
+                measured, wider = (fit(row.report, row.values, one, more) for one in scatters)
+                row = row._replace(fit=measured, wider=wider, region=region(row.values, noise, more))
+            rows.append(row)
     return rows
 
 
 def table_html(rows: Sequence[Row]) -> Html:
     """`judge` for a page, as far as there are runs."""
     known = [row for row in rows if row.runs]
-    best = {name: max((r.fit.log_likelihood for r in known if r.name == name and r.fit), default=math.nan)
-            for name in CONFIGURATIONS}  # fmt: skip
     several = Counter(row.name for row in known if row.fit)  # one hypothesis alone is compared with nothing
     cells = []
     for row in known:
@@ -143,8 +156,9 @@ def table_html(rows: Sequence[Row]) -> Html:
             "chance": _chance(row),
         }
         if max(several.values(), default=0) > 1:
-            compared = row.fit if several[row.name] > 1 else None
-            cell["times less likely"] = _factor(times(best[row.name], compared.log_likelihood)) if compared else "–"
+            rivals = [rival for rival in known if rival.name == row.name and several[row.name] > 1]
+            cell["times less likely"] = _behind(row.fit, [rival.fit for rival in rivals])
+            cell[f"with {WIDER:g} × the spread"] = _behind(row.wider, [rival.wider for rival in rivals])
         cells.append(cell)
     caption = (
         "Each row of the report's table that is above guessing, under each way to make it of which there are runs: our "
@@ -153,39 +167,18 @@ def table_html(rows: Sequence[Row]) -> Html:
         "small one speaks against the hypothesis."
     )
     if any("times less likely" in cell for cell in cells):
-        caption += " Times less likely than the best of the hypotheses that have runs."
+        caption += (
+            " Times less likely than the best of the hypotheses that have runs, beside it the same if a seed moves the "
+            f"values {WIDER:g} times as much as these few show: such a factor can be large where none is ruled out."
+        )
     return html(pd.DataFrame(cells), "Likelihood of the report's rows", caption,
                 text=("row", "hypothesis"))  # fmt: skip
 
 
-def schedules_told(rows: Sequence[Row]) -> str:
-    """Under which schedule the report's values of `CHEAP` are likelier, as Markdown."""
-    once, every = (next(row for row in rows if (row.name, row.hypothesis.suite) == (CHEAP, suite))
-                   for suite in (FULL, "schedule"))  # fmt: skip
-    if not (once.runs and every.runs):
-        return (
-            f"Of {title(CHEAP)} there are no runs yet for each schedule; those whose rate is stepped after every batch "
-            f"are trained by `vggkit sweep {CHEAP} --suite schedule --seeds 0-2`."
-        )
-    told = REPORT["rows"][CHEAP]
-    report = ", ".join(f"{number(told[name])}{unit}" for name, unit in zip(VALUES, UNITS, strict=True))
-    text = f"The report's {title(CHEAP)} has {report}."
-    for row in (once, every):
-        ours = ", ".join(f"{number(value)}{unit}" for value, unit in zip(row.ours, UNITS, strict=True))
-        seeds = f"{row.runs} seed{'s' * (row.runs > 1)}"
-        chance = f"; chance of the report's values {_small(row.fit.chance)}" if row.fit else ""
-        text += f" With the {row.hypothesis.words} ours has {ours} ({seeds}{chance})."
-    if once.fit and every.fit and once.wider and every.wider:
-        gain = every.fit.log_likelihood - once.fit.log_likelihood
-        likelier = (every if gain > 0 else once).hypothesis.words
-        other = math.copysign(1, gain) * (every.wider.log_likelihood - once.wider.log_likelihood)
-        text += (
-            f" The report's values are {_factor(times(abs(gain), 0))} times as likely with the {likelier}. That hangs "
-            f"on how much a seed moves them, of which few runs tell: if it is {WIDER:g} times as much, they are "
-            f"{_factor(times(other, 0))} times as likely. A chance tells how far off values are under one of the two, "
-            "the factor how the two compare; it can be large where neither is ruled out."
-        )
-    return text
+def _behind(one: Fit | None, rivals: Sequence[Fit | None]) -> str:
+    """How many times less likely a row is than under the best of the rivals, itself among them."""
+    best = max((rival.log_likelihood for rival in rivals if rival), default=math.nan)
+    return "–" if one is None or math.isnan(best) else _factor(times(best, one.log_likelihood))
 
 
 def _factor(value: float) -> str:
@@ -226,7 +219,7 @@ def told(runs: dict[str, dict[str, list[Run]]], rows: Sequence[Row]) -> str:
         )
     if not moved:
         return "No configuration that learns has two full runs: how much a seed changes is not known, and nothing else."
-    small = [row for row in rows if row.fit and row.fit.chance < 0.05]
+    small = [row for row in rows if row.fit and row.fit.chance < LIKELY]
     drawn = max(draw_variance(REPORT["rows"][row.name]["validation_accuracy"]) for row in rows) ** 0.5
     text = (
         f"A seed moves {'; '.join(moved)}. That the report "

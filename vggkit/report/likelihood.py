@@ -7,6 +7,7 @@ having one covariance, known from the spread of those kinds that have several ru
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +67,44 @@ def fit(
             are added to the scale, which is exact for a large freedom.
     """
     values, count = np.asarray(value, dtype=float), len(value)
+    expected = _predictive(runs, spread, count, more)
+    if expected is None:
+        return None
+    away = values - expected.centre
+    distance = float(away @ np.linalg.solve(expected.shape, away))
+    density = stats.multivariate_t(np.zeros(count), expected.shape, df=expected.degrees).logpdf(away)
+    return Fit(float(stats.f.sf(distance / count, count, expected.degrees)), float(density))
+
+
+def region(runs: Array, spread: Scatter, more: Sequence[float] | None = None, level: float = 0.95) -> Array | None:
+    """The ellipse that one more run lies in with probability `level`, as places along it (points, 2).
+
+    None where the freedom does not allow to tell; the arguments of two numbers each are those of `fit`, whose chance is
+    1 - `level` everywhere on the ellipse.
+    """
+    expected = _predictive(runs, spread, 2, more)
+    if expected is None:
+        return None
+    angle = np.linspace(0, 2 * np.pi, 181)
+    reach = math.sqrt(2 * stats.f.ppf(level, 2, expected.degrees))
+    circle = np.column_stack([np.cos(angle), np.sin(angle)])
+    return np.asarray(expected.centre + reach * circle @ np.linalg.cholesky(expected.shape).T)
+
+
+class _Predictive(NamedTuple):
+    """Student's distribution of one more run: centre (d,), shape (d, d) and degrees of freedom."""
+
+    centre: Array
+    shape: Array
+    degrees: int
+
+
+def _predictive(runs: Array, spread: Scatter, count: int, more: Sequence[float] | None) -> _Predictive | None:
     degrees = spread.freedom - count + 1
     if degrees < 1:
         return None
     shape = (1 + 1 / len(runs)) * spread.squares / degrees + np.diag([0.0] * count if more is None else list(more))
-    away = values - np.asarray(runs, dtype=float).mean(axis=0)
-    distance = float(away @ np.linalg.solve(shape, away))
-    density = stats.multivariate_t(np.zeros(count), shape, df=degrees).logpdf(away)
-    return Fit(float(stats.f.sf(distance / count, count, degrees)), float(density))
+    return _Predictive(np.asarray(runs, dtype=float).mean(axis=0), shape, degrees)
 
 
 def times(one: float, other: float) -> float:
