@@ -32,12 +32,13 @@ class Hypothesis(NamedTuple):
 
     words: str
     suite: str
+    short: str
 
 
 HYPOTHESES = (
-    Hypothesis("rate stepped once per epoch", FULL),
-    Hypothesis("rate stepped after every batch", "schedule"),
-    Hypothesis("shortcuts around the reduction blocks too", "placement"),
+    Hypothesis("rate stepped once per epoch", FULL, "once per epoch"),
+    Hypothesis("rate stepped after every batch", "schedule", "every batch"),
+    Hypothesis("shortcuts around the reduction blocks too", "placement", "shortcuts"),
 )
 
 
@@ -149,7 +150,7 @@ def table_html(rows: Sequence[Row]) -> Html:
         told = REPORT["rows"][row.name]
         cell = {
             "row": title(row.name) + "*" * (told["origin"] == "template"),
-            "hypothesis": row.hypothesis.words,
+            "made": row.hypothesis.short,
             "seeds": str(row.runs),
             "train loss (report)": f"{number(row.ours[0])} ({number(told[VALUES[0]])})",
             "val acc % (report)": f"{number(row.ours[1])} ({number(told[VALUES[1]])})",
@@ -160,11 +161,13 @@ def table_html(rows: Sequence[Row]) -> Html:
             cell["times less likely"] = _behind(row.fit, [rival.fit for rival in rivals])
             cell[f"with {WIDER:g} × the spread"] = _behind(row.wider, [rival.wider for rival in rivals])
         cells.append(cell)
+    made = [way for way in HYPOTHESES if any(row.hypothesis == way for row in known)]
     caption = (
         "Each row of the report's table that is above guessing, under each way to make it of which there are runs: our "
-        "mean, in brackets the report's value (*: of its template). Chance: probability that one more run of ours lies "
-        "at least as far from the mean of ours as the report's, in training loss and validation accuracy together; a "
-        "small one speaks against the hypothesis."
+        "mean, in brackets the report's value (*: of its template). Made: "
+        f"{'; '.join(f'{way.short}: {way.words}' for way in made)}. Chance: probability that one more run of ours "
+        "lies at least as far from the mean of ours as the report's, in training loss and validation accuracy together; "
+        "a small one speaks against the hypothesis."
     )
     if any("times less likely" in cell for cell in cells):
         caption += (
@@ -172,7 +175,7 @@ def table_html(rows: Sequence[Row]) -> Html:
             f"values {WIDER:g} times as much as these few show: such a factor can be large where none is ruled out."
         )
     return html(pd.DataFrame(cells), "Likelihood of the report's rows", caption,
-                text=("row", "hypothesis"))  # fmt: skip
+                text=("row", "made"))  # fmt: skip
 
 
 def _behind(one: Fit | None, rivals: Sequence[Fit | None]) -> str:

@@ -16,9 +16,8 @@ from vggkit.study import FULL, REPORT, title
 
 LOOKS = dict(zip((way.suite for way in HYPOTHESES), ((0, "s"), (1, "^"), (2, "D")), strict=True))
 """Of each way, by its suite: colour, as its place in seaborn's colour-blind palette, and marker."""
-NAMES = dict(zip(LOOKS, ("once per epoch", "every batch", "shortcuts"), strict=True))
 DASHES: dict[str, Any] = {"s": "-", "^": (0, (4, 2)), "D": (0, (1, 1.5))}
-WIDTH, HEIGHT = 2.9, 2.7  # of a panel, in inches
+WIDTH = HEIGHT = 2.3  # of a panel, in inches: two stand side by side on a phone
 MARGIN = 0.12  # of the axes, as a share of what the values span
 
 
@@ -133,10 +132,10 @@ def figure(rows: Sequence[Row]) -> Figure | None:
             ax.plot(*known[[row.name for row in known].index(name)].report, color=INK, marker="*", markersize=11,
                     linestyle="none", label="the report")  # fmt: skip
         marks = {line.get_label(): line for ax in axes for line in ax.get_lines()}
-        shown = [name for name in (*NAMES.values(), "the report") if name in marks]
+        shown = [name for name in (*(way.short for way in HYPOTHESES), "the report") if name in marks]
         axes[0].legend(
             [marks[name] for name in shown], shown,
-            loc="upper left", frameon=False, fontsize=9, handletextpad=0.2, borderaxespad=0,
+            loc="upper left", frameon=False, fontsize=8.5, handletextpad=0.2, borderaxespad=0,
         )  # fmt: skip
         finding = _fitting([row for row in known if row.fit])
         caption = (
@@ -150,7 +149,7 @@ def figure(rows: Sequence[Row]) -> Figure | None:
 def _draw(ax: Axes, row: Row) -> None:
     colour, marker = LOOKS[row.hypothesis.suite]
     style: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "markersize": 5, "linestyle": "none"}
-    ax.plot(*row.values.T, label=NAMES[row.hypothesis.suite], **style)
+    ax.plot(*row.values.T, label=row.hypothesis.short, **style)
     if row.region is not None:
         ax.add_patch(Polygon(row.region, fill=False, edgecolor=COLOURS[colour], linewidth=1, linestyle=DASHES[marker]))
 
