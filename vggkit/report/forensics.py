@@ -166,8 +166,8 @@ def table_html(rows: Sequence[Row]) -> Html:
         "Each row of the report's table that is above guessing, under each way to make it of which there are runs: our "
         "mean, in brackets the report's value (*: of its template). Made: "
         f"{'; '.join(f'{way.short}: {way.words}' for way in made)}. Chance: probability that one more run of ours "
-        "lies at least as far from the mean of ours as the report's, in training loss and validation accuracy together; "
-        "a small one speaks against the hypothesis."
+        "lies at least as far from the mean of ours as the report's, in training loss and validation accuracy "
+        "together; a small one speaks against the hypothesis."
     )
     if any("times less likely" in cell for cell in cells):
         caption += (
