@@ -31,7 +31,8 @@ def test_first_seeds_of_all_come_before_the_next() -> None:
     assert placed(6) == [[(8, 0), (8, 1), (8, 2), (38, 0), (38, 1), (38, 2)]]
     with pytest.raises(ConfigError, match="together"):
         order(["vgg08"], [0], 0)
-    with pytest.raises(ConfigError, match=r"^names: vgg14_bn is asked for twice with these settings; allowed: "):
+    told = r"^names: vgg08 and vgg38 are one run with these settings, vgg14_bn; allowed: those that differ$"
+    with pytest.raises(ConfigError, match=told):
         order(["vgg08", "vgg38"], [0], 1, depth=14, batch_norm=True)
 
 

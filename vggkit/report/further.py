@@ -255,7 +255,7 @@ def figure(found: Found, shorter: Found | None = None) -> Figure | None:
             if len(base):
                 ax.plot([base.mean(), values.mean()], [place, place], color="#808080", linewidth=1)
                 ax.plot(base.mean(), place, "|", color="#808080", markersize=10, markeredgewidth=2)
-            ax.plot(values, [place] * len(values), "o", color=COLOURS[0], markersize=6)
+            ax.plot(values, [place] * len(values), "o", color=COLOURS[0], markersize=6, label=words)
         ax.set_yticks(list(ticks), list(ticks.values()))
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_color("none")  # it would go through the questions

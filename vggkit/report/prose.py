@@ -126,16 +126,16 @@ def how_made(runs: Runs) -> str:
 
 
 BOTH = ("vgg38_bn_rc", "vgg38_bn_rc_lr1e-2")
-"""BN and RC together at two learning rates, of which the headline tells the better one."""
+"""BN and RC together at two learning rates, both of which the headline tells."""
 
 
 def headline(runs: Runs) -> str:
     """The finding in two sentences with numbers, as Markdown, and what they rest on where full runs are missing.
 
     Accuracies are those of the official test images after the last epoch, means over seeds that did not diverge; how
-    far the gradient falls, from the last layer to the weakest convolution, is that of the last epoch. Of BN and RC
-    together it tells the learning rate with the higher validation accuracy, by full runs where there are some. Empty
-    where a network has no run.
+    far the gradient falls, from the last layer to the weakest convolution, is that of the last epoch. BN and RC
+    together are told at both learning rates, or at that which has full runs, since which is the better one is a claim
+    of its own. Empty where a network has no run.
     """
     chosen = {
         name: group for name, group in fullest(runs).items() if len(measures.finals(group, "validation_accuracy"))
@@ -144,9 +144,8 @@ def headline(runs: Runs) -> str:
     both = [name for name in both if all(map(is_full, chosen[name]))] or both
     if not both or not {"vgg08", "vgg38"} <= set(chosen):
         return ""
-    best = max(both, key=lambda name: measures.finals(chosen[name], "validation_accuracy").mean())
-    shallow, deep, cured = (measures.finals(chosen[n], "test_accuracy").mean() for n in ("vgg08", "vgg38", best))
-    lost, kept = (max(map(_orders_lost, chosen[name])) for name in ("vgg38", best))
+    shallow, deep, *cured = (measures.finals(chosen[n], "test_accuracy").mean() for n in ("vgg08", "vgg38", *both))
+    lost, *kept = (max(map(_orders_lost, chosen[name])) for name in ("vgg38", *both))
     vanishes = lost > -math.log10(VANISHED)
     config = chosen["vgg08"][0].config
     where = "On CIFAR-100" if config.dataset == "cifar100" else "On synthetic images"
@@ -155,11 +154,12 @@ def headline(runs: Runs) -> str:
         first += ", which is guessing"
     if vanishes:
         first += f"; in the deep one the gradient falls by {lost:.0f} orders of magnitude"
-    back = vanishes and kept < -math.log10(VANISHED)
-    do = "bring it back and reach" if back else "help, and reach" if cured > deep else "do not help:"
-    rate = f"{RunConfig.named(best).learning_rate:g}"
-    second = f"Batch normalisation and residual connections together {do} {cured:.0f} % (learning rate {rate})"
-    reduced = [chosen[name][0] for name in ("vgg08", "vgg38", best) if not all(map(is_full, chosen[name]))]
+    back = vanishes and max(kept) < -math.log10(VANISHED)
+    do = "bring it back and reach" if back else "help, and reach" if max(cured) > deep else "do not help:"
+    rates = [f"{RunConfig.named(name).learning_rate:g}" for name in both]
+    reached = " and ".join(f"{value:.0f} % (learning rate {rate})" for value, rate in zip(cured, rates, strict=True))
+    second = f"Batch normalisation and residual connections together {do} {reached}"
+    reduced = [chosen[name][0] for name in ("vgg08", "vgg38", *both) if not all(map(is_full, chosen[name]))]
     rests = "; ".join(f"{title(run.config.name)} in a shorter run of {_lengths(run)}" for run in reduced)
     return f"**{first}. {second}.**" + f" ({rests}, until a full one is there.)" * bool(reduced)
 

@@ -1,7 +1,6 @@
 """Which runs are trained, in which order, and which of them side by side: settled before anything is loaded."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +62,14 @@ def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **s
         if not values or any(values.count(value) > 1 for value in values):
             shown = list(names if field == "names" else seeds)
             raise ConfigError(f"{field}: {shown!r} is not allowed; allowed: at least one, each once")
+    starts: dict[str, list[str]] = {}
+    for one in wanted:
+        config = RunConfig.named(one.configuration, **settings, **one.settings)
+        starts.setdefault(config.name, []).append(one.configuration)
+    for name, alike in starts.items():
+        if len(alike) > 1:
+            asked = " and ".join(dict.fromkeys(alike))
+            raise ConfigError(f"names: {asked} are one run with these settings, {name}; allowed: those that differ")
     groups: list[list[RunConfig]] = []
     for start in range(0, len(seeds), together):
         for one in wanted:
@@ -72,9 +79,6 @@ def order(names: Sequence[str | Asked], seeds: Sequence[int], together: int, **s
                     groups[-1].append(config)
                 else:
                     groups.append([config])
-    made = Counter(run.name for group in groups for run in group if run.seed == seeds[0])
-    if twice := [name for name, count in made.items() if count > 1]:
-        raise ConfigError(f"names: {twice[0]} is asked for twice with these settings; allowed: at least one, each once")
     return groups
 
 
