@@ -107,7 +107,8 @@ SCALES = (
     Asked("vgg38", {"learning_rate": SMALL}),
 )
 """VGG38 without BN and RC, begun with weights of another scale, at the report's rate and at a small one."""
-CURES = (*SCALES, Asked("vgg38_rc", {"skip_init": True}))
+SKIP_INIT = Asked("vgg38_rc", {"skip_init": True})
+CURES = (*SCALES, SKIP_INIT)
 """VGG38 without BN, begun in another way."""
 LOST = DEPTHS[2:]
 """Depths at which plain networks in bfloat16 did not learn."""

@@ -65,6 +65,16 @@ def test_a_number_in_a_command_is_the_one_that_is_meant() -> None:
     assert naming.exponent(1e-4) == "1e-4"
 
 
+def test_skip_init_is_told_beside_rc_without_it() -> None:
+    runs = [made("vgg38_rc", 0.34, seed, skip_init=True) for seed in (0, 1)] + [made("vgg38", 0.01, initialisation="he")]
+    assert cures.told(listed(*runs), {}).endswith(
+        "RC with SkipInit in place of BN reach 34.00 ± 0.00 % (2 seeds) after 15 epochs."
+    )
+    more = listed(*runs, made("vgg38_rc", 0.36), made("vgg38_bn_rc", 0.43))
+    told = "after 15 epochs, 36.00 % (1 seed) without it; with BN and RC 43.00 %."
+    assert cures.told(more, {}).endswith(told) and "SkipInit" not in cures.told(listed(runs[2]), {})
+
+
 def test_without_runs_everything_says_so(measured: Untrained) -> None:
     assert cures.told({}, {}).endswith("there is no run yet.")
     for page in (further.table_html({}), further.turns_html({}), cures.table_html({}, {})):

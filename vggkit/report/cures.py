@@ -21,7 +21,7 @@ from vggkit.report.tried import SHORT, Found, accuracy, config, learning, outcom
 from vggkit.report.verdicts import LEARNS, learns
 from vggkit.runs.records import Run
 from vggkit.runs.schema import SIGNAL_IMAGES
-from vggkit.study import CONFIGURATIONS, CURES, FULL, SCALES, SMALL, SUITES, Asked
+from vggkit.study import CONFIGURATIONS, CURES, FULL, SCALES, SKIP_INIT, SMALL, SUITES, Asked
 
 
 class Look(NamedTuple):
@@ -213,6 +213,10 @@ def told(short: Found, full: Found) -> str:
         text.append(f"Not enough {epochs}: {'; '.join(guess)}.")
     if longer:
         text.append(f"After {RunConfig().epochs}: {'; '.join(longer)}{_beside(full)}.")
+    if skipped := short.get(config(SKIP_INIT).name, ()):
+        alone = short.get("vgg38_rc", ())
+        without = f", {reached(alone)} without it" * bool(alone)
+        text.append(f"RC with SkipInit in place of BN reach {reached(skipped)} {epochs}{without}{_beside(short)}.")
     return " ".join(text)
 
 
