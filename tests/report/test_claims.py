@@ -491,7 +491,7 @@ def test_part_that_keeps_a_claim_open_is_named() -> None:
     runs[BEST] += deep(SPREAD, BEST)
     told = claims.told(runs, "deeper")
     assert told.startswith("The full runs leave open whether VGG38 with RC")
-    assert told.endswith("is better than VGG08 (only VGG38 RC − VGG08 is open).")
+    assert told.endswith("is better than VGG08 (only VGG38 RC against VGG08 is open).")
     # Where many are open, they are counted: three of BEST's six, of which a seed moves it by 14 points.
     runs |= {"vgg38": [made_up("vgg38", 0.01)], "vgg38_bn": [made_up("vgg38_bn", 0.45)]}
     runs[BEST] = [made_up(BEST, value, seed=seed) for seed, value in enumerate((0.53, 0.60, 0.67, 0.60, 0.60))]

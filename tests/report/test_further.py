@@ -66,7 +66,9 @@ def test_a_number_in_a_command_is_the_one_that_is_meant() -> None:
 
 
 def test_skip_init_is_told_beside_rc_without_it() -> None:
-    runs = [made("vgg38_rc", 0.34, seed, skip_init=True) for seed in (0, 1)] + [made("vgg38", 0.01, initialisation="he")]
+    runs = [made("vgg38_rc", 0.34, seed, skip_init=True) for seed in (0, 1)] + [
+        made("vgg38", 0.01, initialisation="he")
+    ]
     assert cures.told(listed(*runs), {}).endswith(
         "RC with SkipInit in place of BN reach 34.00 ± 0.00 % (2 seeds) after 15 epochs."
     )

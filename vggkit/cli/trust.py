@@ -13,6 +13,9 @@ from vggkit.config import ConfigError, check_name
 if TYPE_CHECKING:
     from vggkit.runs.records import Run
 
+SHOWN = 20
+"""Faults that are told one by one; of a folder that is none of results, every file is one."""
+
 
 @app.command()
 def verify(
@@ -52,8 +55,10 @@ def verify(
 
         load(read_run(root / retrain[0]).config, data)
     found, wrong = verification.examine(root, commit=provenance.commit(), check=_read)
-    for line in wrong:
+    for line in wrong[:SHOWN]:
         terminal.tell(line)
+    if len(wrong) > SHOWN:
+        terminal.tell(f"and {len(wrong) - SHOWN:,} more; is {root} a folder of results?")
     if wrong:
         raise Stop(f"{_count(len(wrong), 'fault')} in {root}", MISTAKE)
     print(f"{found.files} files of {len(found.runs)} runs have their recorded checksums, {found.weights} are weights")

@@ -348,7 +348,8 @@ def told(runs: Runs, *claims: str) -> str:
             plain.append(f"{clause[0].upper()}{clause[1:]}.")
         else:
             held = [part for part in found.parts if part.verdict == HOLDS]
-            rest = [part.compared for part in found.parts if part.verdict == OPEN and part.compared]
+            left = (part.compared for part in found.parts if part.verdict == OPEN)
+            rest = [compared.replace(" − ", " against ") for compared in left if compared]
             if held and rest:
                 few = f"only {' and '.join(rest)} {'is' if len(rest) == 1 else 'are'} open"
                 many = f"of {len(found.parts)} comparisons {len(held)} hold{'s' * (len(held) == 1)}"

@@ -1,19 +1,23 @@
 """How likely a value is as one more run of a kind. Statistics alone: nothing here knows of networks or pages.
 
 Of d numbers of each run, runs of one kind are taken as normal about a mean of their own, and those of all kinds as
-having one covariance, known from the spread of those kinds that have several runs.
+having one covariance, known from the spread of those kinds that have several runs. A value may differ from the runs by
+more than that, with variances that are known.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Array = NDArray[np.float64]
+
+DRAWS = 20_000  # of the distance's distribution: chances down to a ten-thousandth are told
+COVARIANCES = 4_000  # over which a density is averaged
 
 
 @dataclass(frozen=True)
@@ -22,19 +26,6 @@ class Scatter:
 
     squares: Array
     freedom: int
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How one more value fits to the runs of a kind.
-
-    Attributes:
-        chance: probability that one more run lies at least as far from their mean, by Hotelling's distance.
-        log_likelihood: natural logarithm of the predictive density at the value.
-    """
-
-    chance: float
-    log_likelihood: float
 
 
 def scatter(kinds: Iterable[Array]) -> Scatter:
@@ -51,60 +42,83 @@ def scatter(kinds: Iterable[Array]) -> Scatter:
     return Scatter(squares, sum(len(group) - 1 for group in groups))
 
 
-def fit(
-    value: Sequence[float] | Array, runs: Array, spread: Scatter, more: Sequence[float] | None = None
-) -> Fit | None:
-    """How `value` (d,) fits to `runs` (n, d) as one more; None where the freedom does not allow to tell.
+@dataclass(frozen=True)
+class Predicted:
+    """What one more value of a kind may be; `predict` makes it.
 
-    The predictive distribution is Student's in d dimensions, of freedom - d + 1 degrees (Geisser 1993, chapter 2,
-    with Jeffreys' prior), in which the covariance, and the mean of n runs, are as uncertain as they are.
-
-    Args:
-        value: one number for each of the d.
-        runs: of the kind.
+    Attributes:
+        centre: mean of the kind's runs, (d,).
+        shares: by how much the runs' covariance counts: 1 + 1/n, for the draw of the value and that of the mean.
         spread: of all kinds.
-        more: variances of what else differs between the value and the runs, but not among these, by default none. They
-            are added to the scale, which is exact for a large freedom.
+        more: variances of what else differs between the value and the runs, (d,).
     """
-    values, count = np.asarray(value, dtype=float), len(value)
-    expected = _predictive(runs, spread, count, more)
-    if expected is None:
-        return None
-    away = values - expected.centre
-    distance = float(away @ np.linalg.solve(expected.shape, away))
-    density = stats.multivariate_t(np.zeros(count), expected.shape, df=expected.degrees).logpdf(away)
-    return Fit(float(stats.f.sf(distance / count, count, expected.degrees)), float(density))
-
-
-def region(runs: Array, spread: Scatter, more: Sequence[float] | None = None, level: float = 0.95) -> Array | None:
-    """The ellipse that one more run lies in with probability `level`, as places along it (points, 2).
-
-    None where the freedom does not allow to tell; the arguments of two numbers each are those of `fit`, whose chance is
-    1 - `level` everywhere on the ellipse.
-    """
-    expected = _predictive(runs, spread, 2, more)
-    if expected is None:
-        return None
-    angle = np.linspace(0, 2 * np.pi, 181)
-    reach = math.sqrt(2 * stats.f.ppf(level, 2, expected.degrees))
-    circle = np.column_stack([np.cos(angle), np.sin(angle)])
-    return np.asarray(expected.centre + reach * circle @ np.linalg.cholesky(expected.shape).T)
-
-
-class _Predictive(NamedTuple):
-    """Student's distribution of one more run: centre (d,), shape (d, d) and degrees of freedom."""
 
     centre: Array
-    shape: Array
-    degrees: int
+    shares: float
+    spread: Scatter
+    more: Array
+
+    @property
+    def covariance(self) -> Array:
+        """As it is estimated, (d, d)."""
+        return self.shares * self.spread.squares / self.spread.freedom + np.diag(self.more)
+
+    def chance(self, value: Sequence[float] | Array) -> float:
+        """Probability that one more lies at least as far from the centre, by Mahalanobis' distance."""
+        further = int((self._distances >= self._distance(value)).sum())
+        return (1 + further) / (1 + DRAWS)
+
+    def log_likelihood(self, value: Sequence[float] | Array) -> float:
+        """Natural logarithm of the predictive density, averaged over the covariances that the spread leaves open.
+
+        These are inverse Wishart (Geisser 1993, chapter 2, with Jeffreys' prior).
+        """
+        d, random = len(self.centre), np.random.default_rng(0)
+        drawn = stats.invwishart(self.spread.freedom, self.spread.squares).rvs(COVARIANCES, random_state=random)
+        covariances = self.shares * drawn.reshape(-1, d, d) + np.diag(self.more)
+        away = np.broadcast_to(np.asarray(value) - self.centre, (COVARIANCES, d))[..., None]
+        squares = (away * np.linalg.solve(covariances, away)).sum(axis=(1, 2))
+        logarithms = -0.5 * (squares + np.linalg.slogdet(covariances)[1] + d * math.log(2 * math.pi))
+        return float(special.logsumexp(logarithms) - math.log(COVARIANCES))
+
+    def region(self, level: float = 0.95) -> Array:
+        """The ellipse that holds one more value with probability `level`, as places along it (points, 2), for d = 2."""
+        reach = math.sqrt(float(np.quantile(self._distances, level)))
+        angle = np.linspace(0, 2 * np.pi, 181)
+        circle = np.column_stack([np.cos(angle), np.sin(angle)])
+        return np.asarray(self.centre + reach * circle @ np.linalg.cholesky(self.covariance).T)
+
+    def _distance(self, value: Sequence[float] | Array) -> float:
+        away = np.asarray(value, dtype=float) - self.centre
+        return float(away @ np.linalg.solve(self.covariance, away))
+
+    @cached_property
+    def _distances(self) -> Array:
+        """Distances of further values, each from a spread drawn anew, as both come about where the estimate is true.
+
+        Without `more` they have Hotelling's distribution, whatever the covariance is; with it the chance is nearly
+        right, as far as the estimated covariance stands for the true one.
+        """
+        d, random, freedom = len(self.centre), np.random.default_rng(0), self.spread.freedom
+        drawn = stats.wishart(freedom, self.spread.squares / freedom).rvs(DRAWS, random_state=random)
+        estimates = self.shares * drawn.reshape(-1, d, d) / freedom + np.diag(self.more)
+        away = random.multivariate_normal(np.zeros(d), self.covariance, size=DRAWS)[..., None]
+        return np.asarray((away * np.linalg.solve(estimates, away)).sum(axis=(1, 2)))
 
 
-def _predictive(runs: Array, spread: Scatter, count: int, more: Sequence[float] | None) -> _Predictive | None:
-    degrees = spread.freedom - count + 1
-    if degrees < 1:
+def predict(runs: Array, spread: Scatter, more: Sequence[float] | None = None) -> Predicted | None:
+    """What one more value of a kind may be; None where the spread does not tell in all directions.
+
+    Args:
+        runs: of the kind, (n, d).
+        spread: of all kinds.
+        more: variances of what else differs between the value and the runs, but not among these, by default none.
+    """
+    values = np.asarray(runs, dtype=float)
+    d = values.shape[1]
+    if spread.freedom < d or np.linalg.matrix_rank(spread.squares) < d:
         return None
-    shape = (1 + 1 / len(runs)) * spread.squares / degrees + np.diag([0.0] * count if more is None else list(more))
-    return _Predictive(np.asarray(runs, dtype=float).mean(axis=0), shape, degrees)
+    return Predicted(values.mean(axis=0), 1 + 1 / len(values), spread, np.zeros(d) if more is None else np.array(more))
 
 
 def times(one: float, other: float) -> float:

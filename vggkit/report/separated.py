@@ -162,10 +162,7 @@ def answer(found: BySuite, measured: Untrained) -> str:
         return ""
     counts = [f"{WORDS[part]} {learned[part]} of {tried[part]}" for part in WORDS if tried[part]]
     text = [f"Of the runs of plain networks these learn: of those that keep {', '.join(counts)}."]
-    found_out = {
-        GRADIENT: _beside(every, lambda case: case.gradient, lambda case: (case.config.depth, case.precision)),
-        SIGNAL: _beside(every, lambda case: case.signal, lambda case: (case.config.depth, case.config.adam_epsilon)),
-    }
+    found_out = {part: _beside(every, *_ALIKE[part]) for part in (GRADIENT, SIGNAL)}
     alike = {GRADIENT: "depth, precision and machine", SIGNAL: "depth, epsilon and machine"}
     tests = {part: test for part, test in found_out.items() if test}
     for part, test in tests.items():
@@ -174,7 +171,21 @@ def answer(found: BySuite, measured: Untrained) -> str:
             f"Where {alike[part]} are the same, {keep} of {of} learn with the {part} and {lose} of {others} without it "
             f"(exact test, p = {test.chance:.2g}; machines not told apart, p = {test.across:.2g})."
         )
+    usual = [case for case in every if case.config.adam_epsilon <= ADAM_EPSILON]
+    if (strict := _beside(usual, *_ALIKE[GRADIENT])) and len(usual) < len(every):
+        (keep, of), (lose, others) = strict.keep, strict.lose
+        text.append(
+            "Without the runs whose epsilon is larger than Adam's, which changes the steps of every layer, "
+            f"{keep} of {of} learn with the gradient and {lose} of {others} without it (p = {strict.chance:.2g})."
+        )
     return " ".join([*text, _verdict(tests)]).rstrip()
+
+
+_ALIKE: dict[str, tuple[Callable[[Case], bool], Callable[[Case], tuple[object, ...]]]] = {
+    GRADIENT: (lambda case: case.gradient, lambda case: (case.config.depth, case.precision)),
+    SIGNAL: (lambda case: case.signal, lambda case: (case.config.depth, case.config.adam_epsilon)),
+}
+"""For each thing to keep: whether a network keeps it, and in what runs are alike that do and that do not."""
 
 
 class Beside(NamedTuple):

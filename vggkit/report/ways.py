@@ -1,116 +1,126 @@
-"""What each way to make the report's runs moves: our runs that differ in one thing alone, beside the report's rows."""
+"""What each way to make the report's runs moves: runs of ours with one setting changed, beside the report's rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 
 from vggkit.report.canvas import INK, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
-from vggkit.report.forensics import HYPOTHESES, LIKELY, Hypothesis, Row
+from vggkit.report.forensics import HYPOTHESES, POSSIBLE, RULED_OUT, UNTOLD, Made, Row, verdict
 from vggkit.report.intervals import Contrast, Effect, intervals_by_spread
+from vggkit.report.markup import Html
+from vggkit.report.measures import finals
+from vggkit.report.naming import machines
 from vggkit.report.prose import small
-from vggkit.report.verdicts import ACCURACY, Group, learns
+from vggkit.report.render import html
+from vggkit.report.verdicts import ACCURACY, Outcome, learns
 from vggkit.study import FULL, REPORT, title
 
+LOSS = Outcome(lambda run: run.summary["final"]["train_loss"], learned=True)
 LOOKS = dict(zip((way.suite for way in HYPOTHESES), ((0, "s"), (1, "^"), (2, "D")), strict=True))
 """Of each way, by its suite: colour, as its place in seaborn's colour-blind palette, and marker."""
 DASHES: dict[str, Any] = {"s": "-", "^": (0, (4, 2)), "D": (0, (1, 1.5))}
-WIDTH = HEIGHT = 2.3  # of a panel, in inches: two stand side by side on a phone
+WIDTH, HEIGHT = 2.5, 2.4  # of a panel, in inches: two stand side by side on a phone, three on a page
 MARGIN = 0.12  # of the axes, as a share of what the values span
 
 
-def told(made: Mapping[str, Group], rows: Sequence[Row]) -> str:
-    """How far each way moves our values from Table 1's, and under which the report's rows are likely, as Markdown.
-
-    Args:
-        made: the runs, as `forensics.read` finds them.
-        rows: `forensics.judge` of them.
-    """
-    known = [row for row in rows if row.fit]
-    usual = {row.name: row for row in known if row.hypothesis.suite == FULL}
-    effects = accuracies(made)
-    moved = [_moved(way, [row for row in known if row.hypothesis == way], usual, effects) for way in HYPOTHESES[1:]]
-    if not any(moved):
-        return "Runs that differ from those of Table 1 in one thing alone, which would tell what it moves, are missing."
-    strict = LIKELY / len(known)  # so many chances are looked at (Bonferroni)
+def told(rows: Sequence[Row]) -> str:
+    """Which of the report's rows each way leaves possible, as Markdown; empty where only Table 1's has runs."""
+    known = [row for row in rows if row.runs]
+    if all(row.hypothesis.suite == FULL for row in known):
+        return "Runs that differ from those of Table 1 in one setting, which would tell what it moves, are missing."
+    text = f"{_counted(known)}."
     names = dict.fromkeys(row.name for row in known)
-    chances = {name: [row.fit.chance for row in known if row.fit and row.name == name] for name in names}
-    none = [title(name) for name in names if max(chances[name]) < strict]
-    text = f"{_fitting(known)}."
-    if none:
-        text += (
-            f" With all {len(known)} comparisons taken into account, {', '.join(none)} fit{'s' * (len(none) == 1)} "
-            "none of them: there something else differs, or more than one thing does."
-        )
-    first = (
-        "**What runs tell.** Some of ours differ from those of Table 1 in one thing alone (differences of test "
-        "accuracies in points, in brackets simultaneous 95 % intervals):"
+    verdicts = {name: {verdict(row, known) for row in known if row.name == name} for name in names}
+    if none := [title(name) for name in names if verdicts[name] == {RULED_OUT}]:
+        text += f" All are {RULED_OUT} for {', '.join(none)}: something else differs there, or more than one thing."
+    return text
+
+
+def _counted(known: Sequence[Row]) -> str:
+    """The verdicts on the report's rows, way by way, in words."""
+    ways = []
+    for way in HYPOTHESES:
+        rows = [row for row in known if row.hypothesis == way]
+        parts = []
+        for word in (RULED_OUT, POSSIBLE, UNTOLD):
+            if names := [title(row.name) for row in rows if verdict(row, known) == word]:
+                parts.append(f"{word}: {', '.join(names)}")
+        if parts:
+            ways.append(f"{way.words} ({'; '.join(parts)})")
+    return f"The report's rows under each way to make them: {', '.join(ways)}"
+
+
+def table_html(made: Made) -> Html:
+    """What each way moves: training loss and test accuracy beside those of Table 1's runs; empty without runs."""
+    losses, accuracies = moved(made, LOSS), moved(made, ACCURACY)
+    cells = []
+    for (suite, name), loss in losses.items():
+        usual, ours = (finals(made[place][name], "train_loss") for place in (FULL, suite))
+        way = next(way for way in HYPOTHESES if way.suite == suite)
+        cells.append({
+            "network": title(name),
+            "changed": way.short,
+            "seeds": f"{len(ours)} beside {len(usual)}",
+            "train loss": f"{usual.mean():.2f} to {ours.mean():.2f}",
+            "difference": _signed(loss),
+            "report": f"{REPORT['rows'][name]['train_loss']:.2f}",
+            "test acc, points": str(accuracies[suite, name]),
+        })  # fmt: skip
+    if not cells:
+        return Html("")
+    places = {place: machines(list(chain(*made[place].values()))) for place in made}
+    caption = (
+        "Runs with one setting changed (every batch: the rate stepped after every batch; shortcuts: around the "
+        "reduction blocks too) beside those of Table 1, and the report's training loss: differences with simultaneous "
+        "95 % intervals for the draws of the seed and of the test images. Machine and version differ too: "
+        f"{'; '.join(f'{place} on {told}' for place, told in places.items())}."
     )
-    return "\n".join([first, "", *(f"- {sentence}" for sentence in moved if sentence), "", text])
+    return html(pd.DataFrame(cells), "What one setting moves", caption, text=("network", "changed"))
 
 
-def gained(made: Mapping[str, Group]) -> str:
-    """Which networks are better with shortcuts around the reduction blocks too, as Markdown; empty where none is."""
-    better = [
-        f"{title(name)} {effect}"
-        for (suite, name), effect in accuracies(made).items()
-        if suite == "placement" and effect.low > 0
-    ]
+def _signed(effect: Effect) -> str:
+    value, low, high = (f"{number:+.2f}".replace("-", "−") for number in (effect.value, effect.low, effect.high))
+    return f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
+
+
+def gained(made: Made) -> str:
+    """What shortcuts around the reduction blocks do to the test accuracy, as Markdown; empty where nothing is told."""
+    effects = {name: effect for (suite, name), effect in moved(made, ACCURACY).items() if suite == "placement"}
+    better = [f"{title(name)} by {effect}" for name, effect in effects.items() if effect.low > 0]
     if not better:
         return ""
+    untold = [title(name) for name, effect in effects.items() if effect.low <= 0 <= effect.high]
+    seeds = max(len(runs) for runs in made["placement"].values())
     return (
-        "Shortcuts around the reduction blocks too, which pool and have no weights, raise the test accuracy (in "
-        f"points, with simultaneous 95 % intervals): {'; '.join(better)}."
+        "Shortcuts around the reduction blocks too, which pool and have no weights, go with a higher test accuracy "
+        f"({seeds} seed{'s' * (seeds > 1)} each; points with simultaneous 95 % intervals): {'; '.join(better)}"
+        + f"; for {' and '.join(untold)} it cannot be told" * bool(untold)
+        + "."
     )
 
 
-def accuracies(made: Mapping[str, Group]) -> dict[tuple[str, str], Effect]:
-    """By suite and configuration: the test accuracy of each way's runs minus that of Table 1's.
+def moved(made: Made, outcome: Outcome) -> dict[tuple[str, str], Effect]:
+    """By suite and configuration: the value of each way's runs minus that of Table 1's.
 
-    The intervals hold all at once, for the draws of the images and of the seed; the spread over seeds is that of all
-    runs of one depth and learning rate, whichever the way. Networks of which a run guesses are left out.
+    The intervals hold all at once, for the draws of the images, if it depends on these, and of the seed; the spread
+    over seeds is that of all runs of one depth and learning rate, whichever the way. Networks of which a run guesses
+    are left out.
     """
     group = {f"{suite}/{name}": runs for suite, named in made.items() for name, runs in named.items()}
     group = {place: runs for place, runs in group.items() if all(map(learns, runs))}
-    samples, judged = ACCURACY.samples(group), {}
+    samples, judged = outcome.samples(group), {}
     for place, runs in group.items():
         suite, name = place.split("/")
         first, second = samples[place], samples.get(f"{FULL}/{name}")
         if suite != FULL and first and second:
-            spread, _ = ACCURACY.spread([group], set(map(ACCURACY.kind, runs)))
-            judged[suite, name] = Contrast(first, second), spread
+            known, _ = outcome.spread([group], set(map(outcome.kind, runs)))
+            judged[suite, name] = Contrast(first, second), known
     return dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
-
-
-def _moved(
-    way: Hypothesis, rows: Sequence[Row], usual: Mapping[str, Row], effects: Mapping[tuple[str, str], Effect]
-) -> str:
-    """How the training losses of one way lie from those of Table 1, and whether that is towards the report's."""
-    pairs = [(row, usual[row.name]) for row in rows if row.name in usual]
-    if not pairs:
-        return ""
-    sides: dict[str, list[str]] = {}
-    for row, other in pairs:
-        side = "nearer to" if abs(row.ours - row.report)[0] < abs(other.ours - row.report)[0] else "further from"
-        values = f"{other.ours[0]:.2f} to {row.ours[0]:.2f}, report {row.report[0]:.2f}"
-        sides.setdefault(side, []).append(f"{title(row.name)} ({values})")
-    listed = "; ".join(f"{side} the report's for {', '.join(names)}" for side, names in sides.items())
-    apart = [f"{title(name)} {effect}" for (suite, name), effect in effects.items() if suite == way.suite]
-    text = f"*With the {way.words}* the training loss comes {listed}."
-    return text + f" The test accuracy changes: {'; '.join(apart)}." * bool(apart)
-
-
-def _fitting(known: Sequence[Row]) -> str:
-    """Which of the report's rows fit to each way, in words."""
-    ways = []
-    for way in HYPOTHESES:
-        rows = [row for row in known if row.hypothesis == way]
-        names = [title(row.name) for row in rows if row.fit and row.fit.chance >= LIKELY]
-        if rows:
-            ways.append(f"{way.words}, {len(names)} of {len(rows)}" + f" ({', '.join(names)})" * bool(names))
-    return f"Rows of the report that fit, with a chance of {100 * LIKELY:g} % or more: {'; '.join(ways)}"
 
 
 def figure(rows: Sequence[Row]) -> Figure | None:
@@ -128,29 +138,30 @@ def figure(rows: Sequence[Row]) -> Figure | None:
             ax.set_title(title(name) + "*" * (REPORT["rows"][name]["origin"] == "template"), fontsize=11)
             for row in known:
                 if row.name == name:
-                    _draw(ax, row)
-            ax.plot(*known[[row.name for row in known].index(name)].report, color=INK, marker="*", markersize=11,
-                    linestyle="none", label="the report")  # fmt: skip
+                    _draw(ax, row, verdict(row, known) != UNTOLD)
+            star: dict[str, Any] = {"marker": "*", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
+            report = next(row.report for row in known if row.name == name)
+            ax.plot(*report, color=INK, label="the report", **star)
         marks = {line.get_label(): line for ax in axes for line in ax.get_lines()}
         shown = [name for name in (*(way.short for way in HYPOTHESES), "the report") if name in marks]
         axes[0].legend(
             [marks[name] for name in shown], shown,
             loc="upper left", frameon=False, fontsize=8.5, handletextpad=0.2, borderaxespad=0,
         )  # fmt: skip
-        finding = _fitting([row for row in known if row.fit])
+        finding = _counted(known)
         caption = (
             f"{finding}. In each panel the star is the report's row (*: of its template), every other mark the end of "
-            "a run of ours; an ellipse holds one more run of its kind with 95 %, as far as its few seeds tell. Where "
-            f"none is seen it is larger than the panel. The axes are the same in all. {_from(known)}"
+            "a run of ours; an ellipse holds one more run of its kind, validated on other images, with 95 %, as far as "
+            f"the seeds of this depth and learning rate tell. Where it cannot be told, none is drawn. {_from(known)}"
         )
         return finish(axes, caption, f"A plot of accuracy against loss for each of {len(names)} rows. {finding}.")
 
 
-def _draw(ax: Axes, row: Row) -> None:
+def _draw(ax: Axes, row: Row, told: bool) -> None:
     colour, marker = LOOKS[row.hypothesis.suite]
     style: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "markersize": 5, "linestyle": "none"}
     ax.plot(*row.values.T, label=row.hypothesis.short, **style)
-    if row.region is not None:
+    if told and row.region is not None:
         ax.add_patch(Polygon(row.region, fill=False, edgecolor=COLOURS[colour], linewidth=1, linestyle=DASHES[marker]))
 
 
