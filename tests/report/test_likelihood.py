@@ -61,7 +61,8 @@ def test_chance_is_uniform_where_the_value_is_one_more_run(
         assert np.mean(np.array(chances) < chance) == pytest.approx(chance, abs=reach)
 
 
-def test_a_kind_that_lies_elsewhere_is_less_likely_the_more_runs_there_are() -> None:
+def test_a_kind_that_lies_elsewhere_is_less_likely_the_more_runs_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likelihood, "COVARIANCES", 500)
     rng = np.random.default_rng(2)
     right = {}
     for runs in (2, 10):

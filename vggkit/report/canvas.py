@@ -37,6 +37,7 @@ NARROWEST = 18.0  # width to which a page may shrink a panel of width PANEL, and
 ROW = 660.0  # how much of panels stands side by side where all are in one picture, in points
 LARGEST = 1.35  # how many times as large as drawn a panel is shown where there is room
 LARGEST_OF_MANY = 0.9
+GAP = 8  # between panels, in pixels
 STROKE = 22.0  # length of a line's sample beside its name, in points
 NUMBER = '<b class="vggkit-number"></b>'
 """Where the book's builder writes a figure's number; see `frame`."""
@@ -99,12 +100,27 @@ def drawing(*widths: float, height: float = 3.2) -> Iterator[list[Axes]]:
         yield [Canvas(figsize=(width, height), layout="constrained").subplots() for width in widths]
 
 
-def finish(axes: Sequence[Axes], caption: str, description: str, rows: Sequence[Sequence[str]] | None = None) -> Figure:
-    """The figure of all `axes`, drawn; `rows` are the names of the rows of each one's image, where it has one."""
+def finish(
+    axes: Sequence[Axes],
+    caption: str,
+    description: str,
+    rows: Sequence[Sequence[str]] | None = None,
+    across: int | None = None,
+) -> Figure:
+    """The figure of all `axes`, drawn.
+
+    Args:
+        axes: of one width.
+        caption: HTML.
+        description: what it shows, for those who cannot see it.
+        rows: the names of the rows of each one's image, where it has one.
+        across: how many stand side by side at most, by default as many as have room.
+    """
     # Two fill a row of a page; a third, alone in the next one, stays as large as they are.
     largest = LARGEST if len(axes) < 3 else LARGEST_OF_MANY
     panels = "".join(_panel(ax, largest) for ax in axes)
-    svg = f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:0.5rem">{panels}</div>'
+    most = f";max-width:{across * (96 * largest * canvas_of(axes[0]).get_figwidth() + GAP):.0f}px" if across else ""
+    svg = f'<div style="display:flex;flex-wrap:wrap;align-items:flex-start;gap:{GAP}px{most}">{panels}</div>'
     return Figure(svg, caption, description, axes, values_of(axes, rows))
 
 

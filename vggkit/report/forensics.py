@@ -187,10 +187,9 @@ def table_html(rows: Sequence[Row]) -> Html:
         report = row.report
         cell = {
             "row": title(row.name) + "*" * (REPORT["rows"][row.name]["origin"] == "template"),
-            "made": row.hypothesis.short,
+            "made (seeds)": f"{row.hypothesis.short} ({row.runs})",
             "verdict": verdict(row, known),
             "chance": _small(row.chance) if row.chance is not None else "–",
-            "seeds": str(row.runs),
             "train loss (report)": f"{number(row.ours[0])} ({number(report[0])})",
             "val acc % (report)": f"{number(row.ours[1])} ({number(report[1])})",
         }
@@ -210,7 +209,9 @@ def table_html(rows: Sequence[Row]) -> Html:
     )
     if any("times less likely" in cell for cell in cells):
         caption += " Times less likely: than under the best of the ways that have runs."
-    return html(pd.DataFrame(cells), "The report's rows under each way", caption, text=("row", "made", "verdict"))
+    return html(
+        pd.DataFrame(cells), "The report's rows under each way", caption, text=("row", "made (seeds)", "verdict")
+    )
 
 
 def _behind(row: Row, rivals: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ from matplotlib.patches import Polygon
 
 from vggkit.report.canvas import INK, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
-from vggkit.report.forensics import HYPOTHESES, POSSIBLE, RULED_OUT, UNTOLD, Made, Row, verdict
+from vggkit.report.forensics import HYPOTHESES, POSSIBLE, RULED_OUT, UNTOLD, Hypothesis, Made, Row, verdict
 from vggkit.report.intervals import Contrast, Effect, intervals_by_spread
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
@@ -20,11 +20,12 @@ from vggkit.report.render import html
 from vggkit.report.verdicts import ACCURACY, Outcome, learns
 from vggkit.study import FULL, REPORT, title
 
+WORDS = (RULED_OUT, POSSIBLE, UNTOLD)
 LOSS = Outcome(lambda run: run.summary["final"]["train_loss"], learned=True)
 LOOKS = dict(zip((way.suite for way in HYPOTHESES), ((0, "s"), (1, "^"), (2, "D")), strict=True))
 """Of each way, by its suite: colour, as its place in seaborn's colour-blind palette, and marker."""
 DASHES: dict[str, Any] = {"s": "-", "^": (0, (4, 2)), "D": (0, (1, 1.5))}
-WIDTH, HEIGHT = 2.5, 2.4  # of a panel, in inches: two stand side by side on a phone, three on a page
+WIDTH, HEIGHT = 2.4, 2.4  # of a panel, in inches: two stand side by side on a phone, three on a page
 MARGIN = 0.12  # of the axes, as a share of what the values span
 
 
@@ -33,52 +34,48 @@ def told(rows: Sequence[Row]) -> str:
     known = [row for row in rows if row.runs]
     if all(row.hypothesis.suite == FULL for row in known):
         return "Runs that differ from those of Table 1 in one setting, which would tell what it moves, are missing."
-    text = f"{_counted(known)}."
     names = dict.fromkeys(row.name for row in known)
     verdicts = {name: {verdict(row, known) for row in known if row.name == name} for name in names}
-    if none := [title(name) for name in names if verdicts[name] == {RULED_OUT}]:
-        text += f" All are {RULED_OUT} for {', '.join(none)}: something else differs there, or more than one thing."
-    return text
-
-
-def _counted(known: Sequence[Row]) -> str:
-    """The verdicts on the report's rows, way by way, in words."""
-    ways = []
+    text = ["The report's rows under each way to make them:", ""]
     for way in HYPOTHESES:
-        rows = [row for row in known if row.hypothesis == way]
-        parts = []
-        for word in (RULED_OUT, POSSIBLE, UNTOLD):
-            if names := [title(row.name) for row in rows if verdict(row, known) == word]:
-                parts.append(f"{word}: {', '.join(names)}")
-        if parts:
-            ways.append(f"{way.words} ({'; '.join(parts)})")
-    return f"The report's rows under each way to make them: {', '.join(ways)}"
+        parts = [f"{word} {', '.join(those)}" for word in WORDS if (those := _those(known, way, word))]
+        text += [f"- {way.words}: {'; '.join(parts)}"] * bool(parts)
+    if none := [title(name) for name in names if verdicts[name] == {RULED_OUT}]:
+        which = ", ".join(none)
+        text += ["", f"All are {RULED_OUT} for {which}: something else differs there, or more than one thing."]
+    return "\n".join(text)
+
+
+def _those(known: Sequence[Row], way: Hypothesis, word: str) -> list[str]:
+    """The rows of which this verdict is told under a way."""
+    return [title(row.name) for row in known if row.hypothesis == way and verdict(row, known) == word]
 
 
 def table_html(made: Made) -> Html:
     """What each way moves: training loss and test accuracy beside those of Table 1's runs; empty without runs."""
     losses, accuracies = moved(made, LOSS), moved(made, ACCURACY)
     cells = []
-    for (suite, name), loss in losses.items():
+    places = [(way.suite, name) for name in REPORT["rows"] for way in HYPOTHESES if (way.suite, name) in losses]
+    for suite, name in places:
         usual, ours = (finals(made[place][name], "train_loss") for place in (FULL, suite))
         way = next(way for way in HYPOTHESES if way.suite == suite)
         cells.append({
             "network": title(name),
             "changed": way.short,
-            "seeds": f"{len(ours)} beside {len(usual)}",
-            "train loss": f"{usual.mean():.2f} to {ours.mean():.2f}",
-            "difference": _signed(loss),
+            "seeds": f"{len(ours)}/{len(usual)}",
+            "train loss": f"{usual.mean():.2f}→{ours.mean():.2f}",
+            "difference": _signed(losses[suite, name]),
             "report": f"{REPORT['rows'][name]['train_loss']:.2f}",
             "test acc, points": str(accuracies[suite, name]),
         })  # fmt: skip
     if not cells:
         return Html("")
-    places = {place: machines(list(chain(*made[place].values()))) for place in made}
+    trained = {suite: machines(chain(*made[suite].values())) for suite in made}
     caption = (
         "Runs with one setting changed (every batch: the rate stepped after every batch; shortcuts: around the "
         "reduction blocks too) beside those of Table 1, and the report's training loss: differences with simultaneous "
-        "95 % intervals for the draws of the seed and of the test images. Machine and version differ too: "
-        f"{'; '.join(f'{place} on {told}' for place, told in places.items())}."
+        "95 % intervals for the draws of the seed and of the test images. Seeds: of these / of Table 1. Machine and version differ too: "
+        f"{'; '.join(f'{suite} on {places}' for suite, places in trained.items())}."
     )
     return html(pd.DataFrame(cells), "What one setting moves", caption, text=("network", "changed"))
 
@@ -148,13 +145,17 @@ def figure(rows: Sequence[Row]) -> Figure | None:
             [marks[name] for name in shown], shown,
             loc="upper left", frameon=False, fontsize=8.5, handletextpad=0.2, borderaxespad=0,
         )  # fmt: skip
-        finding = _counted(known)
+        out = {way.words: _those(known, way, RULED_OUT) for way in HYPOTHESES}
+        listed = "; ".join(f"{words}: {', '.join(those)}" for words, those in out.items() if those)
+        finding = f"Ways that the report's rows {RULED_OUT.replace('ruled', 'rule')}: {listed or 'none'}"
         caption = (
             f"{finding}. In each panel the star is the report's row (*: of its template), every other mark the end of "
             "a run of ours; an ellipse holds one more run of its kind, validated on other images, with 95 %, as far as "
             f"the seeds of this depth and learning rate tell. Where it cannot be told, none is drawn. {_from(known)}"
         )
-        return finish(axes, caption, f"A plot of accuracy against loss for each of {len(names)} rows. {finding}.")
+        return finish(
+            axes, caption, f"A plot of accuracy against loss for each of {len(names)} rows. {finding}.", across=3
+        )
 
 
 def _draw(ax: Axes, row: Row, told: bool) -> None:
