@@ -25,7 +25,7 @@ LOSS = Outcome(lambda run: run.summary["final"]["train_loss"], learned=True)
 LOOKS = dict(zip((way.suite for way in HYPOTHESES), ((0, "s"), (1, "^"), (2, "D")), strict=True))
 """Of each way, by its suite: colour, as its place in seaborn's colour-blind palette, and marker."""
 DASHES: dict[str, Any] = {"s": "-", "^": (0, (4, 2)), "D": (0, (1, 1.5))}
-WIDTH, HEIGHT = 2.4, 2.4  # of a panel, in inches: two stand side by side on a phone, three on a page
+WIDTH, HEIGHT = 2.3, 2.3  # of a panel, in inches: two stand side by side on a phone, three on a page
 MARGIN = 0.12  # of the axes, as a share of what the values span
 
 
@@ -74,7 +74,8 @@ def table_html(made: Made) -> Html:
     caption = (
         "Runs with one setting changed (every batch: the rate stepped after every batch; shortcuts: around the "
         "reduction blocks too) beside those of Table 1, and the report's training loss: differences with simultaneous "
-        "95 % intervals for the draws of the seed and of the test images. Seeds: of these / of Table 1. Machine and version differ too: "
+        "95 % intervals for the draws of the seed and of the test images. Seeds: "
+        "of these / of Table 1. Machine and version differ too: "
         f"{'; '.join(f'{suite} on {places}' for suite, places in trained.items())}."
     )
     return html(pd.DataFrame(cells), "What one setting moves", caption, text=("network", "changed"))
