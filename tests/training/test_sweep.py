@@ -90,6 +90,19 @@ def test_sweep_trains_what_is_free_at_its_end_where_another_run_is_still_held(tm
     assert handed == [2, 1]
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_sweep_trains_all_but_a_damaged_run_and_then_tells_of_it(tmp_path: Path, together: int) -> None:
+    groups = order(["vgg08"], [0, 1, 2], together, **SETTINGS)
+    list(sweep(order(["vgg08"], [1], 1, **SETTINGS), results=tmp_path))
+    file = next(tmp_path.rglob("metrics.csv"))
+    file.write_text(file.read_text() + "1")
+    handed: list[int] = []
+    with pytest.raises(ArtifactError, match=r"seed-1.*damaged"):
+        handed.extend(run.config.seed for run in sweep(groups, results=tmp_path))
+    assert handed == [0, 2]
+    assert file.read_text().endswith("1")  # it is left as it is
+
+
 def test_sweep_of_seeds_together_leaves_out_the_one_that_is_taken(tmp_path: Path) -> None:
     group = order(["vgg08"], [0, 1, 2], 3, **SETTINGS)
     handed: list[int] = []

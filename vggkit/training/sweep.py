@@ -12,7 +12,8 @@ import torch
 
 from vggkit.config import ConfigError, RunConfig
 from vggkit.folders import Given, expanded
-from vggkit.runs.files import InUseError, RunPaths, cannot_write, clear, make_folder, own_partial_file
+from vggkit.runs import store
+from vggkit.runs.files import ArtifactError, InUseError, RunPaths, cannot_write, clear, make_folder, own_partial_file
 from vggkit.runs.records import Run, SeedEpoch
 from vggkit.training.runner import Progress, train_together
 
@@ -32,7 +33,8 @@ def sweep(
 ) -> Iterator[Run]:
     """Train each group, or go on with it, or load it; yield its runs.
 
-    A run that another process is training is passed over for the next, and asked for again at the end.
+    A run that another process is training is passed over for the next, and asked for again at the end; one whose
+    finished files are damaged is left to whoever can restore them, and told of at the end.
 
     Args:
         groups: as `order.order` makes them.
@@ -45,7 +47,8 @@ def sweep(
     Raises:
         TimeUp: `minutes` are over.
         files.InUseError: all else is finished, and another process is still training a run.
-        ConfigError, data.DataError, files.ArtifactError: as `runner.train`.
+        files.ArtifactError: all else is finished, and a finished run is damaged; or as `runner.train`.
+        ConfigError, data.DataError: as `runner.train`.
     """
     if minutes is not None and not 0 <= minutes < math.inf:
         raise ConfigError(f"minutes: {minutes!r} is not allowed; allowed: a finite number of at least 0")
@@ -55,6 +58,7 @@ def sweep(
     end = None if minutes is None else time.monotonic() + 60 * minutes
     between = False  # at the first batch after an epoch, when all that are trained together have that epoch
     passed_over: list[RunConfig] = []
+    damaged: list[ArtifactError] = []
 
     def trained(group: Sequence[RunConfig]) -> list[Run]:
         tell = progress(group[0])
@@ -69,7 +73,8 @@ def sweep(
         return train_together(group, results=results, progress=report, **where)
 
     def free(group: Sequence[RunConfig]) -> list[Run]:
-        """The group's runs; where another process has one of them, those of the others."""
+        """The group's runs; where another process has one of them, or one is damaged, those of the others."""
+        group = list(filter(whole, group))
         while group:
             try:
                 return trained(group)
@@ -78,6 +83,14 @@ def sweep(
                 passed_over.append(taken)
                 group = [config for config in group if config != taken]
         return []
+
+    def whole(config: RunConfig) -> bool:
+        try:
+            store.read_finished(RunPaths.of(results, config), config)
+        except ArtifactError as error:
+            damaged.append(error)
+            return False
+        return True
 
     def hand_out(runs: Sequence[Run]) -> Iterator[Run]:
         for run in runs:
@@ -95,8 +108,8 @@ def sweep(
             yield from hand_out(trained([config]))
         except InUseError as error:
             held = held or error
-    if held:
-        raise held
+    if first := next(iter(damaged), held):
+        raise first
 
 
 def archive(folder: Path, archives: Path) -> Path:
