@@ -144,7 +144,7 @@ def figure(rows: Sequence[Row]) -> Figure | None:
         shown = [name for name in (*(way.short for way in HYPOTHESES), "the report") if name in marks]
         axes[0].legend(
             [marks[name] for name in shown], shown,
-            loc="upper left", frameon=False, fontsize=8.5, handletextpad=0.2, borderaxespad=0,
+            loc="upper left", frameon=False, fontsize=9.5, handlelength=1, handletextpad=0.4, borderaxespad=0,
         )  # fmt: skip
         out = {way.words: _those(known, way, RULED_OUT) for way in HYPOTHESES}
         listed = "; ".join(f"{words}: {', '.join(those)}" for words, those in out.items() if those)
