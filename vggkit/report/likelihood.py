@@ -5,10 +5,10 @@ having one covariance, known from the spread of those kinds that have several ru
 more than that, with variances that are known.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from scipy import special, stats
 
 Array = NDArray[np.float64]
 
-DRAWS = 20_000  # of the distance's distribution: chances down to a ten-thousandth are told
+DRAWS = 50_000  # of the distance's distribution: a chance of 1 % is told to a tenth of itself
 COVARIANCES = 4_000  # over which a density is averaged
 
 
@@ -92,18 +92,27 @@ class Predicted:
         away = np.asarray(value, dtype=float) - self.centre
         return float(away @ np.linalg.solve(self.covariance, away))
 
-    @cached_property
+    @functools.cached_property
     def _distances(self) -> Array:
         """Distances of further values, each from a spread drawn anew, as both come about where the estimate is true.
 
         Without `more` they have Hotelling's distribution, whatever the covariance is; with it the chance is nearly
         right, as far as the estimated covariance stands for the true one.
         """
-        d, random, freedom = len(self.centre), np.random.default_rng(0), self.spread.freedom
-        drawn = stats.wishart(freedom, self.spread.squares / freedom).rvs(DRAWS, random_state=random)
-        estimates = self.shares * drawn.reshape(-1, d, d) / freedom + np.diag(self.more)
+        d, freedom = len(self.centre), self.spread.freedom
+        root = np.linalg.cholesky(self.spread.squares / freedom)
+        drawn = root @ _scatters(freedom, d, DRAWS) @ root.T
+        estimates = self.shares * drawn / freedom + np.diag(self.more)
+        random = np.random.default_rng(1)
         away = random.multivariate_normal(np.zeros(d), self.covariance, size=DRAWS)[..., None]
         return np.asarray((away * np.linalg.solve(estimates, away)).sum(axis=(1, 2)))
+
+
+@functools.cache
+def _scatters(freedom: int, d: int, draws: int) -> Array:
+    """Scatters of unit covariance, Wishart, (draws, d, d): to draw them takes longer than all else."""
+    drawn = stats.wishart(freedom, np.eye(d)).rvs(draws, random_state=np.random.default_rng(0))
+    return np.asarray(drawn).reshape(-1, d, d)
 
 
 def predict(runs: Array, spread: Scatter, more: Sequence[float] | None = None) -> Predicted | None:
