@@ -16,7 +16,7 @@ from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.naming import exponent
 from vggkit.report.render import html, number, power
-from vggkit.report.verdicts import VALIDATION_IMAGES, learns
+from vggkit.report.verdicts import VALIDATION_IMAGES, depth_and_rate, learns
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
 from vggkit.study import FULL, REPORT, title
@@ -119,11 +119,6 @@ def values(runs: Sequence[Run]) -> np.ndarray:
     return np.column_stack([finals(runs, metric).to_numpy() for metric in VALUES])
 
 
-def kind(run: Run) -> tuple[int, float]:
-    """Depth and learning rate: runs that differ in these need not depend on their seeds alike, see `Outcome.kind`."""
-    return run.config.depth, run.config.learning_rate
-
-
 def spread(runs: Made, of: tuple[int, float]) -> Scatter | None:
     """Of the seeds, pooled over all configurations of this kind that learn; None where none has a run."""
     found = [values(group) for _, group in _of_kind(runs, of)]
@@ -133,7 +128,7 @@ def spread(runs: Made, of: tuple[int, float]) -> Scatter | None:
 def _of_kind(runs: Made, of: tuple[int, float]) -> list[tuple[str, list[Run]]]:
     """The configurations of this kind that learn with each seed, of all suites, by name."""
     groups = [named for suite in runs.values() for named in suite.items()]
-    return [(name, group) for name, group in groups if all(map(learns, group)) and kind(group[0]) == of]
+    return [(name, group) for name, group in groups if all(map(learns, group)) and depth_and_rate(group[0]) == of]
 
 
 def draw_variance(accuracy: float) -> float:
@@ -243,7 +238,7 @@ def _small(chance: float) -> str:
 def told(runs: Made, rows: Sequence[Row]) -> str:
     """By how much seeds move the values, and what can be known and what cannot, as Markdown."""
     moved = []
-    for of in sorted({kind(run) for suite in runs.values() for run in chain(*suite.values())}):
+    for of in sorted({depth_and_rate(run) for suite in runs.values() for run in chain(*suite.values())}):
         noise = spread(runs, of)
         if noise is None or not noise.freedom:
             continue

@@ -249,7 +249,7 @@ def _causes(loss: pd.DataFrame, runs: Runs, tried: bool) -> str:
         "on the validation images. *The schedule can.* The training loss goes on falling as the learning rate comes "
         f"down and stays low. Ours comes down once, over {usual.epochs} epochs. The same cosine stepped after every "
         f"batch has come down after {usual.epochs} batches, rises again, and so on {cycles} times: it never stays low "
-        f"for long, which {'should leave' * (not tried)}{'leaves' * tried} a higher training loss."
+        f"for long, which {'leaves' if tried else 'should leave'} a higher training loss."
     )
     if tried:
         return text

@@ -63,6 +63,11 @@ class Pair(NamedTuple):
     rule: Rule
 
 
+def depth_and_rate(run: Run) -> tuple[int, float]:
+    """By which networks of one kind are told from others: their spreads over seeds need not be alike."""
+    return run.config.depth, run.config.learning_rate
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A number that each run gives, and how it is told.
@@ -79,7 +84,7 @@ class Outcome:
     images: int = 0
     share: Callable[[Run], float] = field(default=lambda run: math.nan)
     learned: bool = False
-    kind: Callable[[Run], Hashable] = field(default=lambda run: (run.config.depth, run.config.learning_rate))
+    kind: Callable[[Run], Hashable] = field(default=depth_and_rate)
 
     def samples(self, group: Group) -> dict[str, Sample | None]:
         """For each configuration its values; None where a run has none."""

@@ -16,7 +16,7 @@ from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.naming import machines
 from vggkit.report.prose import small
-from vggkit.report.render import html
+from vggkit.report.render import html, number
 from vggkit.report.verdicts import ACCURACY, Outcome, learns
 from vggkit.study import FULL, REPORT, title
 
@@ -30,7 +30,7 @@ MARGIN = 0.12  # of the axes, as a share of what the values span
 
 
 def told(rows: Sequence[Row]) -> str:
-    """Which of the report's rows each way leaves possible, as Markdown; empty where only Table 1's has runs."""
+    """Which of the report's rows each way leaves possible, as Markdown; or that only Table 1's has runs."""
     known = [row for row in rows if row.runs]
     if all(row.hypothesis.suite == FULL for row in known):
         return "Runs that differ from those of Table 1 in one setting, which would tell what it moves, are missing."
@@ -82,7 +82,7 @@ def table_html(made: Made) -> Html:
 
 
 def _signed(effect: Effect) -> str:
-    value, low, high = (f"{number:+.2f}".replace("-", "−") for number in (effect.value, effect.low, effect.high))
+    value, low, high = (number(one, "+") for one in (effect.value, effect.low, effect.high))
     return f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
 
 
@@ -148,7 +148,7 @@ def figure(rows: Sequence[Row]) -> Figure | None:
         )  # fmt: skip
         out = {way.words: _those(known, way, RULED_OUT) for way in HYPOTHESES}
         listed = "; ".join(f"{words}: {', '.join(those)}" for words, those in out.items() if those)
-        finding = f"Ways that the report's rows {RULED_OUT.replace('ruled', 'rule')}: {listed or 'none'}"
+        finding = f"Ways that the report's rows rule out: {listed or 'none'}"
         caption = (
             f"{finding}. In each panel the star is the report's row (*: of its template), every other mark the end of "
             "a run of ours; an ellipse holds one more run of its kind, validated on other images, with 95 %, as far as "
