@@ -141,6 +141,8 @@ REGULARISED = (
     *(Asked(BEST, {"weight_decay": decay, "decoupled_weight_decay": True}) for decay in (1e-4, 1e-5, 1e-6)),
     *(Asked(BEST, {"dropout": dropout}) for dropout in (0.1, 0.3, 0.5)),
 )
+OVERFITTED = (Asked(BEST), REGULARISED[0], REGULARISED[-1], REGULARISED[6], REGULARISED[3])
+"""The best network of the report, which overfits, as it is and with what may stand against that."""
 RATES = (
     Asked("vgg38_rc", {"learning_rate": 1e-2}),
     *(Asked(name, {"learning_rate": 1e-1}) for name in ("vgg08", "vgg38", "vgg38_bn", "vgg38_rc", "vgg38_bn_rc")),
@@ -175,6 +177,11 @@ SUITES: dict[str, Suite] = {
     "beside": Suite(
         purpose="the report's setting, what is not in Table 1",
         asked=(*SCALES[2:4], Asked("vgg08", {"batch_norm": True}), REGULARISED[0], REGULARISED[-1]),
+    ),
+    "few": Suite(
+        purpose="2,500 images in batches of 25, 100 epochs: what overfits on a processor within the hour",
+        settings={"train_images_per_class": 25, "batch_size": 25, "precision": "float32"},
+        asked=OVERFITTED,
     ),
 }
 
