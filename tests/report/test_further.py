@@ -13,7 +13,7 @@ from scipy import stats
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import cures, depth, further, naming, regained, separated, tried
+from vggkit.report import cures, depth, further, naming, overfitting, regained, separated, tried
 from vggkit.report.intervals import Effect, unlikely
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
@@ -79,7 +79,7 @@ def test_skip_init_is_told_beside_rc_without_it() -> None:
 
 def test_without_runs_everything_says_so(measured: Untrained) -> None:
     assert cures.told({}, {}).endswith("there is no run yet.")
-    for page in (further.table_html({}), further.turns_html({}), cures.table_html({}, {})):
+    for page in (further.table_html({}), overfitting.long_html({}), cures.table_html({}, {})):
         assert "no run yet" in page and "nan" not in page
     table = depth.by_depth({})
     assert table.isna().all(axis=None) and table.shape == (6, 6)
@@ -192,7 +192,7 @@ def test_loss_far_above_guessing_is_told_as_an_explosion() -> None:
 
 def test_every_network_of_the_table_has_its_place_among_those_that_overfit() -> None:
     long = [replace(made("vgg08", 0.5, batch_norm=True)), made("vgg08", 0.5)]
-    page = further.turns_html(listed(*long))
+    page = overfitting.long_html(listed(*long))
     assert "VGG08 BN" in page and "VGG38 RC" in page and "weight decay" not in page
 
 
@@ -241,9 +241,9 @@ def test_names_of_table_1_are_made_of_its_settings() -> None:
     assert all(len(set(names)) == len(names) for names in suites)
 
 
-@pytest.mark.parametrize("suite", ["cure", "depth", "further", "beside"])
+@pytest.mark.parametrize("suite", ["cure", "depth", "further", "beside", "few"])
 def test_command_trains_what_the_suite_is_asked_for(suite: str) -> None:
-    groups = order(asked(suite), [0], 1, suite=suite, precision="bfloat16")
+    groups = order(asked(suite), [0], 1, suite=suite, **({"precision": "bfloat16"} if suite != "few" else {}))
     assert len({group[0].name for group in groups}) == len(SUITES[suite].asked)
     for one, (config,) in zip(SUITES[suite].asked, groups, strict=True):
         words = naming.command(one, suite).split()[2:]
@@ -253,7 +253,7 @@ def test_command_trains_what_the_suite_is_asked_for(suite: str) -> None:
         }
         settings = {name: RunConfig.from_text(name, value) for name, value in named.items()}
         assert RunConfig.named(words[0], **settings) == config
-        assert config.epochs == (100 if suite == "beside" else 15)
+        assert config.epochs == (100 if suite in ("beside", "few") else 15)
 
 
 def test_every_point_against_the_depth_has_a_suite_that_trains_it() -> None:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vggkit.config import RunConfig
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.intervals import (
@@ -22,18 +21,13 @@ from vggkit.report.intervals import (
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
 from vggkit.report.naming import command, commands_html, exponent, network
+from vggkit.report.overfitting import GAP
 from vggkit.report.prose import origin
 from vggkit.report.render import MISSING, NO_RUN, html, number, power
-from vggkit.report.tried import SHORT, Found, accuracy, config, exploded, gap, learning, outcome, turn
-from vggkit.report.verdicts import ACCURACY, EXCESS, LEARNS, learns
+from vggkit.report.tried import SHORT, Found, accuracy, config, exploded, gap, learning, outcome
+from vggkit.report.verdicts import ACCURACY, LEARNS, learns
 from vggkit.runs.records import Run
-from vggkit.study import BEST, CONFIGURATIONS, FULL, RATES, REGULARISED, SUITES, Asked
-
-GAP = (
-    "Gap: training minus validation accuracy in points; that of training is measured during the epoch, on augmented "
-    "images and with dropout, which by itself makes the gap smaller."
-)
-
+from vggkit.study import BEST, RATES, REGULARISED, SUITES, Asked
 
 WORSE = ("Exploded", "Diverged")  # a loss far above that of guessing, and one that is not finite
 
@@ -308,43 +302,3 @@ def commands() -> Html:
     """The command of each row of `table_html`."""
     made = [command(asked, question.suite) for question in QUESTIONS for asked in question.asked]
     return commands_html("The command that trains each of them", made)
-
-
-LONG = tuple((asked, "beside") for asked in (Asked("vgg08", {"batch_norm": True}), *REGULARISED))
-"""Runs as long as those of Table 1, beside which their losses are set."""
-
-
-def turns_told(found: Found) -> str:
-    """Of which regularisers there is no run as long as Table 1's, as Markdown; empty where each has one."""
-    missing = [network(config(asked)) for asked, suite in LONG if not found.get(config(asked, suite).name)]
-    return f"Without a run of {RunConfig().epochs} epochs yet: {'; '.join(missing)}." if missing else ""
-
-
-def turns_html(found: Found) -> Html:
-    """Which networks overfit, and which regulariser moves the turn of the loss, by runs as long as Table 1's."""
-    rows = []
-    for asked, suite in (*((Asked(name), FULL) for name in CONFIGURATIONS), *LONG):
-        runs = found.get(config(asked, suite).name, ())
-        if suite != FULL and not runs:
-            continue
-        excess = [value for run in runs if (value := EXCESS.value(run)) is not None]
-        rows.append(
-            {
-                "network": network(config(asked)),
-                "test accuracy": outcome(runs),
-                "lowest validation loss in epoch": turn(runs) if learning(runs) or not runs else MISSING,
-                "loss at the end above the lowest (%)": number(100 * sum(excess) / len(excess)) if excess else MISSING,
-                "gap": number(gap(runs)),
-            }
-        )
-    caption = (
-        f"Runs of {RunConfig().epochs} epochs: epoch of the lowest validation loss of each seed, in brackets those in "
-        "which the smoothed loss is as low within its error; by how much the smoothed loss ends above its lowest. "
-        f"{GAP}"
-    )
-    return html(pd.DataFrame(rows), "Overfitting", caption, text=tuple(rows[0])[:3])
-
-
-def long_commands() -> Html:
-    """The command of each row of `turns_html`."""
-    return commands_html("The command that trains each of them", [command(asked, suite) for asked, suite in LONG])

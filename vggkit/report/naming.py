@@ -7,7 +7,7 @@ from decimal import Decimal
 from vggkit.config import RunConfig
 from vggkit.report.markup import Html, as_html
 from vggkit.runs.records import Run, segments
-from vggkit.study import Asked
+from vggkit.study import Asked, common_settings
 
 INITIALISATIONS = {"he": "He", "lsuv": "LSUV"}
 
@@ -60,8 +60,9 @@ def machines(runs: Iterable[Run]) -> str:
 
 
 def command(asked: Asked, suite: str) -> str:
-    """The command that trains it, in the precision of this book's runs."""
-    settings = {**asked.settings, "precision": "bfloat16"}
+    """The command that trains it, in the precision of the suite, or else in that of this book's runs."""
+    precision = {} if "precision" in common_settings(suite) else {"precision": "bfloat16"}
+    settings = {**asked.settings, **precision}
     options = "".join(f" --{name.replace('_', '-')} {_option(value)}" for name, value in settings.items())
     return f"vggkit train {asked.configuration} --suite {suite}{options}"
 

@@ -1,0 +1,115 @@
+"""Which regulariser moves the turn of the validation loss: runs whose turn is known, and intervals beside Student's."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tests.shared import part_of_summary
+from vggkit.config import RunConfig
+from vggkit.report import overfitting
+from vggkit.report.verdicts import ACCURACY, EXCESS
+from vggkit.runs.records import Run
+from vggkit.study import BEST, OVERFITTED
+
+EPOCHS = np.arange(1, 101)
+
+
+def made(turn: int, end: float, seed: int = 0, test: float = 0.2, **settings: Any) -> Run:
+    """A run on few images whose validation loss is a parabola, 3 in the epoch `turn` and `end` in the last."""
+    losses = np.minimum(4.6, 3 + (end - 3) * ((EPOCHS - turn) / max(1, 100 - turn)) ** 2)
+    final = {"test_accuracy": test, "train_accuracy": 0.6, "validation_accuracy": test, "train_loss": 1.0}
+    return Run(
+        RunConfig.named(BEST, suite="few", seed=seed, **settings),
+        pd.DataFrame({"epoch": EPOCHS, "validation_loss": losses, "train_loss": np.linspace(4, 1, 100)}),
+        pd.DataFrame(),
+        part_of_summary(
+            final=final, diverged=False, train_images=2_500, segments=[{"device": "a machine", "torch": "2"}]
+        ),
+    )
+
+
+def listed(*runs: Run) -> dict[str, list[Run]]:
+    return {
+        name: list(group)
+        for name, group in itertools.groupby(sorted(runs, key=lambda run: run.config.name), lambda run: run.config.name)
+    }
+
+
+def studied(turns: Sequence[int], decayed: Sequence[int], dropped: Sequence[int]) -> dict[str, list[Run]]:
+    """Runs whose losses turn in these epochs: without a regulariser, with weight decay, with dropout."""
+    return listed(
+        *(made(turn, 4.0, seed) for seed, turn in enumerate(turns)),
+        *(made(turn, 4.0, seed, weight_decay=1e-4) for seed, turn in enumerate(decayed)),
+        *(made(turn, 3.1, seed, dropout=0.5) for seed, turn in enumerate(dropped)),
+    )
+
+
+def test_turn_is_the_lowest_epoch_and_excess_what_the_loss_rises_after_it() -> None:
+    for epoch in (20, 35, 60):
+        run = made(epoch, 4.0)
+        assert overfitting.lowest(run) == pytest.approx(epoch, abs=1)
+        assert EXCESS.value(run) == pytest.approx(1 / 3, abs=0.03)
+    assert overfitting.lowest(made(100, 4.0)) == 100
+    broken = made(30, 4.0)
+    broken.metrics.loc[99, "validation_loss"] = math.nan
+    assert overfitting.lowest(broken) is None
+
+
+def test_intervals_of_one_comparison_are_students() -> None:
+    found = listed(
+        *(made(turn, 4.0, seed) for seed, turn in enumerate((30, 34))),
+        *(made(turn, 4.0, seed, dropout=0.5) for seed, turn in enumerate((60, 68))),
+    )
+    (effect,) = overfitting.moved(found, overfitting.TURN).values()
+    turns = [[overfitting.lowest(run) for run in runs] for runs in found.values()]
+    theirs = stats.ttest_ind(*turns).confidence_interval(0.95)  # the same sizes and one pooled variance, as here
+    assert sorted((abs(effect.low), abs(effect.high))) == pytest.approx(sorted(map(abs, theirs)), rel=1e-3)
+    assert effect.value == pytest.approx(32, abs=2)
+
+
+def test_what_moves_the_turn_is_told_apart_from_what_cannot_be_told() -> None:
+    told = overfitting.told(studied((30, 32), (33, 31), (80, 82)))
+    assert told.startswith("Without a regulariser the smoothed validation loss is lowest in epoch 31 of 100")
+    assert "It turns later with dropout 0.5 (by +50 [" in told
+    assert "cannot be told with weight decay 1e-4" in told
+    assert "The loss rises less with dropout 0.5" in told and "rises less with weight" not in told
+    assert "It turns earlier with dropout 0.5" in overfitting.told(studied((80, 82), (80, 83), (30, 32)))
+
+
+def test_with_one_seed_each_no_interval_is_claimed() -> None:
+    found = studied((30,), (33,), (80,))
+    assert "one seed each and so without an interval: weight decay 1e-4" in overfitting.told(found)
+    assert "[" not in overfitting.told(found) and "later with" not in overfitting.told(found)
+    assert "at the end" in overfitting.few_html(found)
+
+
+def test_networks_that_guess_are_left_out_and_without_runs_nothing_is_said() -> None:
+    assert overfitting.regularised(listed(made(30, 4.0, test=0.01))) == {}
+    assert overfitting.figure({}) is None and overfitting.told({}) == "" == overfitting.few_html({})
+    alone = listed(made(80, 3.1, dropout=0.5))
+    assert overfitting.told(alone) == "" and overfitting.moved(alone, ACCURACY) == {}
+    assert "dropout 0.5" in overfitting.few_html(alone)
+
+
+def test_figure_draws_every_seed_and_names_each_regulariser_once() -> None:
+    figure = overfitting.figure(studied((30, 32), (33, 31), (80, 82)))
+    assert figure is not None and "seeds 0, 1" in figure.caption
+    for panel in figure.values["panels"]:
+        names = [line["name"] for line in panel["lines"]]
+        assert names == [
+            f"{words}{seed}" for words in ("no regulariser", "weight decay 1e-4", "dropout 0.5")
+            for seed in ("", ", seed 1")
+        ]  # fmt: skip
+    assert figure.svg.count("no regulariser</text>") == 2
+
+
+def test_each_regulariser_that_is_asked_for_has_a_name_of_its_own() -> None:
+    found = listed(*(made(30, 4.0, **asked.settings) for asked in OVERFITTED))
+    words = [words for words, _ in overfitting.regularised(found).values()]
+    assert len(set(words)) == len(OVERFITTED) and words[0] == "no regulariser"
