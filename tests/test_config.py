@@ -28,6 +28,16 @@ def test_what_the_study_asks_for_is_known_by_the_name_of_its_runs(suite: str) ->
     assert (changed.depth, changed.batch_norm, changed.epochs) == (20, True, 3)
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_keeps_what_all_its_runs_share(suite: str) -> None:
+    for field, shared in SUITES[suite].settings.items():
+        other: Any = {"schedule": "cosine", "reduction_shortcut": False, "precision": "bfloat16"}.get(field, 3)
+        with pytest.raises(ConfigError, match=f"^{field}: .* not allowed in the suite {suite}, whose runs all have"):
+            RunConfig.named("vgg38_rc", suite=suite, **{field: other})
+        assert RunConfig.named("vgg38_rc", suite=suite, **{field: shared}) == RunConfig.named("vgg38_rc", suite=suite)
+        assert getattr(RunConfig.named("vgg38_rc", suite="mine", **{field: other}), field) == other
+
+
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [

@@ -167,6 +167,7 @@ def test_a_run_of_no_configuration_has_a_title() -> None:
         ("depth", {"epochs": 15}),
         ("further", {"epochs": 15}),
         ("beside", {}),
+        ("few", {"train_images_per_class": 25, "batch_size": 25}),
         ("preview", {"epochs": 10, "train_images_per_class": 158}),
     ],
 )

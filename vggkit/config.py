@@ -203,9 +203,16 @@ class RunConfig:
         20
 
         Raises:
-            ConfigError: the configuration or a setting is unknown or unusable.
+            ConfigError: the configuration or a setting is unknown or unusable, or all runs of the suite have another.
         """
-        common = common_settings(str(settings.get("suite", _DEFAULTS["suite"])))
+        suite = str(settings.get("suite", _DEFAULTS["suite"]))
+        common = common_settings(suite)
+        for name, shared in common.items():
+            if (value := settings.get(name, shared)) != shared:
+                raise ConfigError(
+                    f"{name}: {value!r} is not allowed in the suite {suite}, whose runs all have {shared!r}; allowed: "
+                    "to leave it out, or another suite, which may have a new name"
+                )
         return cls.from_dict({**common, **cls._settings_of(configuration), **settings})
 
     @classmethod

@@ -21,7 +21,7 @@ from rich.console import Console
 from tests.shared import ROOT, Call, refused
 from vggkit.bench import measure
 from vggkit.cli import doctor, terminal
-from vggkit.config import RunConfig
+from vggkit.config import ConfigError, RunConfig
 from vggkit.networks import fused
 from vggkit.runs import checkpoints, provenance, store
 from vggkit.runs.files import ArtifactError, RunPaths
@@ -215,6 +215,36 @@ def test_list_shows_runs_with_changed_settings(call: Call, tmp_path: Path, tiny:
     lines = call("list", "--results", str(tmp_path))[1].splitlines()
     row = next(line for line in lines if config.name in line)
     assert re.findall(r"own 3|0\.5 |[\d,]{6,}", row) == ["0.5 ", f"{config.parameters:,}", "own 3"]
+
+
+def test_list_shows_begun_runs_of_every_suite_until_they_are_finished(
+    call: Call, tmp_path: Path, tiny: RunConfig
+) -> None:
+    config = replace(tiny, suite="own", seed=3, learning_rate=0.5)
+    assert "begun" not in call("list", "--results", str(tmp_path))[1]
+
+    def stop(epoch: int, *_: object) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, results=tmp_path, progress=stop)
+    out = call("list", "--results", str(tmp_path))[1]
+    assert f"begun (suite, run, seed): own {config.name} 3;" in " ".join(out.split())
+    train(config, results=tmp_path)
+    assert "begun" not in call("list", "--results", str(tmp_path))[1]
+
+
+def test_what_a_suite_sets_is_said_before_a_run_of_it_is_trained(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConfigError("not trained here")
+
+    monkeypatch.setattr("vggkit.training.runner.train", refuse)
+    for suite, said in (("placement", "with shortcuts around the reduction blocks too"), ("table1", ""), ("own", "")):
+        told = call("train", "vgg08", "--suite", suite, "--results", str(tmp_path))[2].splitlines()
+        assert told[-1] == "vggkit: not trained here" and len(told) == 1 + bool(said) and said in told[0]
 
 
 # Encodings, files, pipes, terminals

@@ -169,11 +169,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     last = next(i for i, cell in enumerate(whole.cells) if "pages.run(" in cell.source)
     whole.cells = whole.cells[: last + 1]
     nbformat.write(whole, root / "notebooks/run.ipynb")
-    train(RunConfig.named("vgg08", suite="preview", **TINY), results=root / "results")
+    train(RunConfig.named("vgg08", suite="beside", **TINY), results=root / "results")
     return root
 
 
-WANTED: dict[str, Any] = {"configuration": "vgg08", "suite": "preview", **TINY}
+WANTED: dict[str, Any] = {"configuration": "vgg08", "suite": "beside", **TINY}
 
 
 @pytest.mark.parametrize("place", ["", "notebooks", "book/runs"])
@@ -182,7 +182,7 @@ def test_projects_runs_are_found_from_each_of_its_folders(
 ) -> None:
     monkeypatch.delenv("VGGKIT_RESULTS", raising=False)
     monkeypatch.chdir(project / place)
-    assert pages.run(WANTED).config.suite == "preview"
+    assert pages.run(WANTED).config.suite == "beside"
     with pytest.raises(ArtifactError, match=f"no finished run in {project / 'results/table1/vgg38/seed-0'}") as error:
         pages.run({"configuration": "vgg38", "suite": "table1"})
     assert str(error.value).endswith("-p results FOLDER")
@@ -200,7 +200,7 @@ def test_notebook_shows_the_projects_run_and_refuses_an_unknown_parameter(
         source, place = project / "notebooks/run.ipynb", project / "book/runs"
         return papermill.execute_notebook(source, None, parameters, progress_bar=False, cwd=str(place))
 
-    assert "preview" in str(execute(WANTED).cells[-1].outputs)
+    assert "beside" in str(execute(WANTED).cells[-1].outputs)
     with pytest.raises(papermill.PapermillExecutionError, match="did you mean learning_rate"):
         execute(WANTED | {"learning_rat": 0.1})
     assert sorted(project.rglob("*")) == before

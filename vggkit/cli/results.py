@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @app.command("list")
 def list_(results: Results = None) -> None:
-    """Show the named configurations and which runs are finished, those with changed settings too."""
+    """Show the named configurations and which runs are finished or begun, those with changed settings too."""
     from vggkit.cli.imports import show_imported
     from vggkit.runs import store
+    from vggkit.runs.files import begun, seed_of
 
     folder = existing(results)
     finished: dict[str, list[RunConfig]] = {name: [] for name in CONFIGURATIONS}
@@ -35,6 +36,9 @@ def list_(results: Results = None) -> None:
         where = ", ".join(f"{c.suite} {c.seed}" for c in configs) or "none"
         rows.append((name, f"{config.learning_rate:g}", f"{config.parameters:,}", where))
     terminal.show_table(("configuration", "learning rate", "parameters", "finished runs (suite, seed)"), rows)
+    if under_way := begun(folder):
+        runs = "; ".join(f"{suite} {name} {seed_of(seed)}" for suite, name, seed in under_way)
+        print(terminal.one_line(f"begun (suite, run, seed): {runs}; the command that began one goes on with it"))
     show_imported(folder)
     for error in damaged[:-1]:
         terminal.tell(str(error))

@@ -12,7 +12,7 @@ from vggkit.cli.options import Data, Device, Results, Stop, app, check_suite, ex
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.folders import exists, results_folder
-from vggkit.study import FULL, asked
+from vggkit.study import FULL, SUITES, asked, common_settings
 from vggkit.training.order import order, seed_list
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def train(config: RunConfig, results: Path, data: str | None, device: str | None
     from vggkit.runs.files import RunPaths
     from vggkit.training import runner
 
+    if common_settings(config.suite):
+        terminal.tell(f"suite {config.suite}: {SUITES[config.suite].purpose}")
     with terminal.progress_bar(config) as progress:
         run = runner.train(config, results=results, data=data, device=device, progress=progress)
     print_summary(run, RunPaths.of(results, config).folder)

@@ -179,7 +179,8 @@ def few_html(found: Found) -> Html:
         return Html("")
     caption = (
         f"{network(config(Asked(BEST), FEW))}, {SUITES[FEW].purpose}. Lowest: {TURNS} Differences from the network "
-        f"without a regulariser, with simultaneous 95 % intervals for the draws of the seed and of the test images. {GAP}"
+        f"without a regulariser, with simultaneous 95 % intervals for the draws of the seed and of the test images. "
+        f"{GAP}"
     )
     text = ("network", "lowest validation loss in epoch", "test accuracy")
     return html(pd.DataFrame(rows), "Overfitting on few images", caption, text=text)

@@ -69,6 +69,16 @@ def place_of(config: RunConfig) -> tuple[str, str, str]:
     return config.suite, config.name, f"seed-{config.seed}"
 
 
+def begun(results: Path) -> list[tuple[str, str, str]]:
+    """Suite, name and seed of each run that has a checkpoint and is not finished."""
+    places = sorted(file.parent.relative_to(results / WORKING).parts for file in results.glob(f"{WORKING}/*/*/*/*.pt"))
+    return [
+        (suite, name, folder)
+        for suite, name, folder in places
+        if seed_of(folder) is not None and not (results / suite / name / folder).is_dir()
+    ]
+
+
 @contextmanager
 def hold(lock: Path, what: Path) -> Iterator[None]:
     """Hold `what` for this process alone by a lock file; the system lets go of it when the process ends.
