@@ -243,7 +243,7 @@ def test_what_a_suite_sets_is_said_before_a_run_of_it_is_trained(
 
     monkeypatch.setattr("vggkit.training.runner.train", refuse)
     for suite, said in (("placement", "with shortcuts around the reduction blocks too"), ("table1", ""), ("own", "")):
-        told = call("train", "vgg08", "--suite", suite, "--results", str(tmp_path))[2].splitlines()
+        told = call("train", "vgg38_rc", "--suite", suite, "--results", str(tmp_path))[2].splitlines()
         assert told[-1] == "vggkit: not trained here" and len(told) == 1 + bool(said) and said in told[0]
 
 
