@@ -119,10 +119,12 @@ test-playground: $(VENV)/ready playground ## the playground against PyTorch, in 
 	node --test $(PLAY)/test/*.test.js
 	$(BIN)/python -m pytest -m slow tests/test_playground.py
 
-# Every page of the built book in a browser, with axe-core from the playground's tools.
+# Every page of the built book in a browser, with axe-core from the playground's tools. Two at a time: it is the longest
+# of the gate's last step.
 .PHONY: test-pages
 test-pages: $(VENV)/ready $(TOOLS)/ready ## the book's pages in a browser: menu, search, links, widths, weight, access
-	$(BIN)/python -m pytest -m slow tests/test_pages_in_browser.py tests/test_explorer_in_browser.py tests/test_figures_in_browser.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow \
+		tests/test_pages_in_browser.py tests/test_explorer_in_browser.py tests/test_figures_in_browser.py
 
 # What the tests find of the faults in tests/faults/faults.toml: make mutation FAULTS="training/step he-gain", or --quick.
 .PHONY: mutation

@@ -252,11 +252,6 @@ def test_turning_is_judged_by_all_epochs_that_noise_cannot_tell_from_the_lowest(
     assert losing([np.nan] * 100, claim="turns").verdict == OPEN
 
 
-def test_turning_epoch_of_a_diverged_run_is_none() -> None:
-    assert measures.turning_epoch(made_up("vgg08", losses=[np.nan, np.inf])) is None
-    assert measures.turning_epoch(made_up("vgg08", losses=[3.0, 2.0, np.nan])) == 2
-
-
 def test_vanishing_is_below_a_hundredth_of_the_last_layer() -> None:
     def vanishing(*ratios: float) -> claims.Judgement:
         runs = [made_up("vgg38", 0.01, seed=s, gradients=[r, r, 5.0, 5.0, 1.0]) for s, r in enumerate(ratios)]

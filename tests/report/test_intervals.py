@@ -205,19 +205,6 @@ def test_network_that_guesses_has_no_spread_over_seeds() -> None:
     assert effect.method == intervals.IMAGES
 
 
-def test_lowest_epochs_are_those_that_noise_cannot_tell_apart() -> None:
-    epochs = np.arange(1, 101)
-    valley = 1.8 + 1e-4 * (epochs - 50.0) ** 2
-    assert intervals.lowest_epochs(valley)[0] >= 45 and intervals.lowest_epochs(valley)[-1] <= 55
-    rng = np.random.default_rng(5)
-    found = [intervals.lowest_epochs(valley + rng.normal(0, 0.03, 100)) for _ in range(50)]
-    argmins = [int((valley + rng.normal(0, 0.03, 100)).argmin()) + 1 for _ in range(50)]
-    assert np.std([np.mean(epochs) for epochs in found]) < np.std(argmins)
-    assert np.mean([len(epochs) for epochs in found]) > len(intervals.lowest_epochs(valley + rng.normal(0, 1e-4, 100)))
-    assert intervals.lowest_epochs([3.0, 2.0]) == [2]
-    assert intervals.lowest_epochs(np.linspace(3, 2, 100)) == [100]
-
-
 def test_a_difference_told_twice_widens_no_interval() -> None:
     # One network compared with several whose values no seed changes gives the same t value each time.
     once = float(stats.t.ppf(0.975, 4))
@@ -226,16 +213,6 @@ def test_a_difference_told_twice_widens_no_interval() -> None:
     two = intervals.critical_value(((1.0, 0.5), (0.5, 1.0)), 14)
     assert intervals.critical_value(((1.0, 1.0, 0.5), (1.0, 1.0, 0.5), (0.5, 0.5, 1.0)), 14) == pytest.approx(two)
     assert stats.t.ppf(0.975, 14) < two < stats.t.ppf(1 - 0.05 / 4, 14)  # between one alone and Bonferroni
-
-
-def test_lowest_epochs_depend_on_no_single_width_of_smoothing() -> None:
-    rng = np.random.default_rng(3)
-    losses = 2 + (np.arange(100) - 50) ** 2 / 5000 + rng.normal(0, 0.02, 100)
-    together = set(intervals.lowest_epochs(losses))
-    for window in intervals.WINDOWS:
-        smooth, error = intervals.smoothed(losses, window)
-        assert {int(place) + 1 for place in np.flatnonzero(smooth <= smooth.min() + error)} <= together
-    assert len(together) > 1
 
 
 @given(counts=st.tuples(*(st.integers(0, 8) for _ in range(4))))

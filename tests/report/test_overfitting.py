@@ -1,7 +1,6 @@
 """Which regulariser moves the turn of the validation loss: runs whose turn is known, and intervals beside Student's."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ from scipy import stats
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import overfitting
-from vggkit.report.verdicts import ACCURACY, EXCESS
+from vggkit.report import overfitting, turning
+from vggkit.report.verdicts import ACCURACY
 from vggkit.runs.records import Run
 from vggkit.study import BEST, OVERFITTED
 
@@ -50,24 +49,13 @@ def studied(turns: Sequence[int], decayed: Sequence[int], dropped: Sequence[int]
     )
 
 
-def test_turn_is_the_lowest_epoch_and_excess_what_the_loss_rises_after_it() -> None:
-    for epoch in (20, 35, 60):
-        run = made(epoch, 4.0)
-        assert overfitting.lowest(run) == pytest.approx(epoch, abs=1)
-        assert EXCESS.value(run) == pytest.approx(1 / 3, abs=0.03)
-    assert overfitting.lowest(made(100, 4.0)) == 100
-    broken = made(30, 4.0)
-    broken.metrics.loc[99, "validation_loss"] = math.nan
-    assert overfitting.lowest(broken) is None
-
-
 def test_intervals_of_one_comparison_are_students() -> None:
     found = listed(
         *(made(turn, 4.0, seed) for seed, turn in enumerate((30, 34))),
         *(made(turn, 4.0, seed, dropout=0.5) for seed, turn in enumerate((60, 68))),
     )
     (effect,) = overfitting.moved(found, overfitting.TURN).values()
-    turns = [[overfitting.lowest(run) for run in runs] for runs in found.values()]
+    turns = [[turning.lowest_smoothed(run) for run in runs] for runs in found.values()]
     theirs = stats.ttest_ind(*turns).confidence_interval(0.95)  # the same sizes and one pooled variance, as here
     assert sorted((abs(effect.low), abs(effect.high))) == pytest.approx(sorted(map(abs, theirs)), rel=1e-3)
     assert effect.value == pytest.approx(32, abs=2)
@@ -80,6 +68,11 @@ def test_what_moves_the_turn_is_told_apart_from_what_cannot_be_told() -> None:
     assert "cannot be told with weight decay 1e-4" in told
     assert "The loss rises less with dropout 0.5" in told and "rises less with weight" not in told
     assert "It turns earlier with dropout 0.5" in overfitting.told(studied((80, 82), (80, 83), (30, 32)))
+
+
+def test_losses_that_never_rise_turn_alike_which_tells_nothing_of_those_that_do() -> None:
+    found = studied((20, 60), (), (100, 100))  # the latter lowest in the last epoch with either seed
+    assert "cannot be told with dropout 0.5 (by +60 [" in overfitting.told(found)
 
 
 def test_with_one_seed_each_no_interval_is_claimed() -> None:

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from vggkit.report import prose
-from vggkit.report.intervals import LEVEL, SMOOTHED, WINDOWS, lowest_epochs
+from vggkit.report.intervals import LEVEL
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
 from vggkit.report.render import html as as_table
 from vggkit.report.render import lines
+from vggkit.report.turning import SMOOTHED, WINDOWS, lowest_epochs
 from vggkit.report.verdicts import (
     ACCURACY,
     EXCESS,

@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 
 from vggkit.config import NUM_CLASSES, ConfigError
 from vggkit.report.canvas import COLOUR_MAP, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
-from vggkit.report.intervals import lowest_epochs
-from vggkit.report.measures import turning_epoch, vanishing_ratio
+from vggkit.report.measures import vanishing_ratio
 from vggkit.report.prose import origin, small, spans
 from vggkit.report.render import power
+from vggkit.report.turning import lowest_epochs, turning_epoch
 from vggkit.report.verdicts import learns
 from vggkit.runs.imported import ImportedRun
 from vggkit.runs.records import Run

@@ -17,15 +17,13 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, signal, stats
+from scipy import optimize, stats
 
 Values = Sequence[float] | NDArray[np.floating]  # (n,)
 
 LEVEL = 0.95
 MOST_ARRANGEMENTS = 5_000  # beyond this many, a permutation interval draws arrangements instead of trying all
 DRAWN = 9_999
-SMOOTHED = 9  # epochs
-WINDOWS = (5, 7, 9, 11, 13)  # epochs: what depends on one choice among them is not told
 POOLED, PERMUTATION, IMAGES, NONE = "pooled t", "permutation", "images alone", "no interval"  # how an interval was made
 
 
@@ -331,30 +329,3 @@ def _pooled_reaches(contrasts: Sequence[Contrast], spread: Spread, level: float)
     )
     factor = critical_value(correlation, spread.freedom, level) * spread.deviation
     return [(factor * errors.get(id(contrast), 0.0),) * 2 for contrast in contrasts]
-
-
-def smoothed(losses: Values, window: int = SMOOTHED) -> tuple[np.ndarray, float]:
-    """A curve's mean over `window` epochs around each, and the standard error of its lowest value.
-
-    A straight line is fitted over each window (Savitzky and Golay 1964), which is the mean inside the
-    curve and does not flatten its ends. The error comes from how the curve scatters about the fit
-    around its lowest point. A curve shorter than three epochs stays as it is, with no error.
-    """
-    curve = np.asarray(losses, dtype=float)
-    window = min(window, len(curve) - 1 + len(curve) % 2)
-    if window < 3:
-        return curve, 0.0
-    smooth = signal.savgol_filter(curve, window, 1)
-    lowest = int(smooth.argmin())
-    near = slice(max(0, lowest - window), lowest + window + 1)
-    scatter = math.sqrt(float(np.mean((curve - smooth)[near] ** 2)) / (1 - 1 / window))
-    return smooth, scatter / math.sqrt(window)
-
-
-def lowest_epochs(losses: Values) -> list[int]:
-    """The epochs, from 1, whose smoothed loss lies within one standard error of the lowest, for any of `WINDOWS`."""
-    places: set[int] = set()
-    for window in WINDOWS:
-        smooth, error = smoothed(losses, window)
-        places |= set(np.flatnonzero(smooth <= smooth.min() + error).tolist())
-    return [place + 1 for place in sorted(places)]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from vggkit.config import NUM_CLASSES
@@ -45,10 +44,3 @@ def weakest_ratio(run: Run) -> float:
     """Mean |gradient| in the last epoch: that of the convolution with the smallest, over the last layer's."""
     convolutions, last = _last_gradients(run)
     return float(convolutions.min(skipna=False)) / last if last else float("nan")
-
-
-def turning_epoch(run: Run) -> int | None:
-    """The epoch with the lowest validation loss; None where none is finite."""
-    losses = run.metrics.set_index("epoch")["validation_loss"]
-    finite = losses[np.isfinite(losses)]
-    return None if finite.empty else int(finite.idxmin())

@@ -3,28 +3,19 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from vggkit.config import NUM_CLASSES, RunConfig
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite
 from vggkit.report.figures import COLOURS
-from vggkit.report.intervals import (
-    IMAGES,
-    NONE,
-    Contrast,
-    Effect,
-    images_alone,
-    joint_intervals,
-    pooled_spread,
-    smoothed,
-)
+from vggkit.report.intervals import IMAGES, NONE, Contrast, Effect, intervals_by_spread
 from vggkit.report.markup import Html
 from vggkit.report.naming import command, commands_html, network
 from vggkit.report.prose import origin
 from vggkit.report.render import MISSING, html, number
 from vggkit.report.tried import Found, config, gap, learning, turn
 from vggkit.report.tried import outcome as reached
+from vggkit.report.turning import lowest_smoothed, smoothed, turned
 from vggkit.report.verdicts import ACCURACY, EXCESS, Outcome, count_seeds, learns
 from vggkit.runs.records import Run
 from vggkit.study import BEST, CONFIGURATIONS, FULL, OVERFITTED, REGULARISED, SUITES, Asked
@@ -44,13 +35,7 @@ TURNS = (
 )
 
 
-def lowest(run: Run) -> float | None:
-    """The epoch in which the smoothed validation loss is lowest; None where it is not finite in each."""
-    losses = run.metrics["validation_loss"]
-    return float(smoothed(losses)[0].argmin()) + 1 if np.isfinite(losses).all() else None
-
-
-TURN = Outcome(lowest)
+TURN = Outcome(lowest_smoothed, kind=turned)  # where the loss does not rise it is lowest at the end in every seed
 
 
 def regularised(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
@@ -67,19 +52,20 @@ def regularised(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
 def moved(found: Found, outcome: Outcome) -> dict[str, Effect]:
     """By name: the mean of a regularised network's value minus that of the network as it is.
 
-    The intervals hold all at once, for the draw of the seed, whose spread is pooled over all networks of the suite, and
-    for that of the images where the value depends on these. Where no network has several seeds, they are for the images
-    alone.
+    The intervals hold all at once, for the draw of the seed, and for that of the images where the value depends on
+    these. The spread over seeds is pooled over the networks of the suite that are of the outcome's kind, of two kinds
+    it is the wider; where it is unknown, the interval is for the images alone.
     """
     group = {name: runs for name, (_, runs) in regularised(found).items()}
     samples = {name: sample for name, sample in outcome.samples(group).items() if sample}
     base = samples.pop(BASE, None)
-    if base is None or not samples:
+    if base is None:
         return {}
-    contrasts = [Contrast(sample, base) for sample in samples.values()]
-    spread = pooled_spread(sample.values for sample in (base, *samples.values()))
-    effects = joint_intervals(contrasts, spread) if spread.freedom else images_alone(contrasts)
-    return dict(zip(samples, effects, strict=True))
+    judged = {}
+    for name, sample in samples.items():
+        kinds = set(map(outcome.kind, (*group[BASE], *group[name])))
+        judged[name] = Contrast(sample, base), outcome.spread([group], kinds)[0]
+    return dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
 
 
 def _epochs(effect: Effect) -> str:
@@ -143,7 +129,7 @@ def figure(found: Found) -> Figure | None:
                     (line,) = ax.plot(run.metrics["epoch"], values, color=COLOURS[place], linewidth=1.2)
                     line.set_label(f"{words}, seed {run.config.seed}" * (run is not runs[0]))
                     named += [(words, line)] * (run is runs[0])
-                    epoch = lowest(run)
+                    epoch = lowest_smoothed(run)
                     if split == "validation" and epoch:
                         ax.plot(epoch, smoothed(values)[0][int(epoch) - 1], "o", color=COLOURS[place], label="_lowest")
             ax.set(xlabel="epoch", ylabel=f"cross-entropy, {'training' if split == 'train' else split}")

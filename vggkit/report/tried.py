@@ -10,10 +10,10 @@ import pandas as pd
 
 from vggkit.config import NUM_CLASSES, RunConfig
 from vggkit.folders import Given
-from vggkit.report.intervals import lowest_epochs
-from vggkit.report.measures import finals, turning_epoch
+from vggkit.report.measures import finals
 from vggkit.report.prose import spans
 from vggkit.report.render import MISSING, NO_RUN
+from vggkit.report.turning import lowest_epochs, turning_epoch
 from vggkit.report.verdicts import learns
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vggkit.config import DATASETS, NUM_CLASSES
-from vggkit.report import measures
+from vggkit.report import measures, turning
 from vggkit.report.intervals import (
     IMAGES,
     NONE,
@@ -20,7 +20,6 @@ from vggkit.report.intervals import (
     Spread,
     intervals_by_spread,
     pooled_spread,
-    smoothed,
 )
 from vggkit.report.measures import CHANCE
 from vggkit.report.render import power
@@ -29,7 +28,6 @@ from vggkit.study import title
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 LEARNS = 0.01  # a network is trainable that gets more than one point above chance
-TURNED = 0.01  # a validation loss that ends more than 1 % above its lowest has turned
 VANISHED = 1e-2  # "vanish": below a hundredth of the last layer's
 TEST_IMAGES = DATASETS["cifar100"].test * NUM_CLASSES
 VALIDATION_IMAGES = DATASETS["cifar100"].validation * NUM_CLASSES
@@ -215,20 +213,6 @@ def _validation_error(run: Run) -> float:
     return 1 - float(run.summary["final"]["validation_accuracy"])
 
 
-def _excess(run: Run) -> float | None:
-    losses = run.metrics["validation_loss"]
-    if not np.isfinite(losses).all():
-        return None
-    smooth, _ = smoothed(losses)
-    return float(smooth[-1] / smooth.min() - 1)
-
-
-def _turned(run: Run) -> bool:
-    """Whether the loss rises at the end: where it does not, the excess is near zero in every seed, for no merit."""
-    excess = _excess(run)
-    return excess is not None and excess > TURNED
-
-
 def _passage(ratio: Callable[[Run], float]) -> Callable[[Run], Hashable]:
     """How many layers a gradient passes, and whether it vanishes: a product of more factors spreads more."""
     return lambda run: (run.config.depth, ratio(run) < VANISHED)
@@ -252,7 +236,7 @@ def count_seeds(*groups: Sequence[object]) -> str:
 
 ACCURACY = Outcome(_accuracy, images=TEST_IMAGES, share=_accuracy, learned=True)
 GAP = Outcome(_gap, images=VALIDATION_IMAGES, share=_validation_error, learned=True)
-EXCESS = Outcome(_excess, kind=_turned)
+EXCESS = Outcome(turning.excess, kind=turning.turned)
 VANISHING = Outcome(
     lambda run: _magnitude(measures.vanishing_ratio(run)), _times, kind=_passage(measures.vanishing_ratio)
 )
