@@ -62,11 +62,11 @@ def test_layers_are_told_to_move_only_where_the_weights_are_known(run: Run) -> N
     name, other = stuck.run.config.name, unknown.run.config.name
     first = f"In 3 epochs training does not move all layers of {name} (layer 1)."
     assert alive.told([stuck, moving]) == f"{first} In the others every layer moves."
-    way = f"{other}: the weights after training are missing, and only the length of their way is known (†)."
-    assert alive.told([stuck, unknown]) == f"{first} Which layers moved is not known of {way}"
-    assert alive.told([stuck, unknown, moving]) == (f"{first} In the others every layer moves, but for {way}")
+    way = f"{other}, whose weights after training are missing, only the length of the way is known (†)."
+    assert alive.told([stuck, unknown]) == f"{first} Of {way}"
+    assert alive.told([stuck, unknown, moving]) == (f"{first} In the others every layer moves; of {way}")
     assert alive.told([moving]) == "In 3 epochs every layer moves."
-    assert alive.told([unknown]) == f"Which layers moved is not known of {way}"
+    assert alive.told([unknown]) == f"Of {way}"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

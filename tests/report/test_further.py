@@ -13,8 +13,8 @@ from scipy import stats
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import cures, depth, further, naming, overfitting, regained, separated, tried
-from vggkit.report.intervals import Effect, unlikely
+from vggkit.report import cures, degradation, depth, further, naming, overfitting, regained, separated, tried
+from vggkit.report.intervals import IMAGES, Effect, unlikely
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
 from vggkit.runs.records import Run
@@ -104,7 +104,7 @@ def test_one_seed_each_is_told_apart_by_the_images_alone() -> None:
     assert "vggkit train vgg38_rc --suite further --learning-rate 1e-2 --precision bfloat16" in further.commands()
 
 
-def test_spread_of_several_seeds_counts_for_all_of_their_learning_rate() -> None:
+def test_spread_of_several_seeds_counts_for_all_of_their_depth_and_learning_rate() -> None:
     runs = [
         made("vgg38_bn_rc", 0.40),
         made("vgg38_bn_rc", 0.42, seed=1),
@@ -115,23 +115,26 @@ def test_spread_of_several_seeds_counts_for_all_of_their_learning_rate() -> None
     half = math.hypot(12.706 * 0.01 * 2**0.5 * 1.5**0.5, 1.96 * 0.007)
     assert (found.low, found.high) == pytest.approx((0.04 - half, 0.04 + half), abs=1e-3)
     told = further.intervals_told(listed(*runs))
-    assert "moves the accuracy by 1.41 points at the rate 1e-3 (1 degree of freedom, by VGG38 BN+RC)" in told
-    # Shorter runs tell of it too; those at another rate do not.
-    shorter = listed(*(made("vgg08", test, seed) for seed, test in enumerate((0.30, 0.32, 0.31))))
-    (narrower,) = further.compared(listed(*runs), shorter).values()
-    spread = further.seed_spread(listed(*runs), shorter, 1e-3)
-    assert spread.freedom == 3 and spread.deviation == pytest.approx(((2e-4 + 2e-4) / 3) ** 0.5)
-    assert narrower.high < found.high and "VGG08 after 15 epochs" in further.intervals_told(listed(*runs), shorter)
-    fast = listed(*(made("vgg38_bn", test, seed, learning_rate=1e-2) for seed, test in enumerate((0.30, 0.39))))
-    assert further.compared(listed(*runs), fast) == further.compared(listed(*runs))
+    assert "moves the accuracy by 1.41 points with 38 layers at 1e-3 (1 degree of freedom)" in told
+    # Shorter runs stand in where there is none; those at another depth or rate do not.
+    shorter = listed(*(made("vgg38_bn", test, seed) for seed, test in enumerate((0.30, 0.32, 0.31))))
+    assert further.compared(listed(*runs), shorter) == further.compared(listed(*runs))
+    (borrowed,) = further.compared(listed(runs[0], runs[2]), shorter).values()
+    half = math.hypot(4.303 * 0.01 * 2**0.5, 1.96 * 0.007)  # a deviation of 1 point, two degrees of freedom
+    assert borrowed.high - borrowed.value == pytest.approx(half, abs=1e-3)
+    for other in ({"learning_rate": 1e-2}, {"depth": 14}):
+        unlike = listed(*(made("vgg38_bn", test, seed, **other) for seed, test in enumerate((0.30, 0.39))))
+        (alone,) = further.compared(listed(runs[0], runs[2]), unlike).values()
+        assert alone.method == IMAGES and "Not judged, since no" in further.told(listed(runs[0], runs[2]), unlike)
 
 
-def test_where_the_spread_of_one_rate_is_unknown_the_images_alone_count() -> None:
+def test_where_the_spread_of_one_side_is_unknown_the_images_alone_count() -> None:
     runs = [made("vgg38_rc", 0.40), made("vgg38_rc", 0.42, seed=1), made("vgg38_rc", 0.45, learning_rate=1e-2)]
     found = effect(*runs)
     assert found and found.high - found.low == pytest.approx(2 * 1.96 * 0.007, abs=5e-4)
     told = further.intervals_told(listed(*runs))
-    assert "1.41 points at the rate 1e-3" in told and "; at 1e-2, where it is unknown, for the images alone" in told
+    assert "1.41 points with 38 layers at 1e-3" in told
+    assert "; with 38 layers at 1e-2, where it is unknown, for the images alone" in told
 
 
 def test_change_that_is_too_small_for_the_arithmetic_is_told_as_the_very_run() -> None:
@@ -146,9 +149,8 @@ def test_change_that_is_too_small_for_the_arithmetic_is_told_as_the_very_run() -
     assert [str(effect) for effect in further.compared(same).values()] == ["+0.00"]
     told = further.same_told(same).replace("\xa0", " ")
     assert told.startswith("With weight decay 1e-6 (AdamW) the run is") and "1 − 1.0 × 10⁻⁸, which is 1" in told
-    assert further.same_told(other) == "" and "not apart from that without the change: weight decay" in further.told(
-        other
-    )
+    assert further.same_told(other) == "" and "number for number" not in further.told(other)
+    assert "Not judged, since no network of its depth and rate has several seeds: weight decay" in further.told(other)
 
 
 def test_committed_run_whose_decay_is_lost_to_rounding_is_its_baseline() -> None:
@@ -205,7 +207,7 @@ def test_spread_turn_and_gap_of_seeds() -> None:
 
 def test_what_was_tried_is_told_by_what_came_of_it() -> None:
     runs = [
-        made("vgg38_bn_rc_lr1e-2", 0.50),
+        *(made("vgg38_bn_rc_lr1e-2", 0.50, seed) for seed in range(2)),
         made("vgg38_bn_rc", 0.40, learning_rate=1e-2, weight_decay=1e-4),
         made("vgg38_bn_rc", 0.505, learning_rate=1e-2, weight_decay=1e-5),
         made("vgg38_bn_rc", 0.60, learning_rate=1e-2, dropout=0.1),
@@ -226,8 +228,8 @@ def test_what_was_tried_is_told_by_what_came_of_it() -> None:
 
 
 def test_figure_shows_what_was_tried_beside_its_baseline() -> None:
-    rates = [made("vgg38_rc", test, seed, learning_rate=1e-2) for seed, test in enumerate((0.44, 0.46))]
-    figure = further.figure(listed(made("vgg38_rc", 0.41), *rates))
+    rates = [made("vgg38_rc", test, seed, learning_rate=1e-2) for seed, test in enumerate((0.45, 0.45))]
+    figure = further.figure(listed(made("vgg38_rc", 0.41), made("vgg38_rc", 0.41, 1), *rates))
     assert figure is not None
     assert "VGG38 RC at 1e-2</text>" in figure.svg and "larger rate?</text>" in figure.svg
     assert "above that without the change: VGG38 RC at 1e-2 (+4.00)" in figure.caption
@@ -369,10 +371,22 @@ def test_networks_without_a_place_for_a_shortcut_are_not_told_to_have_one() -> N
 
 def test_bn_without_depth_is_told_beside_both_where_all_three_have_runs() -> None:
     three = listed(made("vgg08", 0.32), made("vgg08", 0.42, batch_norm=True), made("vgg38_bn_rc", 0.43))
-    told = depth.alone_told(three, {})
+    told = degradation.alone_told(three, {})
     assert "after 15 epochs VGG08 32.0 %, VGG08 BN 42.0 %, VGG38 BN+RC 43.0 %." in told and "after 100" not in told
-    assert "after 100 epochs VGG08 32.0 %" in depth.alone_told({}, three)
-    assert depth.alone_told({name: runs for name, runs in three.items() if name != "vgg08_bn"}, {}) == ""
+    assert "after 100 epochs VGG08 32.0 %" in degradation.alone_told({}, three)
+    assert degradation.alone_told({name: runs for name, runs in three.items() if name != "vgg08_bn"}, {}) == ""
+
+
+def test_depth_harms_a_network_with_bn_where_the_interval_says_so() -> None:
+    shallow = [made("vgg08", test, seed, batch_norm=True) for seed, test in enumerate((0.550, 0.551))]
+    deep = [made("vgg38_bn", test, seed) for seed, test in enumerate((0.490, 0.491))]
+    told = degradation.degradation({}, listed(*shallow, *deep))
+    assert "seeds: VGG08 BN 2, VGG38 BN 2): VGG38 BN −6.00 [−" in told and "the worse one" in told
+    short = listed(*(made("vgg38_bn", 0.4 - depth / 100, depth=depth) for depth in (14, 20)))
+    assert degradation.degradation(short, listed(*shallow, *deep)).endswith("26 % with 14, 20 % with 20 layers).")
+    alike = listed(*shallow, *(made("vgg38_bn", test, seed) for seed, test in enumerate((0.550, 0.551))))
+    assert "+0.00 [" in degradation.degradation({}, alike) and "worse" not in degradation.degradation({}, alike)
+    assert degradation.degradation({}, listed(*deep)) == ""  # nothing to set it beside
 
 
 def test_answer_on_depth_is_short() -> None:
@@ -414,9 +428,11 @@ def test_what_a_network_needs_is_told_by_what_those_keep_that_learn(measured: Un
     short = plain(0.4, 0.3, 0.01)
     told = separated.answer(by_suite(short, plain(0.2, first=2)), measured)
     assert told == (
+        "A run learns that ends more than 1 point above guessing in test accuracy. "
         "Of the runs of plain networks these learn: of those that keep both 1 of 1, the signal alone 1 of 1, "
         "the gradient alone 1 of 1, neither 0 of 1. Where depth, epsilon and machine are the same, 1 of 1 learn with "
-        "the signal and 0 of 1 without it (exact test, p = 1; machines not told apart, p = 1). So few runs do not tell "
+        "the signal and 0 of 1 without it (two-sided exact test, p = 1; machines not told apart, p = 1). "
+        f"{separated.STOPPING} So few runs do not tell "
         "whether the signal makes a difference."
     )
     assert separated.answer(by_suite(short), measured).endswith("neither 0 of 1.")  # none differ in one thing
@@ -434,7 +450,9 @@ def test_what_decides_is_told_by_runs_that_are_the_same_in_all_else(measured: Un
     keeping = [0.2] * 5
     lost = [0.01] * 5
     gradient = told([*seeds(*lost), *seeds(*keeping, adam_epsilon=1e-20)], [])
-    assert "5 of 5 learn with the gradient and 0 of 5 without it (exact test, p = 0.0079; machines not told" in gradient
+    assert (
+        "5 of 5 learn with the gradient and 0 of 5 without it (two-sided exact test, p = 0.0079; machines" in gradient
+    )
     assert gradient.endswith("So with the gradient more learn than without it.")
     both = told([*seeds(*lost), *seeds(*keeping, adam_epsilon=1e-20)], seeds(0.01, 0.01, 0.01))
     assert both.endswith(
@@ -445,6 +463,17 @@ def test_what_decides_is_told_by_runs_that_are_the_same_in_all_else(measured: Un
     assert told(seeds(*keeping), seeds(*lost)).endswith("So with the signal fewer learn than without it.")
     # Other machines are another thing that differs: nothing is compared.
     assert "exact test" not in told(seeds(*lost), elsewhere(seeds(*keeping)))
+
+
+def test_answer_that_hangs_on_the_line_of_learning_says_so(measured: Untrained) -> None:
+    near = [0.2, 0.2, 0.2, 0.022, 0.022]  # the last two end 1.2 points above guessing
+    found = by_suite([*seeds(*[0.01] * 5), *seeds(*near, adam_epsilon=1e-20)])
+    told = separated.answer(found, measured)
+    assert "5 of 5 learn with the gradient and 0 of 5 without it" in told
+    assert "it is 3 of 5 and 0 of 5 where a run has to end more than 2 points above guessing (p = 0.17)" in told
+    assert told.endswith("learn than without it by the first of these lines, not by the higher one.")
+    clear = separated.answer(by_suite([*seeds(*[0.01] * 5), *seeds(*[0.2] * 5, adam_epsilon=1e-20)]), measured)
+    assert "where a run has to end" not in clear and "line" not in clear
 
 
 def test_difference_that_chance_makes_in_one_of_twenty_cases_is_not_told(measured: Untrained) -> None:
@@ -560,8 +589,8 @@ def test_signal_that_comes_back_is_told_with_the_epoch() -> None:
         "A signal that the first epoch ends without comes back in VGG38 He, where 1.0 × 10⁻⁵ of the linear layer's"
     )
     assert "above 1 % from epoch 3 on, and the training accuracy a point above guessing from epoch 3 on." in back
-    assert told(1e-9, 1e-9, 1e-9) == "In 15 epochs it does not in VGG38 He."
-    assert told(1e-9, 0.5, 1e-9) == "In 15 epochs it does not in VGG38 He, where it fell again."
+    assert told(1e-9, 1e-9, 1e-9) == "In 15 epochs none comes back in VGG38 He."
+    assert told(1e-9, 0.5, 1e-9) == "In 15 epochs none comes back in VGG38 He, where it fell again."
     assert told(0.5, 0.5, 0.5) == ""  # it was never lost
 
 
@@ -587,7 +616,12 @@ def test_best_scale_is_set_beside_bn_and_rc_for_either_length() -> None:
     long = listed(made("vgg38", 0.3, initialisation="lsuv", learning_rate=1e-4), made("vgg38_bn_rc", 0.6))
     told = cures.answer(short | both, long)
     assert "VGG38 LSUV at 1e-4, reaches 20 % after 15 epochs and 30 % after 100 epochs." in told
-    assert told.endswith("with BN and RC it is 40 % after 15 epochs and 60 % after 100 epochs.")
+    assert told.endswith("None gets as far as BN and RC: 40 % after 15 epochs and 60 % after 100 epochs.")
+    assert "is enough" not in told  # each of those that were tried learned
+    mixed = listed(made("vgg38", 0.1, initialisation="he"), made("vgg38", 0.01, 1, initialisation="he"), slow)
+    assert "Not every other scale or rate is enough: VGG38 He learns in 1 of 2 seeds. None" in cures.answer(
+        mixed | both, long
+    )
     assert cures.answer({}, {}) == cures.told({}, {})
 
 

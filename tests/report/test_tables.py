@@ -1,5 +1,6 @@
 """Table 1, and what it and the verdicts are made of: which runs, and of which suite."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -83,10 +84,10 @@ def test_table_gives_mean_and_sample_deviation_of_the_fullest_suite() -> None:
 
 
 def test_diverged_run_is_counted_and_left_out_of_every_mean_of_its_row(tmp_path: Path) -> None:
-    settings = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 50, "suite": "short", "epochs": 1}
-    good = [train(RunConfig.named("vgg08", seed=seed, **settings), results=tmp_path) for seed in (0, 1)]
-    wild = {"learning_rate": 1e30, "schedule": "constant"}
-    bad = train(RunConfig.named("vgg08", seed=2, **settings, **wild), results=tmp_path)
+    base = RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=1, batch_size=50)
+    base = replace(base, suite="short", epochs=1)
+    good = [train(replace(base, seed=seed), results=tmp_path) for seed in (0, 1)]
+    bad = train(replace(base, seed=2, learning_rate=1e30, schedule="constant"), results=tmp_path)
     assert bad.summary["diverged"] and bad.summary["final"]["validation_loss"] is None
     assert bad.summary["final"]["validation_accuracy"] == 0.01
     row = tables.table1({"vgg08": [*good, bad]}).set_index("model").loc["VGG08"]

@@ -240,15 +240,15 @@ def told(found: Sequence[Trained]) -> str:
     unknown = [name for name, one in rest.items() if not one.change]
     if len(rest) > len(unknown):
         told.append("In the others every layer moves" if stuck else f"In {epochs} epochs every layer moves")
-        told[-1] += f", but for {_way(unknown)}" if unknown else "."
+        told[-1] += f"; of {_way(unknown)}" if unknown else "."
     elif unknown:
-        told.append(f"Which layers moved is not known of {_way(unknown)}")
+        told.append(f"Of {_way(unknown)}")
     return " ".join(told)
 
 
 def _way(names: Sequence[str]) -> str:
     """Networks without their weights after training, and what is known of them instead."""
-    return f"{', '.join(names)}: the weights after training are missing, and only the length of their way is known (†)."
+    return f"{', '.join(names)}, whose weights after training are missing, only the length of the way is known (†)."
 
 
 def table_html(found: Sequence[Trained]) -> Html:

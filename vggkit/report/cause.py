@@ -96,11 +96,13 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
             f"With the report's slope the gain is {theory.gain('default'):.3f} of the mean square, "
             f"{theory.gain('default') ** 0.5:.2f} of the size, for each layer; the mean square of a small difference "
             f"falls to 1/e in {theory.depth_scale('default'):.2f} layers, its size in {DEEP - 2} layers to "
-            f"{e(theory.gain('default') ** ((DEEP - 2) / 2))}."
+            f"{e(theory.gain('default') ** ((DEEP - 2) / 2))}, of which pooling and the images' edges take a part."
         ),
         "backward": (
-            f"Backwards the gain is the same, and nothing is added: the error falls from {e(plain['error'][DEEP])} at "
-            f"the linear layer to {e(plain['error'][1])} at the images."
+            "Backwards the gain is the same, and nothing is added. Each pooling of 2 x 2 halves the error's norm, the "
+            "mean over the 4 x 4 pixels before the linear layer quarters it, and a little is lost over the images' "
+            f"edges: the error falls from {e(plain['error'][DEEP])} at the linear layer to {e(plain['error'][1])} at "
+            "the images."
         ),
         "batch_norm": (
             f"For a large batch the error's mean square is {bn:.3f} times as large after each layer, its norm "
@@ -146,6 +148,15 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         ),
         "verdict": RETURNS if min(grown) > RETURNED else STAYS,
     }
+
+
+def why() -> str:
+    """The cause in a sentence, as Markdown."""
+    return (
+        "Behind both is the scale of the weights: begun as PyTorch does by default, a plain layer passes on "
+        f"{theory.gain('default') ** 0.5:.2f} of what tells images apart, and of the error on its way back, which over "
+        f"{DEEP - 2} layers is {e(theory.gain('default') ** ((DEEP - 2) / 2))}."
+    )
 
 
 def _expected(measured: Untrained, precision: str, depth: int) -> str:

@@ -91,7 +91,7 @@ class Claim:
 
     `text` is the claim, `needs` the configurations without which it cannot be judged, `rule` the rule,
     `words` the same in words. `yes` and `no` are clauses for the book's sentences (see `told`): what is so
-    where the claim holds, and where it does not.
+    where the claim holds, and where it does not; {failed} stands for what does not.
     """
 
     key: str
@@ -183,18 +183,19 @@ CLAIMS = (
         "which learns nothing, has no gap to narrow. So the rule compares networks of two depths: a gap that is wider "
         "may come of the depth.",
         "with BN, with RC and with both, VGG38's gap between training and validation accuracy is narrower than VGG08's",
-        "in at least one of VGG38 BN, VGG38 RC and VGG38 BN+RC the gap between training and validation accuracy is "
-        "wider than in VGG08, "
-        "which speaks against their regularising, or for its depth",
+        "the gap between training and validation accuracy is wider than VGG08's in {failed}, by the remedy or by the "
+        "depth, which this comparison does not part",
     ),
     Claim(
         "overfits",
         "BN + RC at 1e-2 overfits: its validation loss turns.",
         (BEST,),
-        _values(EXCESS, above(OVERFIT), BEST, words=": the validation loss ends above its lowest by (%)"),
+        _values(EXCESS, above(OVERFIT), BEST, words=": rise of the validation loss above its lowest, in %"),
         f"the smoothed validation loss ends more than {100 * OVERFIT:.0f} % above its lowest.",
-        "BN and RC at the learning rate 1e-2 overfit in the end",
-        "BN and RC at the learning rate 1e-2 do not overfit",
+        f"the validation loss of BN and RC at the learning rate 1e-2 ends more than {100 * OVERFIT:.0f} % above its "
+        "lowest",
+        "the validation loss of BN and RC at the learning rate 1e-2 does not end more than "
+        f"{100 * OVERFIT:.0f} % above its lowest",
     ),
     Claim(
         "turns",
@@ -344,17 +345,13 @@ def told(runs: Runs, *claims: str) -> str:
     left_open: dict[str, list[str]] = {}
     for key in claims:
         claim, found = BY_KEY[key], judge(key, runs)
-        clause = claim.no if found.tendency == FAILS else claim.yes
+        wrong = [part for part in found.parts if (part.verdict or part.tendency) == FAILS]
+        failed = " and ".join(f"{part.compared.partition(' − ')[0]} ({part.found})" for part in wrong)
+        clause = claim.no.format(failed=failed) if found.tendency == FAILS else claim.yes
         if found.verdict != OPEN:
             plain.append(f"{clause[0].upper()}{clause[1:]}.")
         else:
-            held = [part for part in found.parts if part.verdict == HOLDS]
-            left = (part.compared for part in found.parts if part.verdict == OPEN)
-            rest = [compared.replace(" − ", " against ") for compared in left if compared]
-            if held and rest:
-                few = f"only {' and '.join(rest)} {'is' if len(rest) == 1 else 'are'} open"
-                many = f"of {len(found.parts)} comparisons {len(held)} hold{'s' * (len(held) == 1)}"
-                clause += f" ({few if len(rest) < MANY else many})"
+            clause += _parts_told(found.parts)
             (left_open if found.tendency == OPEN else suggested).setdefault(_who(found), []).append(clause)
     missing = left_open.pop("", [])
     for who in dict.fromkeys([*suggested, *left_open]):
@@ -364,6 +361,24 @@ def told(runs: Runs, *claims: str) -> str:
     if missing:
         plain.append(f"It is not known yet {_listed('whether', missing)}: runs are missing.")
     return " ".join(plain)
+
+
+def _parts_told(parts: Sequence[Part]) -> str:
+    """Which comparisons of a claim that is left open hold and which are open, in brackets; empty where none is known.
+
+    Where many are open they are counted.
+    """
+    held, rest = ([part for part in parts if part.verdict == verdict and part.found] for verdict in (HOLDS, OPEN))
+    if len(rest) >= MANY:
+        return f" (of {len(parts)} comparisons {len(held)} hold{'s' * (len(held) == 1)})" if held else ""
+    if len(parts) == 1 and rest:
+        return f" ({_named(rest)})"
+    told = [f"{word} for {_named(group)}" for word, group in (("settled", held), ("open", rest)) if group]
+    return f" ({'; '.join(told)})" if rest else ""
+
+
+def _named(parts: Sequence[Part]) -> str:
+    return " and ".join(f"{part.compared.replace(' − ', ' against ')}, {part.found}" for part in parts)
 
 
 def _listed(joint: str, clauses: Sequence[str]) -> str:

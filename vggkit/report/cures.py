@@ -180,7 +180,7 @@ def returns_told(short: Found) -> str:
         elif not heard:
             lost.append(name + ", where it fell again" * bool((share > FAINT).any()))
     text = [f"A signal that the first epoch ends without comes back in {'; and in '.join(back)}."] if back else []
-    text += [f"In {SUITES[SHORT].settings['epochs']} epochs it does not in {'; '.join(lost)}."] if lost else []
+    text += [f"In {SUITES[SHORT].settings['epochs']} epochs none comes back in {'; '.join(lost)}."] if lost else []
     return " ".join(text)
 
 
@@ -236,9 +236,19 @@ def answer(short: Found, full: Found) -> str:
         for name in names
     )
     behind = all(accuracy(found[names[0]]).mean() < accuracy(found[names[1]]).mean() for found, _ in reached)
+    fails = [one for one in map(config, SCALES) if (runs := short.get(one.name, ())) and learning(runs) < len(runs)]
+    not_all = f" Not every other scale or rate is enough: {_failing(fails, short)}." * bool(fails)
     return (
-        f"Weights of another scale are enough for VGG38 to begin to learn: the best of those tried, {network(best)}, "
-        f"reaches {ours}. {'They are not enough to get as far: with' if behind else 'With'} BN and RC it is {both}."
+        f"Weights of another scale, at a suitable learning rate, are enough for VGG38 to begin to learn: the best of "
+        f"those tried, {network(best)}, reaches {ours}.{not_all} "
+        f"{'None gets as far as BN and RC:' if behind else 'With BN and RC it is'} {both}."
+    )
+
+
+def _failing(configs: Sequence[RunConfig], found: Found) -> str:
+    """In how many of its seeds each network learns."""
+    return "; ".join(
+        f"{network(one)} learns in {learning(found[one.name])} of {len(found[one.name])} seeds" for one in configs
     )
 
 

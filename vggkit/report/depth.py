@@ -1,6 +1,5 @@
 """At which depth plain networks stop learning: what short runs say, beside what theory says of untrained networks."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,14 +8,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from vggkit.config import ADAM_EPSILON, RunConfig
+from vggkit.config import ADAM_EPSILON
 from vggkit.folders import Given
 from vggkit.report import tried
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import Counts, exact_test, unlikely
 from vggkit.report.measures import CHANCE
-from vggkit.report.naming import exponent, machines, network
+from vggkit.report.naming import exponent, machines
 from vggkit.report.prose import origin
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, reached
 from vggkit.report.untrained import Untrained
@@ -46,9 +45,6 @@ KINDS = {
     HE: Kind("vgg38", {"initialisation": "he"}, SHORT, DEPTHS, (0, "o", "-.")),
 }
 """Shortcuts need a block, which `DEPTHS[0]` has not."""
-WITH_BN = (Asked("vgg08"), Asked("vgg08", {"batch_norm": True}), Asked("vgg38_bn_rc"))
-"""The shallow network without and with BN, and the deep one."""
-
 BySuite = Mapping[str, Found]
 """Runs of each suite of `KINDS`."""
 
@@ -164,8 +160,11 @@ def told(found: BySuite) -> str:
     """At which depth plain networks stop, and what others reach there, as Markdown."""
     text = f"{_learned(found)}{_apart(found)}"
     he = stops(found, HE)
-    rough = _arithmetic(found, HE)
-    text += f" With the scale of He, {rough}, they {_outcomes(he)}." * (len(he.untried) < len(DEPTHS))
+    if len(he.untried) < len(DEPTHS):
+        counts = {depth: len(runs_of(found, HE, depth)) for depth in DEPTHS}
+        several = [f"{count} with {depth}" for depth, count in counts.items() if count > 1]
+        seeds = "one seed each" + f", {' and '.join(several)} layers" * bool(several)
+        text += f" With the scale of He, {_arithmetic(found, HE)}, they {_outcomes(he)} ({seeds})."
     table = by_depth(found)
     ends = {kind: table[kind].dropna() for kind in ("BN", "RC", "BN+RC")}
     others = [
@@ -250,24 +249,8 @@ def _arithmetic(found: BySuite, kind: str) -> str:
     return f"in {' and '.join(sorted(used))}"
 
 
-def alone_told(short: Found, full: Found) -> str:
-    """What BN brings without depth, and what depth and RC add to it, by runs of either length, as Markdown."""
-    lengths = []
-    for found, epochs in ((full, RunConfig().epochs), (short, SUITES[SHORT].settings["epochs"])):
-        ends = {network(one): accuracy(found.get(one.name, ())).mean() for one in map(config, WITH_BN)}
-        if not any(map(math.isnan, ends.values())):
-            listed = ", ".join(f"{name} {value:.1f} %" for name, value in ends.items())
-            lengths.append(f"after {epochs} epochs {listed}")
-    if not lengths:
-        return ""
-    return (
-        "Table 1 sets deep networks with BN and RC beside a shallow one that has neither. Which part of the difference "
-        f"is BN's, VGG08 with BN shows: {'; '.join(lengths)}. The step from the first to the second is BN's alone; "
-        "from the second to the third, what depth and RC add to it."
-    )
-
-
 def _outcomes(found: Stops) -> str:
+    """At which depths networks learn, with all seeds that there are or with some, and at which they do not."""
     learn = [f"with {listed(found.learn)} layers"] * bool(found.learn)
     learn += [f"in some seeds with {listed(found.mixed)}"] * bool(found.mixed)
     fail = f"with {listed(found.fail)}"
@@ -285,12 +268,16 @@ def figure(found: BySuite, measured: Untrained) -> Figure:
     table, kept = by_depth(found), told_apart(measured)
     points = [(kind, depth) for kind, one in KINDS.items() for depth in one.depths]
     missing = sum(not runs_of(found, *point) for point in points)
+    of_runs = {
+        kind: {depth: accuracy(runs_of(found, kind, depth)).to_numpy() for depth in one.depths}
+        for kind, one in KINDS.items()
+    }
     with drawing(PANEL, PANEL, height=4.0) as (trained, left):
         for ax in (trained, left):
             ax.set(xlabel="depth (layers)", xticks=list(DEPTHS), xlim=(DEPTHS[0] - 1, DEPTHS[-1] + 1))
         trained.set_ylabel("test accuracy (%)")
         trained.axhline(100 * CHANCE, color="#808080", linestyle=":", linewidth=1)
-        _lines(trained, {kind: (table[kind], one.look) for kind, one in KINDS.items()})
+        _lines(trained, {kind: (table[kind], one.look) for kind, one in KINDS.items()}, of_runs)
         widen(trained, LEAST_SPAN["accuracy"])
         left.set(ylabel="cosine with float64", ylim=(-0.05, 1.05))
         looks = {"float32": KINDS[EXACT].look, "bfloat16": KINDS[PLAIN].look}
@@ -299,21 +286,28 @@ def figure(found: BySuite, measured: Untrained) -> Figure:
         first = f"{missing} of {len(points)} points {'has' if missing == 1 else 'have'} no run yet. " if missing else ""
         caption = (
             f"{first}{finding} Left: official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all "
-            "images, mean over the seeds that there are; dotted: guessing. Right: before training, the cosine between "
-            "what differs between images at the linear layer in each precision and the same in float64. "
+            "images, a mark for each run, the line through the means; dotted: guessing. Right: before training, the "
+            "cosine between what differs between images at the linear layer in each precision and the same in float64. "
             f"{origin([run for point in points for run in runs_of(found, *point)])}"
         )
         return finish((trained, left), caption, f"Line charts of accuracy and of the signal by depth. {finding}")
 
 
-def _lines(ax: Axes, drawn: Mapping[str, tuple[pd.Series, tuple[int, str, str]]]) -> None:
-    """A line with its name for each series that has a value."""
+def _lines(
+    ax: Axes,
+    drawn: Mapping[str, tuple[pd.Series, tuple[int, str, str]]],
+    of_runs: Mapping[str, Mapping[int, np.ndarray]] | None = None,
+) -> None:
+    """A line with its name for each series that has a value; its marks are runs, by depth, where these are given."""
     named = []
     for name, (values, (colour, marker, style)) in drawn.items():
         shown = values.dropna()
         if len(shown):
-            (line,) = ax.plot(
-                shown.index, shown, color=COLOURS[colour], marker=marker, linestyle=style, markersize=5, linewidth=1.6
-            )
+            look: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "markersize": 5}
+            if of_runs:
+                marks = [(depth, value) for depth, values in of_runs[name].items() for value in values]
+                ax.plot(*zip(*marks, strict=True), linestyle="none", label=f"_{name}", **look)
+                look["markevery"] = []  # its sample beside the name has the mark all the same
+            (line,) = ax.plot(shown.index, shown, linestyle=style, linewidth=1.6, **look)
             named.append((name, line))
     direct_labels(ax, named)

@@ -1,7 +1,7 @@
 """The report's further experiments: what runs say of each; what has no run is shown as such."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +10,13 @@ import pandas as pd
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.intervals import (
+    IMAGES,
     LEVEL,
     NONE,
     Contrast,
     Effect,
     Spread,
     intervals_by_spread,
-    pooled_spread,
 )
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
@@ -25,7 +25,7 @@ from vggkit.report.overfitting import GAP
 from vggkit.report.prose import origin
 from vggkit.report.render import MISSING, NO_RUN, html, number, power
 from vggkit.report.tried import SHORT, Found, accuracy, config, exploded, gap, learning, outcome
-from vggkit.report.verdicts import ACCURACY, LEARNS, learns
+from vggkit.report.verdicts import ACCURACY, LEARNS, depth_and_rate, learns
 from vggkit.runs.records import Run
 from vggkit.study import BEST, RATES, REGULARISED, SUITES, Asked
 
@@ -103,9 +103,9 @@ def compared(found: Found, shorter: Found | None = None) -> dict[tuple[str, str]
 
     Args:
         found: runs of one length.
-        shorter: other runs that tell how far a seed moves an accuracy.
+        shorter: other runs, whose spread over seeds stands in for that of a depth and rate that has none here.
     """
-    learned = {name: runs for name, runs in found.items() if runs and all(map(learns, runs))}
+    learned = _learned(found)
     samples = ACCURACY.samples(learned)
     names = [(config(one).name, config(q.baseline).name) for q in QUESTIONS if q.baseline for one in q.asked]
     effects: dict[tuple[str, str], Effect] = {}
@@ -116,24 +116,23 @@ def compared(found: Found, shorter: Found | None = None) -> dict[tuple[str, str]
             continue
         if same_run(*(learned[name] for name in pair)):
             effects[pair] = Effect(0.0, 0.0, 0.0, NONE)
-            continue
-        rates = {run.config.learning_rate for name in pair for run in learned[name]}
-        spreads = [seed_spread(found, shorter, rate) for rate in rates]
-        widest = max(spreads, key=lambda spread: spread.reach)
-        judged[pair] = Contrast(first, second), widest
+        else:
+            judged[pair] = Contrast(first, second), _spread(found, shorter, _kinds(found, pair))
     return effects | dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
 
 
-def seed_spread(found: Found, shorter: Found | None, learning_rate: float) -> Spread:
-    """Of the test accuracy over seeds, pooled over the networks of this learning rate that learn in each of theirs."""
-    return pooled_spread(accuracy(runs) / 100 for runs in _of_rate(found, shorter, learning_rate))
+def _learned(found: Found | None) -> dict[str, Sequence[Run]]:
+    """The networks that learn with each seed."""
+    return {name: runs for name, runs in (found or {}).items() if runs and all(map(learns, runs))}
 
 
-def _of_rate(found: Found, shorter: Found | None, learning_rate: float) -> list[Sequence[Run]]:
-    groups = [*found.values(), *(shorter or {}).values()]
-    return [
-        runs for runs in groups if runs and all(map(learns, runs)) and runs[0].config.learning_rate == learning_rate
-    ]
+def _kinds(found: Found, names: Iterable[str]) -> set[Hashable]:
+    return {ACCURACY.kind(run) for name in names for run in found[name]}
+
+
+def _spread(found: Found, shorter: Found | None, kinds: set[Hashable]) -> Spread:
+    """Of the test accuracy over seeds, of networks of these depths and rates, see `Outcome.spread`."""
+    return ACCURACY.spread([_learned(found), _learned(shorter)], kinds)[0]
 
 
 def same_run(runs: Sequence[Run], others: Sequence[Run]) -> bool:
@@ -158,24 +157,22 @@ def told(found: Found, shorter: Found | None = None) -> str:
     """What came of all that was tried, in words."""
     sides = [f"Test accuracy {side} that without the change" for side in ("above", "below", "not apart from")]
     same = "The very run without it, number for number"
-    groups: dict[str, list[str]] = {what: [] for what in (*sides, same, "Learning", "Guessing", *WORSE, "No run yet")}
+    alone = "Not judged, since no network of its depth and rate has several seeds"
+    kinds = (*sides, alone, same, "Learning", "Guessing", *WORSE, "No run yet")
+    groups: dict[str, list[str]] = {what: [] for what in kinds}
     for words, runs, baseline, effect in itertools.chain(*(own for _, own in answers(found, shorter))):
         if not runs:
             groups["No run yet"].append(words)
         elif effect and same_run(runs, baseline):
             groups[same].append(words)
         elif effect:
-            side = 0 if effect.low > 0 else 1 if effect.high < 0 else 2
-            groups[sides[side]].append(f"{words} ({number(100 * effect.value, '+')})")
+            side = alone if effect.method == IMAGES else sides[0 if effect.low > 0 else 1 if effect.high < 0 else 2]
+            groups[side].append(f"{words} ({number(100 * effect.value, '+')})")
         else:
             far, worse = exploded(runs), accuracy(runs).empty
             what = WORSE[1] if worse else WORSE[0] if far else "Learning" if learning(runs) else "Guessing"
             groups[what].append(words + (f" (training loss {far:,.0f})" if far else ""))
     return " ".join(f"{what}: {'; '.join(names)}." for what, names in groups.items() if names)
-
-
-def _length(run: Run) -> str:
-    return f"{run.config.epochs} epochs on {run.summary['train_images']:,} images"
 
 
 def same_told(found: Found) -> str:
@@ -197,29 +194,20 @@ def same_told(found: Found) -> str:
 def intervals_told(found: Found, shorter: Found | None = None) -> str:
     """For what the intervals of `compared` hold, in words."""
     level = f"{100 * LEVEL:g} % intervals, simultaneous for all comparisons,"
-    pairs = (found[name] for pair in compared(found, shorter) for name in pair)
+    pairs = [pair for pair, effect in compared(found, shorter).items() if effect.method != NONE]
     moved, unknown = [], []
-    for rate in sorted({run.config.learning_rate for runs in pairs for run in runs}):
-        spread = seed_spread(found, shorter, rate)
-        if not spread.freedom:
-            unknown.append(exponent(rate))
-            continue
-        several = [
-            network(runs[0].config) + f" after {_length(runs[0])}" * (runs in (shorter or {}).values())
-            for runs in _of_rate(found, shorter, rate)
-            if len(runs) > 1
-        ]
-        moved.append(
-            f"{100 * spread.deviation:.2f} points at the rate {exponent(rate)} ({spread.freedom} "
-            f"degree{'s' * (spread.freedom > 1)} of freedom, by {'; '.join(several)})"
-        )
+    for depth, rate in sorted({depth_and_rate(run) for pair in pairs for name in pair for run in found[name]}):
+        spread, words = _spread(found, shorter, {(depth, rate)}), f"with {depth} layers at {exponent(rate)}"
+        if spread.freedom:
+            degrees = f"{spread.freedom} degree{'s' * (spread.freedom > 1)} of freedom"
+            moved.append(f"{100 * spread.deviation:.2f} points {words} ({degrees})")
+        else:
+            unknown.append(words)
     if not moved:
         return f"{level} for the draw of the test images alone, since no network has several seeds"
-    alone = f"; at {' and '.join(unknown)}, where it is unknown, for the images alone" * bool(unknown)
-    return (
-        f"{level} for the draw of the test images and of the seed, which moves the accuracy by "
-        f"{'; '.join(moved)}{alone}"
-    )
+    alone = f"; {' and '.join(unknown)}, where it is unknown, for the images alone" * bool(unknown)
+    draws = "for the draw of the test images and of the seed, which moves the accuracy by"
+    return f"{level} {draws} {'; '.join(moved)}{alone}"
 
 
 def figure(found: Found, shorter: Found | None = None) -> Figure | None:

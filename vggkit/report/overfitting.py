@@ -8,7 +8,7 @@ import pandas as pd
 from vggkit.config import NUM_CLASSES, RunConfig
 from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite
 from vggkit.report.figures import COLOURS
-from vggkit.report.intervals import IMAGES, NONE, Contrast, Effect, intervals_by_spread
+from vggkit.report.intervals import IMAGES, NONE, Effect
 from vggkit.report.markup import Html
 from vggkit.report.naming import command, commands_html, network
 from vggkit.report.prose import origin
@@ -50,22 +50,10 @@ def regularised(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
 
 
 def moved(found: Found, outcome: Outcome) -> dict[str, Effect]:
-    """By name: the mean of a regularised network's value minus that of the network as it is.
-
-    The intervals hold all at once, for the draw of the seed, and for that of the images where the value depends on
-    these. The spread over seeds is pooled over the networks of the suite that are of the outcome's kind, of two kinds
-    it is the wider; where it is unknown, the interval is for the images alone.
-    """
+    """By name: the mean of a regularised network's value minus that of the network as it is."""
     group = {name: runs for name, (_, runs) in regularised(found).items()}
-    samples = {name: sample for name, sample in outcome.samples(group).items() if sample}
-    base = samples.pop(BASE, None)
-    if base is None:
-        return {}
-    judged = {}
-    for name, sample in samples.items():
-        kinds = set(map(outcome.kind, (*group[BASE], *group[name])))
-        judged[name] = Contrast(sample, base), outcome.spread([group], kinds)[0]
-    return dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
+    effects = outcome.differences(group, [(name, BASE) for name in group if name != BASE])
+    return {name: effect for (name, _), effect in effects.items()}
 
 
 def _epochs(effect: Effect) -> str:

@@ -16,12 +16,13 @@ from vggkit.report.depth import BySuite, by_machine, gradient_margin, told_apart
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import Counts, exact_test, unlikely
 from vggkit.report.markup import Html
+from vggkit.report.measures import CHANCE
 from vggkit.report.naming import exponent, network
 from vggkit.report.prose import origin
 from vggkit.report.render import html, number, power
 from vggkit.report.tried import SHORT, accuracy, config, learning
 from vggkit.report.untrained import Untrained
-from vggkit.report.verdicts import learns
+from vggkit.report.verdicts import LEARNS, learns
 from vggkit.runs.records import Run
 from vggkit.study import BY_DEPTH, DEPTHS, FLOAT32, IN_FLOAT32, LARGER, LOST, NEGLIGIBLE, SUITES, Asked
 
@@ -31,6 +32,11 @@ DOTS = {DEPTHS[0]: Look(7, "o"), DEPTHS[1]: Look(3, "v"), **LOOKS}
 """How the dots of a network's runs are drawn, by its depth."""
 HALF = 0.5
 """The cosine with float64 above which a precision counts as keeping what tells images apart."""
+CLEARLY = 0.02
+"""How far above guessing a run ends that learns by a higher line: does the answer hang on where it is drawn?"""
+STOPPING = (
+    "Seeds were added when those before them had been seen, which makes p too small, nobody can tell by how much."
+)
 BOTH, SIGNAL, GRADIENT, NEITHER = "both", "signal", "gradient", "neither"
 PARTS = {(True, True): BOTH, (True, False): SIGNAL, (False, True): GRADIENT, (False, False): NEITHER}
 """By whether a network keeps its signal, and its gradient."""
@@ -161,7 +167,10 @@ def answer(found: BySuite, measured: Untrained) -> str:
     if not tried.total():
         return ""
     counts = [f"{WORDS[part]} {learned[part]} of {tried[part]}" for part in WORDS if tried[part]]
-    text = [f"Of the runs of plain networks these learn: of those that keep {', '.join(counts)}."]
+    text = [
+        f"A run learns that ends more than {100 * LEARNS:g} point above guessing in test accuracy. Of the runs of "
+        f"plain networks these learn: of those that keep {', '.join(counts)}."
+    ]
     found_out = {part: _beside(every, *_ALIKE[part]) for part in (GRADIENT, SIGNAL)}
     alike = {GRADIENT: "depth, precision and machine", SIGNAL: "depth, epsilon and machine"}
     tests = {part: test for part, test in found_out.items() if test}
@@ -169,16 +178,26 @@ def answer(found: BySuite, measured: Untrained) -> str:
         (keep, of), (lose, others) = test.keep, test.lose
         text.append(
             f"Where {alike[part]} are the same, {keep} of {of} learn with the {part} and {lose} of {others} without it "
-            f"(exact test, p = {test.chance:.2g}; machines not told apart, p = {test.across:.2g})."
+            f"(two-sided exact test, p = {test.chance:.2g}; machines not told apart, p = {test.across:.2g})."
+        )
+    higher = _beside(every, *_ALIKE[GRADIENT], _clearly) if GRADIENT in tests else None
+    other = higher and (higher.keep, higher.lose) != (tests[GRADIENT].keep, tests[GRADIENT].lose)
+    if higher and other:
+        (keep, of), (lose, others) = higher.keep, higher.lose
+        text.append(
+            f"For the gradient it is {keep} of {of} and {lose} of {others} where a run has to end more than "
+            f"{100 * CLEARLY:g} points above guessing (p = {higher.chance:.2g})."
         )
     usual = [case for case in every if case.config.adam_epsilon <= ADAM_EPSILON]
     if (strict := _beside(usual, *_ALIKE[GRADIENT])) and len(usual) < len(every):
         (keep, of), (lose, others) = strict.keep, strict.lose
         text.append(
-            "Without the runs whose epsilon is larger than Adam's, which changes the steps of every layer, "
+            "Without the runs whose epsilon is larger than Adam's, which changes the steps of every layer (a smaller "
+            "one changes those of layers whose gradient is small), "
             f"{keep} of {of} learn with the gradient and {lose} of {others} without it (p = {strict.chance:.2g})."
         )
-    return " ".join([*text, _verdict(tests)]).rstrip()
+    hangs = higher is not None and unlikely(higher.chance) != unlikely(tests[GRADIENT].chance)
+    return " ".join([*text, STOPPING * bool(tests), _verdict(tests, hangs)]).rstrip()
 
 
 _ALIKE: dict[str, tuple[Callable[[Case], bool], Callable[[Case], tuple[object, ...]]]] = {
@@ -205,15 +224,23 @@ class Beside(NamedTuple):
     across: float
 
 
+def _clearly(run: Run) -> bool:
+    """Whether a run learns by a higher line."""
+    return float(run.summary["final"]["test_accuracy"]) > CHANCE + CLEARLY and learns(run)
+
+
 def _beside(
-    every: Sequence[Case], keeps: Callable[[Case], bool], alike: Callable[[Case], tuple[object, ...]]
+    every: Sequence[Case],
+    keeps: Callable[[Case], bool],
+    alike: Callable[[Case], tuple[object, ...]],
+    learned: Callable[[Run], bool] = learns,
 ) -> Beside | None:
     """Of runs on one machine that are `alike`, those that keep something beside those that do not; None without such.
 
-    Each kind of alike runs is a stratum of `intervals.exact_test`.
+    Each kind of alike runs is a stratum of `intervals.exact_test`; `learned` says which runs count as learning.
     """
-    strict = _strata(every, keeps, lambda case, made: (*alike(case), made))
-    across = _strata(every, keeps, lambda case, made: alike(case))
+    strict = _strata(every, keeps, lambda case, made: (*alike(case), made), learned)
+    across = _strata(every, keeps, lambda case, made: alike(case), learned)
     if not strict:
         return None
     keep, lose = ((sum(hits for hits, _ in side), sum(of for _, of in side)) for side in zip(*strict, strict=True))
@@ -223,26 +250,33 @@ def _beside(
 
 
 def _strata(
-    every: Sequence[Case], keeps: Callable[[Case], bool], alike: Callable[[Case, str], tuple[object, ...]]
+    every: Sequence[Case],
+    keeps: Callable[[Case], bool],
+    alike: Callable[[Case, str], tuple[object, ...]],
+    learned: Callable[[Run], bool],
 ) -> list[tuple[Counts, Counts]]:
     """Of each kind of runs that are alike, by case and machine: how many learn that keep something, and that do not."""
     strata: dict[tuple[object, ...], dict[bool, list[bool]]] = {}
     for case in every:
         for made, runs in by_machine(case.runs).items():
             sides = strata.setdefault(alike(case, made), {True: [], False: []})
-            sides[keeps(case)] += map(learns, runs)
+            sides[keeps(case)] += map(learned, runs)
     both = ((sides[True], sides[False]) for sides in strata.values())
     return [((sum(kept), len(kept)), (sum(lost), len(lost))) for kept, lost in both if kept and lost]
 
 
-def _verdict(tests: Mapping[str, Beside]) -> str:
-    """What of the two matters, in a sentence; empty where neither was tried."""
+def _verdict(tests: Mapping[str, Beside], hangs: bool) -> str:
+    """What of the two matters, in a sentence; empty where neither was tried.
+
+    `hangs` says that the answer for the gradient is another with a higher line of learning.
+    """
     if not tests:
         return ""
     told, unknown = [], []
     for part, test in tests.items():
         if unlikely(test.chance):
-            told.append(f"with the {part} {'more' if test.more else 'fewer'} learn than without it")
+            line = " by the first of these lines, not by the higher one" * (hangs and part == GRADIENT)
+            told.append(f"with the {part} {'more' if test.more else 'fewer'} learn than without it{line}")
         else:
             unknown.append(f"the {part}")
     if not told:
@@ -281,15 +315,13 @@ def figure(found: BySuite, measured: Untrained) -> Figure | None:
             named.setdefault(f"VGG{case.config.depth:02d}", dots)
         for ax in (signal, gradient):
             widen(ax, LEAST_SPAN["accuracy"])
-        # Between what is lost and what is kept of the signal there is hardly a network.
-        signal.legend(
-            handles=[*named.values()], labels=[*named], loc="center left", bbox_to_anchor=(0.22, 0.5), frameon=False
-        )
+        names = {"handles": [*named.values()], "labels": [*named], "frameon": False}
+        gradient.legend(loc="center left", bbox_to_anchor=(1, 0.5), **names)
         finding = f"Plain networks that learn: {'; '.join(_counted(every, part) for part in (SIGNAL, GRADIENT))}"
         caption = (
             f"{finding}. A dot for each run: test accuracy after {SUITES[SHORT].settings['epochs']} epochs against "
-            "what its network keeps before training, as in the table; dots of one network stand side by side. Right of "
-            f"the dotted line is what counts as kept. {origin(runs)}"
+            "what its network keeps before training, as in the table; dots of one network are shifted sideways, so as "
+            f"not to hide each other. Right of the dotted line is what counts as kept. {origin(runs)}"
         )
         return finish((signal, gradient), caption, f"Two dot plots of accuracy. {finding}.")
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,13 +43,15 @@ class Part(NamedTuple):
     """One of the comparisons that a claim consists of.
 
     `verdict` is None where the runs show something and no interval says how far it carries; `tendency`
-    is the verdict that they would give if they were all there ever could be. `compared` is what is compared.
+    is the verdict that they would give if they were all there ever could be. `compared` is what is compared, `found`
+    the difference with its interval.
     """
 
     verdict: str | None
     tendency: str
     words: str
     compared: str = ""
+    found: str = ""
 
 
 class Pair(NamedTuple):
@@ -128,6 +130,22 @@ class Outcome:
             parts.append(self._part(pair, found.get(pair), group, known, told))
         return parts
 
+    def differences(self, group: Group, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Effect]:
+        """The values of each pair's first minus those of its second, where both have runs that give one.
+
+        The intervals hold all at once, for the draw of the seed, whose spread is that of the group's runs of both kinds
+        (see `spread`), and for that of the images if the value depends on these; where the spread is unknown, for the
+        images alone.
+        """
+        samples = self.samples(group)
+        judged = {}
+        for pair in pairs:
+            first, second = map(samples.get, pair)
+            if first and second:
+                kinds = {self.kind(run) for name in pair for run in group[name]}
+                judged[pair] = Contrast(first, second), self.spread([group], kinds)[0]
+        return dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
+
     def spread(self, groups: Sequence[Group], kinds: set[Hashable]) -> tuple[Spread, bool]:
         """The spread over seeds of runs of these kinds, and whether it is of shorter runs; of several the widest.
 
@@ -171,7 +189,8 @@ class Outcome:
             effect = Effect(effect.value, effect.value, effect.value, NONE)
         tendency = pair.rule(Effect(effect.value, effect.value, effect.value, effect.method))
         verdict = pair.rule(effect) if known else None
-        return Part(verdict, tendency, f"{pair.words}: {self.tell(effect)} ({method}, {seeds})", pair.words)
+        found = self.tell(effect)
+        return Part(verdict, tendency, f"{pair.words}: {found} ({method}, {seeds})", pair.words, found)
 
 
 def above(bound: float = 0.0) -> Rule:

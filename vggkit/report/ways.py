@@ -11,7 +11,7 @@ from matplotlib.patches import Polygon
 from vggkit.report.canvas import INK, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.forensics import HYPOTHESES, POSSIBLE, RULED_OUT, UNTOLD, Hypothesis, Made, Row, verdict
-from vggkit.report.intervals import Contrast, Effect, intervals_by_spread
+from vggkit.report.intervals import Effect
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.naming import machines
@@ -111,14 +111,9 @@ def moved(made: Made, outcome: Outcome) -> dict[tuple[str, str], Effect]:
     """
     group = {f"{suite}/{name}": runs for suite, named in made.items() for name, runs in named.items()}
     group = {place: runs for place, runs in group.items() if all(map(learns, runs))}
-    samples, judged = outcome.samples(group), {}
-    for place, runs in group.items():
-        suite, name = place.split("/")
-        first, second = samples[place], samples.get(f"{FULL}/{name}")
-        if suite != FULL and first and second:
-            known, _ = outcome.spread([group], set(map(outcome.kind, runs)))
-            judged[suite, name] = Contrast(first, second), known
-    return dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
+    pairs = [(place, f"{FULL}/{place.split('/')[1]}") for place in group if not place.startswith(f"{FULL}/")]
+    effects = outcome.differences(group, pairs)
+    return {(suite, name): effects[place, other] for place, other in effects for suite, name in [place.split("/")]}
 
 
 def figure(rows: Sequence[Row]) -> Figure | None:
