@@ -448,7 +448,7 @@ def test_difference_from_the_report_is_set_against_the_spread_over_seeds() -> No
     assert frame.loc[("vgg38_rc", "val acc %"), "allowed"] == pytest.approx(factor * spread * np.sqrt(2), rel=1e-6)
     text = reported.against_report_text(runs)
     assert "train loss 0.50 against 1.74" in text and "val acc % 50.00" not in text
-    assert "Of 4 comparisons" in text and f"val acc % {factor_of(4) * 2 * np.sqrt(4 / 3):.2f} to" in text
+    assert "Of 4 values" in text and f"val acc % {factor_of(4) * 2 * np.sqrt(4 / 3):.2f} to" in text
     assert reported.against_report({"vgg38_rc": [trained("vgg38_rc", 0, 0.5)]})["allowed"].isna().all()
     assert "cannot be told" in reported.against_report_text({"vgg08": runs["vgg08"][:1]})
     beside = {"vgg08": [*runs["vgg08"], made_up("vgg08", None, seed=3)]}  # a seed that diverged counts for nothing

@@ -321,7 +321,7 @@ def trained_signal(found: Sequence[Trained]) -> Figure:
         finding = f"What differs between images at the linear layer, as a share of its size: {told}"
         caption = (
             f"{finding}. After {known[0][0].epochs} epochs, and dashed before the first step: of each layer's "
-            f"input and of the logits. {known[0][1].images} synthetic images, which stand in for those of CIFAR-100, "
+            f"input and of the logits. {known[0][1].images} synthetic images, on which no network was trained, "
             f"in training mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is "
             "rounding. Runs that left no weights are not shown."
         )

@@ -124,7 +124,7 @@ CLAIMS = (
         ("vgg38", "vgg38_bn", "vgg38_rc"),
         _trainable,
         f"test accuracy lies more than {100 * LEARNS:.0f} point above chance ({100 * CHANCE:.0f} %) with BN and with "
-        "RC, and not without.",
+        "RC, and not without. Where no seed learns, the rule takes it that no other would.",
         "plain VGG38 stays at chance while BN and RC each make it learn",
         "plain VGG38 learns after all, or BN or RC does not make it learn",
     ),
@@ -408,7 +408,9 @@ def table_html(runs: Runs) -> Html:
     caption = (
         "Differences of official test accuracies after the last epoch (or of what the rule names), in percentage "
         f"points, in brackets the {100 * LEVEL:.0f} % intervals, simultaneous for the parts of one claim. In "
-        "parentheses: how the interval is made (see below), and of how many seeds. “These runs” tells what the runs "
-        "that there are say, where no interval tells how far that carries."
+        "parentheses: how the interval is made (see below), and of how many seeds. The same difference has another "
+        "interval where it is one of more parts."
     )
+    if any("these runs" in line for cell in frame["verdict"] for line in cell):
+        caption += " “These runs” tells what the runs that there are say, where no interval tells how far that carries."
     return as_table(cells, "Claims", caption, markup=True, kind="claims")

@@ -199,9 +199,12 @@ def table_html(rows: Sequence[Row]) -> Html:
         f"{'; '.join(f'{way.short}: {way.words}' for way in ways)}. Chance: how often one more run of ours, validated "
         "on other images, lies as far from the mean of ours as the report's does, in training loss and validation "
         "accuracy together, if the report's was made so; a seed moves values as much as in all runs of this depth and "
-        f"learning rate. {RULED_OUT.capitalize()}: below {100 * LIKELY:g} % divided by the {len(known)} rows here. "
-        f"{UNTOLD.capitalize()}: there are so few seeds that a network that guesses is not ruled out either."
+        f"learning rate. {RULED_OUT.capitalize()}: below {100 * LIKELY:g} % divided by the {len(known)} rows here."
     )
+    if any(cell["verdict"] == UNTOLD for cell in cells):
+        caption += (
+            f" {UNTOLD.capitalize()}: there are so few seeds that a network that guesses is not ruled out either."
+        )
     if any("times less likely" in cell for cell in cells):
         caption += " Times less likely: than under the best of the ways that have runs."
     return html(

@@ -153,7 +153,7 @@ def headline(runs: Runs) -> str:
     if deep <= 100 * (measures.CHANCE + LEARNS):
         first += ", which is guessing"
     if vanishes:
-        first += f"; in the deep one the gradient falls by {lost:.0f} orders of magnitude"
+        first += f"; in the deep one the gradient falls by up to {lost:.0f} orders of magnitude"
     back = vanishes and max(kept) < -math.log10(VANISHED)
     do = "bring it back and reach" if back else "help, and reach" if max(cured) > deep else "do not help:"
     rates = [f"{RunConfig.named(name).learning_rate:g}" for name in both]
@@ -205,7 +205,7 @@ def _reproduced(compared: pd.DataFrame, count: int) -> str:
     )
     return (
         f"**What reproduces.** {same} Of {len(compared)} values, {count} are no further from the report's than a seed "
-        "can move them, which with so few seeds is far: it finds large differences, and confirms nothing."
+        "can move them. With so few seeds that is far: such a comparison finds large differences, and confirms nothing."
     )
 
 
@@ -246,10 +246,10 @@ def _causes(loss: pd.DataFrame, runs: Runs, tried: bool) -> str:
     text = (
         "**Which cause fits.** *The validation draw does not* explain a training loss: that is a mean over "
         f"{train:,} images, of which another draw exchanges {drawn:,} at most. It can only move what is measured "
-        "on the validation images. *The schedule can.* The training loss goes on falling as the learning rate comes "
-        f"down and stays low. Ours comes down once, over {usual.epochs} epochs. The same cosine stepped after every "
-        f"batch has come down after {usual.epochs} batches, rises again, and so on {cycles} times: it never stays low "
-        f"for long, which {'leaves' if tried else 'should leave'} a higher training loss."
+        "on the validation images. *The schedule can raise one.* The training loss goes on falling as the learning "
+        f"rate comes down and stays low. Ours comes down once, over {usual.epochs} epochs. The same cosine stepped "
+        f"after every batch has come down after {usual.epochs} batches, rises again, and so on {cycles} times: it never "
+        f"stays low for long, which {'leaves' if tried else 'should leave'} a higher training loss."
     )
     if tried:
         return text

@@ -151,7 +151,7 @@ def table1_html(frame: pd.DataFrame) -> Html:
         "The report's value above, <b>ours below in bold</b>: after the last epoch, mean ± sample standard deviation "
         "where there are several seeds; runs that diverged are counted and left out. “ours − report” is in "
         "percentage points of validation accuracy. Under "
-        f"each model its number of parameters. {as_html(NOTE)}."
+        f"each model its number of parameters.{f' {as_html(NOTE)}.' if frame['reduced'].any() else ''}"
     )
     formats = {"csv": "csv", "latex": "tex", "markdown": "md"}
     files = {ending: table1_as(frame, format) for format, ending in formats.items()}

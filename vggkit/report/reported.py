@@ -69,9 +69,9 @@ def against_report_text(runs: Runs) -> str:
     ]
     text = (
         "The spread over seeds is that of networks of the same depth and learning rate: of full runs, or where none of "
-        f"these has several, of the shorter ones below. Of {len(frame)} comparisons, {len(beyond)} lie further from "
-        f"the report's value than it explains, with {len(frame)} comparisons taken into account: if only the seed "
-        f"differed, there would be none in {100 * LEVEL:.0f} % of cases"
+        f"these has several, of the shorter ones below. Of {len(frame)} values, {len(beyond)} differ from the report's "
+        f"by more than that explains; if only the seed differed, none of the {len(frame)} would in {100 * LEVEL:.0f} % "
+        "of cases"
     )
     text += " (ours against the report's; in brackets how far apart the two may lie):" if listed else "."
     widest = frame.groupby("metric", sort=False)["allowed"].agg(["min", "max"])

@@ -12,11 +12,11 @@ from vggkit.report.canvas import INK, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.forensics import HYPOTHESES, POSSIBLE, RULED_OUT, UNTOLD, Hypothesis, Made, Row, verdict
 from vggkit.report.intervals import Effect
-from vggkit.report.markup import Html
+from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import finals
 from vggkit.report.naming import machines
 from vggkit.report.prose import small
-from vggkit.report.render import html, number
+from vggkit.report.render import BREAK, html, number
 from vggkit.report.verdicts import ACCURACY, Outcome, learns
 from vggkit.study import FULL, REPORT, title
 
@@ -78,7 +78,11 @@ def table_html(made: Made) -> Html:
         "of these / of Table 1. Machine and version differ too: "
         f"{'; '.join(f'{suite} on {places}' for suite, places in trained.items())}."
     )
-    return html(pd.DataFrame(cells), "What one setting moves", caption, text=("network", "changed"))
+    frame = pd.DataFrame(cells)
+    # An interval stands under its difference: side by side they would not fit the page.
+    shown = frame.map(lambda cell: BREAK.join(map(as_html, cell.replace(" [", "\n[").split("\n"))))
+    files = {"csv": frame.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
+    return html(shown, "What one setting moves", caption, text=("network", "changed"), markup=True, files=files)
 
 
 def _signed(effect: Effect) -> str:
