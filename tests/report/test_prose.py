@@ -31,8 +31,8 @@ def told(**accuracies: Any) -> str:
 def test_headline_of_full_runs_rests_on_nothing_else() -> None:
     assert told(vgg08=0.482, vgg38=0.01, vgg38_bn_rc=0.543, vgg38_bn_rc_lr=0.594) == (
         "**On CIFAR-100, 8 layers reach 48 % test accuracy in 100 epochs, 38 layers 1 %, which is guessing; in the "
-        "deep one the gradient falls by up to 15 orders of magnitude. Batch normalisation and residual connections together "
-        "bring it back and reach 54 % (learning rate 0.001) and 59 % (learning rate 0.01).**"
+        "deep one the gradient falls by up to 15 orders of magnitude. Batch normalisation and residual connections "
+        "together bring it back and reach 54 % (learning rate 0.001) and 59 % (learning rate 0.01).**"
     )
     alone = told(vgg08=0.482, vgg38=0.01, vgg38_bn_rc=0.543)
     assert "reach 54 % (learning rate 0.001)." in alone

@@ -248,8 +248,8 @@ def _causes(loss: pd.DataFrame, runs: Runs, tried: bool) -> str:
         f"{train:,} images, of which another draw exchanges {drawn:,} at most. It can only move what is measured "
         "on the validation images. *The schedule can raise one.* The training loss goes on falling as the learning "
         f"rate comes down and stays low. Ours comes down once, over {usual.epochs} epochs. The same cosine stepped "
-        f"after every batch has come down after {usual.epochs} batches, rises again, and so on {cycles} times: it never "
-        f"stays low for long, which {'leaves' if tried else 'should leave'} a higher training loss."
+        f"after every batch has come down after {usual.epochs} batches, rises again, and so on {cycles} times: it "
+        f"never stays low for long, which {'leaves' if tried else 'should leave'} a higher training loss."
     )
     if tried:
         return text
