@@ -14,7 +14,7 @@ from tests.shared import ROOT, Call, gradient_of, part_of_summary
 from vggkit import study
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG, count_parameters
-from vggkit.report import claims, figures, pages, prose, render, reported, tables
+from vggkit.report import claims, figures, judgements, pages, prose, render, reported, tables
 from vggkit.runs import checkpoints, schema, select
 from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.records import Run
@@ -57,8 +57,8 @@ def test_rows_without_runs_are_shown_as_such_and_break_nothing(call: Call) -> No
     for made in (
         prose.status(every),
         prose.how_made(every),
-        claims.told(every, *claims.BY_KEY),
-        claims.table_html(every),
+        judgements.told(every, *claims.BY_KEY),
+        judgements.table_html(every),
     ):
         assert made
 

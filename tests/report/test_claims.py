@@ -13,7 +13,7 @@ from scipy import stats
 from tests.shared import part_of_summary
 from vggkit import study
 from vggkit.config import RunConfig
-from vggkit.report import claims, measures, reported, tables, verdicts
+from vggkit.report import claims, judgements, measures, reported, tables, verdicts
 from vggkit.report.intervals import Effect
 from vggkit.report.verdicts import FAILS, HOLDS, OPEN
 from vggkit.runs.records import Run
@@ -64,7 +64,7 @@ def judged_alone(claim: str, shorter: Sequence[float] = (), **accuracies: Sequen
     named = {name.replace("_lr", "_lr1e-2"): values for name, values in accuracies.items()}
     runs = {n: [made_up(n, v, seed=seed) for seed, v in enumerate(values)] for n, values in named.items()}
     more = {name: [*runs.get(name, ()), *deep(shorter, name)] for name in ("vgg38_bn_rc", BEST)}
-    return claims.judge(claim, runs | more).verdict
+    return judgements.judge(claim, runs | more).verdict
 
 
 def deep(accuracies: Sequence[float], name: str = "vgg38_bn_rc") -> list[Run]:
@@ -84,11 +84,11 @@ def test_more_is_told_where_the_interval_holds_no_zero() -> None:
 
 def test_without_a_spread_over_seeds_there_is_no_verdict_but_what_these_runs_say() -> None:
     runs = {name: [made_up(name, value)] for name, value in (("vgg38_rc", 0.60), ("vgg38_bn", 0.40))}
-    found = claims.judge("residual_over_bn", runs)
+    found = judgements.judge("residual_over_bn", runs)
     assert (found.verdict, found.tendency, found.settled) == (OPEN, HOLDS, False)
     assert shown(runs) == "these runs: for it"
     assert shown({"vgg38_rc": runs["vgg38_bn"], "vgg38_bn": runs["vgg38_rc"]}) != "these runs: for it"
-    assert "images alone" in claims.judge("residual_over_bn", runs).parts[0].words
+    assert "images alone" in judgements.judge("residual_over_bn", runs).parts[0].words
     assert judged_alone("residual_over_bn", vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
     wide = [0.40, 0.50, 0.60]  # the same two runs beside seeds that differ much
     assert judged("residual_over_bn", wide, vgg38_rc=[0.60], vgg38_bn=[0.40]) == OPEN
@@ -99,9 +99,9 @@ def test_spread_comes_from_networks_of_the_same_depth_by_full_runs_and_else_by_s
     assert judged_alone("residual_over_bn", vgg08=SPREAD, **two) == OPEN  # of another depth alone
     assert judged_alone("residual_over_bn", SPREAD, **two) == HOLDS
     runs = {name: [made_up(name, values[0])] for name, values in two.items()} | {"vgg38_bn_rc": deep(SPREAD)}
-    assert "(pooled t, 2 df of shorter runs, 1 + 1 seeds)" in claims.judge("residual_over_bn", runs).parts[0].words
+    assert "(pooled t, 2 df of shorter runs, 1 + 1 seeds)" in judgements.judge("residual_over_bn", runs).parts[0].words
     full = [made_up("vgg38_bn_rc", value, seed=seed) for seed, value in enumerate((0.5, 0.7))]
-    found = claims.judge("residual_over_bn", runs | {"vgg38_bn_rc": [*deep(SPREAD), *full]})
+    found = judgements.judge("residual_over_bn", runs | {"vgg38_bn_rc": [*deep(SPREAD), *full]})
     assert found.verdict == OPEN and "(pooled t, 1 df, 1 + 1 seeds)" in found.parts[0].words
     # Of two depths the larger spread counts, whichever it is.
     assert judged("bn_over_vgg08", (0.4, 0.5, 0.6), vgg38_bn=[0.60]) == OPEN
@@ -119,10 +119,10 @@ def test_spread_of_networks_at_one_learning_rate_says_nothing_of_those_at_anothe
 
 def test_network_that_names_one_class_for_all_images_is_at_chance_exactly() -> None:
     runs = {n: [made_up(n, v)] for n, v in (("vgg38", 0.01), ("vgg38_bn", 0.5), ("vgg38_rc", 0.5))}
-    told = claims.judge("trainable", runs | {"vgg38_bn_rc": deep(SPREAD)}).parts
+    told = judgements.judge("trainable", runs | {"vgg38_bn_rc": deep(SPREAD)}).parts
     assert told[0].words == "VGG38 − chance: +0.00 (exactly: one class for all images, 1 seed)"
     runs["vgg38"] = [made_up("vgg38", 0.011)]
-    assert "images alone" in claims.judge("trainable", runs | {"vgg38_bn_rc": deep(SPREAD)}).parts[0].words
+    assert "images alone" in judgements.judge("trainable", runs | {"vgg38_bn_rc": deep(SPREAD)}).parts[0].words
 
 
 def test_networks_that_guess_tell_no_spread() -> None:
@@ -153,7 +153,7 @@ def test_configuration_that_learns_with_some_seeds_decides_nothing() -> None:
         n: [made_up(n, v, seed=s) for s, v in enumerate(vs)]
         for n, vs in (("vgg38_rc", [0.5]), ("vgg38_bn", [0.4, None]))
     }
-    assert "VGG38 BN learned in 1 of 2 seeds" in claims.judge("residual_over_bn", runs).parts[0].words
+    assert "VGG38 BN learned in 1 of 2 seeds" in judgements.judge("residual_over_bn", runs).parts[0].words
 
 
 def test_best_is_above_each_of_the_others() -> None:
@@ -191,7 +191,7 @@ def regularise(*gaps: float) -> str:
         made_up("vgg38_bn_rc", suite="short", seed=seed, train_accuracy=share)
         for seed, share in enumerate((0.6, 0.601))
     ]
-    return claims.judge("regularise", runs).verdict
+    return judgements.judge("regularise", runs).verdict
 
 
 def test_regularising_narrows_the_gap_of_every_remedy() -> None:
@@ -209,8 +209,8 @@ def test_reports_own_table_says_the_remedies_widen_the_gap() -> None:
 BEST = "vgg38_bn_rc_lr1e-2"
 
 
-def losing(*losses: Sequence[float], claim: str = "overfits") -> claims.Judgement:
-    return claims.judge(claim, {BEST: [made_up(BEST, seed=s, losses=v) for s, v in enumerate(losses)]})
+def losing(*losses: Sequence[float], claim: str = "overfits") -> judgements.Judgement:
+    return judgements.judge(claim, {BEST: [made_up(BEST, seed=s, losses=v) for s, v in enumerate(losses)]})
 
 
 def valley(lowest: float, end: float) -> list[float]:
@@ -229,7 +229,7 @@ def test_overfitting_ends_five_per_cent_above_the_lowest() -> None:
     # The spread of networks whose loss never rises again says nothing about one whose loss does.
     flat = [made_up("vgg08", seed=s, losses=valley(100, 1.0)) for s in range(3)]
     runs = {BEST: [made_up(BEST, losses=valley(50, 1.3))], "vgg08": flat}
-    assert claims.judge("overfits", runs).verdict == OPEN
+    assert judgements.judge("overfits", runs).verdict == OPEN
 
 
 def test_turning_is_judged_by_all_epochs_that_noise_cannot_tell_from_the_lowest() -> None:
@@ -253,9 +253,9 @@ def test_turning_is_judged_by_all_epochs_that_noise_cannot_tell_from_the_lowest(
 
 
 def test_vanishing_is_below_a_hundredth_of_the_last_layer() -> None:
-    def vanishing(*ratios: float) -> claims.Judgement:
+    def vanishing(*ratios: float) -> judgements.Judgement:
         runs = [made_up("vgg38", 0.01, seed=s, gradients=[r, r, 5.0, 5.0, 1.0]) for s, r in enumerate(ratios)]
-        return claims.judge("vanishing", {"vgg38": runs})
+        return judgements.judge("vanishing", {"vgg38": runs})
 
     assert vanishing(0.001, 0.0011).verdict == vanishing(0.0, 0.0).verdict == HOLDS
     assert vanishing(0.1, 0.11).verdict == FAILS
@@ -278,20 +278,20 @@ def test_first_half_of_the_convolutions_does_not_count_the_linear_layer() -> Non
 def test_spread_of_a_ratio_comes_from_gradients_that_pass_as_many_layers_and_vanish_likewise() -> None:
     steady = {"vgg08": [made_up("vgg08", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((0.5, 0.51))]}
     alone = {"vgg38": [made_up("vgg38", gradients=[1e-9, 1e-9, 1.0])]}
-    found = claims.judge("vanishing", steady | alone)
+    found = judgements.judge("vanishing", steady | alone)
     assert (found.verdict, found.tendency, found.settled) == (OPEN, HOLDS, False)
     # Runs of the same depth whose gradient does not vanish lend no spread either.
     deep = {"vgg38_rc": [made_up("vgg38_rc", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((0.5, 0.51))]}
-    assert not claims.judge("vanishing", deep | alone).settled
+    assert not judgements.judge("vanishing", deep | alone).settled
     likewise = [made_up("vgg38_bn", gradients=[r, r, 1.0], seed=s) for s, r in enumerate((1e-8, 1e-7))]
-    found = claims.judge("vanishing", steady | deep | alone | {"vgg38_bn": likewise})
+    found = judgements.judge("vanishing", steady | deep | alone | {"vgg38_bn": likewise})
     assert found.settled and "1 df" in found.parts[0].words
 
 
 def test_of_two_kinds_of_gradients_the_larger_spread_counts() -> None:
     pairs = {"vgg38_bn": (0.5, 0.51), "vgg38_rc": (1e-6, 1e-9), "vgg38_bn_rc": (0.5,)}
     runs = {n: [made_up(n, gradients=[r, r, 1.0], seed=s) for s, r in enumerate(pair)] for n, pair in pairs.items()}
-    found = claims.judge("recovers", runs)
+    found = judgements.judge("recovers", runs)
     assert (found.verdict, found.tendency, found.settled) == (OPEN, OPEN, True)
 
 
@@ -301,7 +301,7 @@ def test_gradient_recovers_where_no_layer_is_below_a_hundredth() -> None:
             name: [made_up(name, seed=s, gradients=[5.0, 5.0, r * (1 + s / 50), 1.0]) for s in range(3)]
             for name, r in zip(claims.REMEDIES, weakest, strict=True)
         }
-        return claims.judge("recovers", runs).verdict
+        return judgements.judge("recovers", runs).verdict
 
     assert recovers(0.2, 0.1, 0.05) == HOLDS
     assert recovers(0.2, 0.1, 0.005) == FAILS
@@ -338,7 +338,7 @@ def test_equal_networks_seldom_get_a_wrong_verdict(seeds: int, deviation: float)
                 for s in range(count)
             ]
         for claim in COMPARED:
-            wrong[claim][claims.judge(claim, runs).verdict] += 1
+            wrong[claim][judgements.judge(claim, runs).verdict] += 1
     most = int(stats.binom.ppf(0.999, SIMULATED, 0.05))
     for claim, counts in wrong.items():
         assert counts[FAILS] <= most, (claim, counts)
@@ -346,13 +346,13 @@ def test_equal_networks_seldom_get_a_wrong_verdict(seeds: int, deviation: float)
 
 
 def shown(runs: dict[str, list[Run]]) -> str:
-    return "\n".join(claims.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "verdict"])
+    return "\n".join(judgements.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "verdict"])
 
 
 def test_reduced_runs_decide_nothing_and_give_a_tendency_only_where_all_are_of_one_suite() -> None:
     short = {"vgg38_bn_rc": SPREAD, "vgg38_rc": [0.53], "vgg38_bn": [0.48]}
     runs = {name: [made_up(name, v, "short", seed) for seed, v in enumerate(vs)] for name, vs in short.items()}
-    assert claims.judge("residual_over_bn", runs).verdict == OPEN
+    assert judgements.judge("residual_over_bn", runs).verdict == OPEN
     rc, bn = "vgg38_rc", "vgg38_bn"
     full, preview = made_up(rc, 0.53), {name: made_up(name, a, "preview") for name, a in ((rc, 0.1), (bn, 0.2))}
     spread = [
@@ -378,7 +378,7 @@ def test_sentences_read_well_and_assert_only_what_is_decided() -> None:
 
     def sentence(first: float, second: float, suite: str = "table1", spread: Sequence[Run] = spread) -> str:
         runs = {rc: [made_up(rc, first, suite)], bn: [made_up(bn, second, suite)], "vgg38_bn_rc": list(spread)}
-        return claims.told(runs, "residual_over_bn")
+        return judgements.told(runs, "residual_over_bn")
 
     reduced = "Reduced runs (`preview`, 10 epochs), which decide nothing,"
     assert sentence(0.55, 0.45) == f"{claim.yes}."
@@ -388,13 +388,13 @@ def test_sentences_read_well_and_assert_only_what_is_decided() -> None:
     assert sentence(0.55, 0.45, spread=[]) == f"The full runs, too few for a verdict, suggest that {claim.yes}."
     assert sentence(0.45, 0.55, "preview") == f"{reduced} suggest that {claim.no}."
     assert sentence(0.5, 0.5, "preview").startswith(f"{reduced} leave open whether {claim.yes} (VGG38 RC against")
-    assert claims.told({}, "residual_over_bn") == f"It is not known yet whether {claim.yes}: runs are missing."
+    assert judgements.told({}, "residual_over_bn") == f"It is not known yet whether {claim.yes}: runs are missing."
     split = {bn: [made_up(bn, 0.45, "preview")], rc: [made_up(rc, 0.55, "preview")], "vgg38_bn_rc": spread}
     split |= {"vgg38_bn_lr1e-2": [made_up("vgg38_bn_lr1e-2", v - 0.04, "preview", s) for s, v in enumerate(SPREAD)]}
-    both = claims.told(split, "residual_over_bn", "learning_rate_bn")
+    both = judgements.told(split, "residual_over_bn", "learning_rate_bn")
     other = claims.BY_KEY["learning_rate_bn"].yes
     assert both.startswith(f"{reduced} suggest that {claim.yes}; they leave open whether {other}")
-    three = claims.told({}, "residual_over_bn", "vanishing", "turns")
+    three = judgements.told({}, "residual_over_bn", "vanishing", "turns")
     assert three.startswith(f"It is not known yet whether {claim.yes}; whether ")
     assert f"; and whether {claims.BY_KEY['turns'].yes}: runs are missing." in three
 
@@ -408,19 +408,19 @@ def test_every_claim_has_a_clause_for_either_answer_and_names_what_it_needs() ->
             )  # so that it can follow "whether"
         assert claim.yes != claim.no and claim.words.endswith(".")
         assert set(claim.needs) <= set(CONFIGURATIONS)
-        assert claims.judge(claim.key, {}).needs == claim.needs
+        assert judgements.judge(claim.key, {}).needs == claim.needs
         assert claim.text in claims.RULES
     assert len(claims.BY_KEY) == len(claims.CLAIMS)
 
 
 def test_page_says_rules_methods_and_seeds() -> None:
     runs = {n: [made_up(n, a, seed=s) for s in range(4)] for n, a in (("vgg38_rc", 0.53), ("vgg38_bn", 0.48))}
-    words = "\n".join(claims.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "our runs"])
+    words = "\n".join(judgements.table(runs).set_index("claim").loc[claims.BY_KEY["residual_over_bn"].text, "our runs"])
     assert re.fullmatch(
         r"VGG38 RC − VGG38 BN: \+5.00 \[\+3.6\d, \+6.3\d\] \(permutation, 4 \+ 4 seeds\)", words.replace("\xa0", " ")
     )
     few = {name: group[:3] for name, group in runs.items()}
-    assert "(pooled t, 4 df, 3 + 3 seeds)" in claims.judge("residual_over_bn", few).parts[0].words
+    assert "(pooled t, 4 df, 3 + 3 seeds)" in judgements.judge("residual_over_bn", few).parts[0].words
     for number in (claims.CLOSE, verdicts.LEARNS, claims.OVERFIT, claims.ABOUT, verdicts.VANISHED):
         assert f"{100 * number:.0f}" in claims.RULES
     assert str(Effect(0.05, 0.04, 0.06, "")).replace("\xa0", " ") == "+5.00 [+4.00, +6.00]"
@@ -485,7 +485,7 @@ def test_part_that_keeps_a_claim_open_is_named() -> None:
     runs["vgg08"] = [made_up("vgg08", value, seed=seed) for seed, value in enumerate(SPREAD)]
     runs["vgg38_bn_rc"] += deep(SPREAD)
     runs[BEST] += deep(SPREAD, BEST)
-    told = claims.told(runs, "deeper")
+    told = judgements.told(runs, "deeper")
     assert told.startswith("The full runs leave open whether VGG38 with RC")
     settled, left = told[told.index(" (settled for ") :].split("; open for ")
     assert "VGG38 BN+RC against VGG08, +10.00 [" in settled and "VGG38 BN+RC at 1e-2 against VGG08, +11.00" in settled
@@ -494,7 +494,7 @@ def test_part_that_keeps_a_claim_open_is_named() -> None:
     runs |= {"vgg38": [made_up("vgg38", 0.01)], "vgg38_bn": [made_up("vgg38_bn", 0.45)]}
     runs[BEST] = [made_up(BEST, value, seed=seed) for seed, value in enumerate((0.53, 0.60, 0.67, 0.60, 0.60))]
     runs["vgg38_bn_lr1e-2"] = [made_up("vgg38_bn_lr1e-2", value, seed=seed) for seed, value in enumerate((0.1, 0.1))]
-    assert claims.told(runs, "best_of_all").endswith("the best of all seven (of 6 comparisons 2 hold).")
+    assert judgements.told(runs, "best_of_all").endswith("the best of all seven (of 6 comparisons 2 hold).")
 
 
 def test_network_whose_seeds_are_of_two_kinds_is_judged_by_its_own_spread_too() -> None:

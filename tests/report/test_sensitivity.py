@@ -1,7 +1,7 @@
 """Verdicts under another choice: what changes is named, and what does not is not."""
 
 from tests.report.test_claims import made_up
-from vggkit.report import claims, sensitivity
+from vggkit.report import judgements, sensitivity
 from vggkit.report.verdicts import OPEN
 from vggkit.runs.records import Run
 from vggkit.study import BEST
@@ -21,7 +21,7 @@ def runs_of(wide: float) -> dict[str, list[Run]]:
 
 def test_a_comparison_that_the_rate_decides_is_named_with_both_verdicts() -> None:
     runs = runs_of(0.08)
-    assert claims.judge("deeper", runs).verdict == OPEN
+    assert judgements.judge("deeper", runs).verdict == OPEN
     told = sensitivity.rates_told(runs)
     assert "VGG38 RC − VGG08 +" in told and "open (holds)" in told
     assert all(run.config.learning_rate == 1e-3 for group in sensitivity.of_one_rate(runs).values() for run in group)

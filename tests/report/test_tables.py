@@ -8,7 +8,7 @@ import pytest
 
 from tests.shared import ROOT, part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import claims, measures, prose, render, tables
+from vggkit.report import claims, judgements, measures, prose, render, tables
 from vggkit.report.verdicts import OPEN
 from vggkit.runs import select
 from vggkit.runs.records import Run
@@ -19,12 +19,12 @@ from vggkit.training.runner import train
 
 def test_reduced_runs_decide_no_claim() -> None:
     runs = select.fullest_runs(ROOT / "results")
-    frame = claims.table(runs).set_index("claim")
+    frame = judgements.table(runs).set_index("claim")
     assert len(frame) == len(claims.CLAIMS)
     for claim in claims.CLAIMS:
         if not all(select.is_full(runs[name][0]) for name in claim.needs):
             assert frame.loc[claim.text, "verdict"][0].startswith(OPEN)
-            assert claims.judge(claim.key, runs).verdict == OPEN
+            assert judgements.judge(claim.key, runs).verdict == OPEN
 
 
 def test_committed_runs_are_whole_and_of_the_stated_settings() -> None:

@@ -18,7 +18,7 @@ from tests.shared import ROOT, at, places
 from vggkit.cli.results import print_summary
 from vggkit.config import RunConfig
 from vggkit.networks.vgg import VGG
-from vggkit.report import claims, figures, pages, prose, render, reported, tables
+from vggkit.report import figures, judgements, pages, prose, render, reported, tables
 from vggkit.runs import schema, select
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.store import ArtifactWarning, find_runs, read_run
@@ -77,7 +77,7 @@ def show_everything(results: Path) -> str:
     frame = tables.table1(runs)
     shown = [render.table1_as(frame, kind) for kind in ("markdown", "csv", "latex")]
     shown += [render.table1_html(tables.table1(runs)), prose.status(runs), prose.how_made(runs)]
-    shown += [claims.table_html(runs), reported.against_report_text(runs)]
+    shown += [judgements.table_html(runs), reported.against_report_text(runs)]
     for run in first.values():
         shown += [render.run_html(tables.run_table(run)), pages.heading(run), pages.settings_table(run)]
         shown.append(pages.provenance(run))

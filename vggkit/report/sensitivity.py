@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vggkit.config import RunConfig
-from vggkit.report.claims import CLAIMS, judge
+from vggkit.report.claims import CLAIMS
+from vggkit.report.judgements import judge
 from vggkit.report.verdicts import OPEN
 from vggkit.runs.records import Run
 from vggkit.runs.select import Runs

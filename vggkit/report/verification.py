@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vggkit.folders import Given, results_folder
-from vggkit.report import claims, tables
+from vggkit.report import claims, judgements, tables
 from vggkit.report.verdicts import OPEN
 from vggkit.runs.files import ArtifactError, check_format, keep_file, place_of, reason, sha256
 from vggkit.runs.imported import FOLDER as IMPORTED
@@ -120,7 +120,7 @@ def _derived(root: Path) -> tuple[dict[str, dict[str, Any]], dict[str, list[str 
     runs = all_runs(root)
     rows = tables.table1(runs).to_dict(orient="records")
     table1 = {row.pop("name"): {str(key): _plain(value) for key, value in row.items()} for row in rows}
-    judged = {claim.key: claims.judge(claim.key, runs) for claim in claims.CLAIMS}
+    judged = {claim.key: judgements.judge(claim.key, runs) for claim in claims.CLAIMS}
     return table1, {key: [found.verdict, found.tendency, found.suite] for key, found in judged.items()}
 
 
