@@ -179,7 +179,7 @@ SUITES: dict[str, Suite] = {
         asked=(*SCALES[2:4], Asked("vgg08", {"batch_norm": True}), REGULARISED[0], REGULARISED[-1]),
     ),
     "few": Suite(
-        purpose="2,500 images in batches of 25, 100 epochs: what overfits on a processor within the hour",
+        purpose="2,500 images in batches of 25, 100 epochs",
         settings={"train_images_per_class": 25, "batch_size": 25, "precision": "float32"},
         asked=OVERFITTED,
     ),

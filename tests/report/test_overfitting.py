@@ -65,6 +65,8 @@ def test_what_moves_the_turn_is_told_apart_from_what_cannot_be_told() -> None:
     told = overfitting.told(studied((30, 32), (33, 31), (80, 82)))
     assert told.startswith("Without a regulariser the smoothed validation loss is lowest in epoch 31 of 100")
     assert "It turns later with dropout 0.5 (by +50 [" in told
+    answer = overfitting.answer(studied((30, 32), (33, 31), (80, 82)))
+    assert "2,500 images" in answer and "VGG38 BN+RC at 1e-2: " in answer and answer.endswith(told)
     assert "cannot be told with weight decay 1e-4" in told
     assert "The loss rises less with dropout 0.5" in told and "rises less with weight" not in told
     assert "It turns earlier with dropout 0.5" in overfitting.told(studied((80, 82), (80, 83), (30, 32)))
@@ -85,6 +87,7 @@ def test_with_one_seed_each_no_interval_is_claimed() -> None:
 def test_networks_that_guess_are_left_out_and_without_runs_nothing_is_said() -> None:
     assert overfitting.regularised(listed(made(30, 4.0, test=0.01))) == {}
     assert overfitting.figure({}) is None and overfitting.told({}) == "" == overfitting.few_html({})
+    assert overfitting.answer({}) == ""
     alone = listed(made(80, 3.1, dropout=0.5))
     assert overfitting.told(alone) == "" and overfitting.moved(alone, ACCURACY) == {}
     assert "dropout 0.5" in overfitting.few_html(alone)

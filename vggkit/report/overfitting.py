@@ -91,6 +91,12 @@ def told(found: Found) -> str:
     return " ".join(text)
 
 
+def answer(found: Found) -> str:
+    """`told` with what it is told of, as Markdown; empty without runs."""
+    text = told(found)
+    return f"Trained on few images ({SUITES[FEW].purpose}), {network(config(Asked(BEST), FEW))}: {text}" * bool(text)
+
+
 def _side(effect: Effect) -> str:
     if effect.method in (NONE, IMAGES):
         return "alone"
