@@ -81,7 +81,10 @@ def test_with_one_seed_each_no_interval_is_claimed() -> None:
     found = studied((30,), (33,), (80,))
     assert "one seed each and so without an interval: weight decay 1e-4" in overfitting.told(found)
     assert "[" not in overfitting.told(found) and "later with" not in overfitting.told(found)
-    assert "at the end" in overfitting.few_html(found)
+    assert "for the draw of the test images alone" in overfitting.few_html(found)
+    assert "draws of the seed" in overfitting.few_html(studied((30, 32), (33, 31), (80, 82)))
+    assert "at all with dropout 0.5." in overfitting.told(studied((30,), (), (100,)))
+    assert "at all" not in overfitting.told(found)
 
 
 def test_networks_that_guess_are_left_out_and_without_runs_nothing_is_said() -> None:

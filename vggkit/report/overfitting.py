@@ -86,6 +86,8 @@ def told(found: Found) -> str:
         "alone": "Beside it, one seed each and so without an interval: {}.",
     }
     text += [sentence.format("; ".join(groups[side])) for side, sentence in words.items() if groups[side]]
+    if level := [words for words, runs in known.values() if not any(map(turned, runs))]:
+        text.append(f"It does not rise by the end at all with {'; '.join(level)}.")
     if less := [f"{known[name][0]} (points: {effect})" for name, effect in rises.items() if _side(effect) == "earlier"]:
         text.append(f"The loss rises less with {'; '.join(less)}.")
     return " ".join(text)
@@ -134,8 +136,9 @@ def figure(found: Found) -> Figure | None:
             direct_labels(ax, named)
         finding = told(found)
         caption = (
-            f"{finding} A line for each seed; dots: the lowest of the smoothed loss. Differences with simultaneous "
-            f"95 % intervals for the draw of the seed. Training loss with dropout and augmentation. {origin(shown)}"
+            f"{finding} A line for each seed; dots: the lowest of the smoothed loss. "
+            f"{'Brackets: simultaneous 95 % intervals for the draw of the seed. ' * ('[' in finding)}"
+            f"Training loss with dropout and augmentation. {origin(shown)}"
         )
         return finish(axes, caption.strip(), f"Line charts of loss by epoch for {len(known)} networks. {finding}")
 
@@ -157,10 +160,11 @@ def few_html(found: Found) -> Html:
         })  # fmt: skip
     if not rows:
         return Html("")
+    alone = any(effect.method == IMAGES for effect in effects[1].values())
+    draws = "the draw of the test images alone" if alone else "the draws of the seed and of the test images"
     caption = (
         f"{network(config(Asked(BEST), FEW))}, {SUITES[FEW].purpose}. Lowest: {TURNS} Differences from the network "
-        f"without a regulariser, with simultaneous 95 % intervals for the draws of the seed and of the test images. "
-        f"{GAP}"
+        f"without a regulariser, with simultaneous 95 % intervals for {draws}. {GAP}"
     )
     text = ("network", "lowest validation loss in epoch", "test accuracy")
     return html(pd.DataFrame(rows), "Overfitting on few images", caption, text=text)
