@@ -167,12 +167,13 @@ def test_a_run_of_no_configuration_has_a_title() -> None:
         ("depth", {"epochs": 15}),
         ("further", {"epochs": 15}),
         ("beside", {}),
-        ("few", {"train_images_per_class": 25, "batch_size": 25}),
+        ("few", {"train_images_per_class": 25, "batch_size": 25, "precision": "float32"}),
         ("preview", {"epochs": 10, "train_images_per_class": 158}),
     ],
 )
 def test_suites_change_the_reports_settings_in_what_they_say(suite: str, different: dict[str, Any]) -> None:
     report: dict[str, Any] = {"epochs": 100, "batch_size": 100, "learning_rate": 1e-3, "minimum_learning_rate": 2e-5}
     report |= {"schedule": "cosine", "weight_decay": 0.0, "dropout": 0.0, "train_images_per_class": None}
+    report |= {"precision": RunConfig().precision}
     config = RunConfig.named("vgg38_bn", suite=suite)
     assert {name: getattr(config, name) for name in report} == report | different

@@ -1,7 +1,8 @@
 """What a run is: one frozen, validated configuration.
 
 A run's settings are the defaults below, changed by its suite (`study.SUITES`), by its named
-configuration (`study.CONFIGURATIONS`) and by whoever starts it, in this order.
+configuration (`study.CONFIGURATIONS`) and by whoever starts it, in this order. What a suite sets, `RunConfig.named`
+lets nobody change.
 """
 
 import difflib

@@ -229,8 +229,10 @@ def test_list_shows_begun_runs_of_every_suite_until_they_are_finished(
 
     with pytest.raises(KeyboardInterrupt):
         train(config, results=tmp_path, progress=stop)
+    for left in (".partial-checkpoint.pt", ".aside-checkpoint.pt"):  # what a killed process leaves, and a user
+        RunPaths.of(tmp_path, config).checkpoint.with_name(left).touch()
     out = call("list", "--results", str(tmp_path))[1]
-    assert f"begun (suite, run, seed): own {config.name} 3;" in " ".join(out.split())
+    assert f"begun (suite, run, seed): own {config.name} 3; the command" in " ".join(out.split())
     train(config, results=tmp_path)
     RunPaths.of(tmp_path, config).checkpoint.touch()  # as a process leaves it that is killed before it clears up
     assert "begun" not in call("list", "--results", str(tmp_path))[1]

@@ -56,7 +56,7 @@ def test_expected_hours_are_those_of_the_committed_runs_within_a_factor_of_two(s
     assert 0.7 < median(ratios.values()) < 1.4
     # On a slower processor than that of the bench other work was done too, for which runs were even stopped.
     slower = {run.config for run in runs if "2.50GHz" in run.summary["device"]}
-    assert len(slower) < len(runs) / 4
+    assert len(slower) < len(runs) / 2  # so that they do not make the median
     for config, ratio in ratios.items():
         assert 0.5 < ratio < (10 if config in slower else 2), config
 

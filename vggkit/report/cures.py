@@ -32,6 +32,7 @@ class Look(NamedTuple):
     line: LineStyleType = "-"
 
 
+MOST_LISTED = 9  # lines whose ends a caption tells; those of more, the description and the file have
 CURED = (
     (Asked("vgg38"), SHORT),
     *((asked, "cure") for asked in CURES),
@@ -147,12 +148,11 @@ def signal_by_epoch(panels: Mapping[str, Sequence[tuple[str, Look, Run]]]) -> Fi
             # The same for all, and so wide that small changes of what is whole do not look large.
             ax.set_ylim(min(limits[:, 0].min(), 1e-4), max(limits[:, 1].max(), 1.5))
             direct_labels(ax, [(name, line) for where, name, line in named if where is ax])
-        finding = (
-            "What differs between images at the linear layer, as a share of its size, after the first epoch and the "
-            f"last: {'; '.join(ends)}"
-        )
+        what = "What differs between images at the linear layer, as a share of its size"
+        finding = f"{what}, after the first epoch and the last: {'; '.join(ends)}"
+        listed = finding if len(ends) <= MOST_LISTED else f"{what}, after each epoch"
         caption = (
-            f"{finding}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
+            f"{listed}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
             f"training mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is "
             f"rounding. {origin([run for lines in panels.values() for *_, run in lines])}"
         )
@@ -235,7 +235,13 @@ def answer(short: Found, full: Found) -> str:
         " and ".join(f"{accuracy(found[name]).mean():.0f} % after {epochs} epochs" for found, epochs in reached)
         for name in names
     )
-    behind = all(accuracy(found[names[0]]).mean() < accuracy(found[names[1]]).mean() for found, _ in reached)
+    scales = [config(asked).name for asked in SCALES]
+    behind = all(
+        accuracy(found[name]).mean() < accuracy(found[names[1]]).mean()
+        for found, _ in reached
+        for name in scales
+        if learning(found.get(name, ()))
+    )
     fails = [one for one in map(config, SCALES) if (runs := short.get(one.name, ())) and learning(runs) < len(runs)]
     not_all = f" Not every other scale or rate is enough: {_failing(fails, short)}." * bool(fails)
     return (
@@ -248,7 +254,7 @@ def answer(short: Found, full: Found) -> str:
 def _failing(configs: Sequence[RunConfig], found: Found) -> str:
     """In how many of its seeds each network learns."""
     return "; ".join(
-        f"{network(one)} learns in {learning(found[one.name])} of {len(found[one.name])} seeds" for one in configs
+        f"{network(one)} learns in {learning(found[one.name])} of {len(found[one.name])} runs" for one in configs
     )
 
 

@@ -4,6 +4,7 @@ import math
 
 from vggkit.config import RunConfig
 from vggkit.report.depth import runs_of
+from vggkit.report.intervals import IMAGES
 from vggkit.report.naming import network
 from vggkit.report.tried import SHORT, Found, accuracy, config
 from vggkit.report.verdicts import ACCURACY, learns
@@ -36,9 +37,10 @@ def alone_told(short: Found, full: Found) -> str:
 def degradation(short: Found, full: Found) -> str:
     """What depth does to a network with BN, and what RC do about it, as Markdown; empty where nothing is known."""
     shallow = config(WITH_BN[1]).name
-    group = {name: runs for name in (shallow, *DEEPER) if (runs := full.get(name, ())) and all(map(learns, runs))}
-    effects = ACCURACY.differences(group, [(name, shallow) for name in group if name != shallow])
-    if not effects:
+    learned = {name: runs for name, runs in full.items() if runs and all(map(learns, runs))}
+    group = {name: learned[name] for name in (shallow, *DEEPER) if name in learned}
+    effects = ACCURACY.differences(learned, [(name, shallow) for name in group if name != shallow])
+    if not effects or shallow not in group:
         return ""
     beside = ", ".join(f"{title(name)} {effect}" for (name, _), effect in effects.items())
     seeds = ", ".join(f"{network(runs[0].config)} {len(runs)}" for runs in group.values())
@@ -47,9 +49,9 @@ def degradation(short: Found, full: Found) -> str:
         f"intervals; seeds: {seeds}): {beside}."
     )
     alone = effects.get(("vgg38_bn", shallow))
-    if not alone or alone.high >= 0:
+    if not alone or alone.high >= 0 or alone.method == IMAGES:
         return text
     by_layers = {depth: accuracy(runs_of({SHORT: short}, "BN", depth)) for depth in DEPTHS}
-    falling = [f"{values.mean():.0f} % with {depth}" for depth, values in by_layers.items() if len(values)]
-    text += " So with BN alone the deeper network is the worse one, although the gradient reaches each of its layers"
-    return text + f" (after {SUITES[SHORT].settings['epochs']} epochs {', '.join(falling)} layers)." * bool(falling)
+    by_depth = [f"{values.mean():.0f} % with {depth}" for depth, values in by_layers.items() if len(values)]
+    text += " So with BN alone the deeper network is the worse one"
+    return text + f" (after {SUITES[SHORT].settings['epochs']} epochs {', '.join(by_depth)} layers)." * bool(by_depth)

@@ -157,7 +157,7 @@ def told(found: Found, shorter: Found | None = None) -> str:
     """What came of all that was tried, in words."""
     sides = [f"Test accuracy {side} that without the change" for side in ("above", "below", "not apart from")]
     same = "The very run without it, number for number"
-    alone = "Not judged, since no network of its depth and rate has several seeds"
+    alone = "Not judged, since the spread over seeds is unknown at a depth and rate"
     kinds = (*sides, alone, same, "Learning", "Guessing", *WORSE, "No run yet")
     groups: dict[str, list[str]] = {what: [] for what in kinds}
     for words, runs, baseline, effect in itertools.chain(*(own for _, own in answers(found, shorter))):

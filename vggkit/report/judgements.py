@@ -116,7 +116,7 @@ def told(runs: Runs, *claims: str) -> str:
     left_open: dict[str, list[str]] = {}
     for key in claims:
         claim, found = BY_KEY[key], judge(key, runs)
-        wrong = [part for part in found.parts if (part.verdict or part.tendency) == FAILS]
+        wrong = [part for part in found.parts if (part.verdict if found.settled else part.tendency) == FAILS]
         failed = " and ".join(f"{part.compared.partition(' − ')[0]} ({part.found})" for part in wrong)
         clause = claim.no.format(failed=failed) if found.tendency == FAILS else claim.yes
         if found.verdict != OPEN:

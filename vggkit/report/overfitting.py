@@ -13,9 +13,8 @@ from vggkit.report.markup import Html
 from vggkit.report.naming import command, commands_html, network
 from vggkit.report.prose import origin
 from vggkit.report.render import MISSING, html, number
-from vggkit.report.tried import Found, config, gap, learning, turn
-from vggkit.report.tried import outcome as reached
-from vggkit.report.turning import lowest_smoothed, smoothed, turned
+from vggkit.report.tried import Found, config, gap, learning, outcome, turn
+from vggkit.report.turning import TURNED, lowest_smoothed, smoothed, turned
 from vggkit.report.verdicts import ACCURACY, EXCESS, Outcome, count_seeds, learns
 from vggkit.runs.records import Run
 from vggkit.study import BEST, CONFIGURATIONS, FULL, OVERFITTED, REGULARISED, SUITES, Asked
@@ -35,24 +34,24 @@ TURNS = (
 )
 
 
-TURN = Outcome(lowest_smoothed, kind=turned)  # where the loss does not rise it is lowest at the end in every seed
+TURN = Outcome(lowest_smoothed, kind=turned)  # where the loss hardly rises, any late epoch may be the lowest
 
 
 def regularised(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
-    """By name, in the order in which they are asked for: what stands against overfitting, and the runs that learn."""
+    """By name, in the order of `OVERFITTED`: what stands against overfitting, and the runs, all of which learn."""
     known: dict[str, tuple[str, Sequence[Run]]] = {}
     for asked in OVERFITTED:
         settings = config(asked, FEW)
-        runs = [run for run in found.get(settings.name, ()) if learns(run)]
-        if runs:
+        runs = found.get(settings.name, ())
+        if runs and all(map(learns, runs)):
             known[settings.name] = network(settings).partition(", ")[2] or "no regulariser", runs
     return known
 
 
-def moved(found: Found, outcome: Outcome) -> dict[str, Effect]:
+def moved(found: Found, measure: Outcome) -> dict[str, Effect]:
     """By name: the mean of a regularised network's value minus that of the network as it is."""
     group = {name: runs for name, (_, runs) in regularised(found).items()}
-    effects = outcome.differences(group, [(name, BASE) for name in group if name != BASE])
+    effects = measure.differences(group, [(name, BASE) for name in group if name != BASE])
     return {name: effect for (name, _), effect in effects.items()}
 
 
@@ -68,7 +67,7 @@ def told(found: Found) -> str:
     if BASE not in known:
         return ""
     runs = known[BASE][1]
-    epochs, above = (_mean(outcome.value(run) for run in runs) for outcome in (TURN, EXCESS))
+    epochs, above = (_mean(measure.value(run) for run in runs) for measure in (TURN, EXCESS))
     if epochs is None or above is None:
         return ""
     text = [
@@ -77,17 +76,22 @@ def told(found: Found) -> str:
     ]
     turns, rises = moved(found, TURN), moved(found, EXCESS)
     groups: dict[str, list[str]] = {"later": [], "earlier": [], "untold": [], "alone": []}
+    level = [name for name, (_, group) in known.items() if not any(map(turned, group))]
     for name, effect in turns.items():
-        groups[_side(effect)].append(f"{known[name][0]} (by {_epochs(effect)} epochs)")
+        if name not in level:
+            groups[_side(effect)].append(f"{known[name][0]} (by {_epochs(effect)} epochs)")
     words = {
         "later": "It turns later with {}.",
         "earlier": "It turns earlier with {}.",
         "untold": "Whether it turns earlier or later cannot be told with {}.",
-        "alone": "Beside it, one seed each and so without an interval: {}.",
+        "alone": "How far a seed moves the turn is unknown, and so no interval is told with {}.",
     }
     text += [sentence.format("; ".join(groups[side])) for side, sentence in words.items() if groups[side]]
-    if level := [words for words, runs in known.values() if not any(map(turned, runs))]:
-        text.append(f"It does not rise by the end at all with {'; '.join(level)}.")
+    if level and BASE not in level:
+        listed = "; ".join(f"{known[name][0]} ({count_seeds(known[name][1])})" for name in level)
+        text.append(
+            f"It has not turned by the end, which it leaves at most {100 * TURNED:g} % above its lowest, with {listed}."
+        )
     if less := [f"{known[name][0]} (points: {effect})" for name, effect in rises.items() if _side(effect) == "earlier"]:
         text.append(f"The loss rises less with {'; '.join(less)}.")
     return " ".join(text)
@@ -140,13 +144,17 @@ def figure(found: Found) -> Figure | None:
             f"{'Brackets: simultaneous 95 % intervals for the draw of the seed. ' * ('[' in finding)}"
             f"Training loss with dropout and augmentation. {origin(shown)}"
         )
-        return finish(axes, caption.strip(), f"Line charts of loss by epoch for {len(known)} networks. {finding}")
+        return finish(
+            axes,
+            caption.strip(),
+            f"Line charts of loss by epoch, of {len(known)} network{'s' * (len(known) > 1)}. {finding}",
+        )
 
 
 def few_html(found: Found) -> Html:
     """What each regulariser does to the turn of the loss and to the accuracy, on few images."""
     known = regularised(found)
-    effects = [moved(found, outcome) for outcome in (TURN, ACCURACY)]
+    effects = [moved(found, measure) for measure in (TURN, ACCURACY)]
     rows = []
     for name, (words, runs) in known.items():
         later, better = (effect.get(name) for effect in effects)
@@ -155,8 +163,9 @@ def few_html(found: Found) -> Html:
             "lowest validation loss in epoch": turn(runs),
             "turns later by (epochs)": _epochs(later) if later else MISSING,
             **_overfit(runs),
-            "test accuracy": reached(runs),
-            "difference": str(better) if better else MISSING,
+            "test accuracy": outcome(runs),
+            # An interval may go on in the next line: the table has to fit the page.
+            "difference": str(better).replace("\N{NO-BREAK SPACE}", " ") if better else MISSING,
         })  # fmt: skip
     if not rows:
         return Html("")
@@ -171,12 +180,12 @@ def few_html(found: Found) -> Html:
 
 
 def few_commands() -> Html:
-    """The command of each row of `few_html`."""
+    """The commands of the runs on few images."""
     return commands_html("The command that trains each of them", [command(asked, FEW) for asked in OVERFITTED])
 
 
 def long_told(found: Found) -> str:
-    """Of which regularisers there is no run as long as Table 1's, as Markdown; empty where each has one."""
+    """Of which networks of `LONG` there is no run yet, as Markdown; empty where each has one."""
     missing = [network(config(asked)) for asked, suite in LONG if not found.get(config(asked, suite).name)]
     return f"Without a run of {RunConfig().epochs} epochs yet: {'; '.join(missing)}." if missing else ""
 
@@ -189,9 +198,9 @@ def long_html(found: Found) -> Html:
         if suite == FULL or runs:
             rows.append({
                 "network": network(config(asked)),
-                "test accuracy": reached(runs),
+                "test accuracy": outcome(runs),
                 "lowest validation loss in epoch": turn(runs) if learning(runs) or not runs else MISSING,
-                **_overfit(runs),
+                **_overfit(runs if learning(runs) else ()),
             })  # fmt: skip
     caption = f"Runs of {RunConfig().epochs} epochs: {TURNS} {GAP}"
     return html(pd.DataFrame(rows), "Overfitting", caption, text=tuple(rows[0])[:3])
@@ -206,5 +215,5 @@ def _overfit(runs: Sequence[Run]) -> Mapping[str, str]:
 
 
 def long_commands() -> Html:
-    """The command of each row of `long_html`."""
+    """The commands of the long runs that are not in Table 1."""
     return commands_html("The command that trains each of them", [command(asked, suite) for asked, suite in LONG])

@@ -34,9 +34,7 @@ HALF = 0.5
 """The cosine with float64 above which a precision counts as keeping what tells images apart."""
 CLEARLY = 0.02
 """How far above guessing a run ends that learns by a higher line: does the answer hang on where it is drawn?"""
-STOPPING = (
-    "Seeds were added when those before them had been seen, which makes p too small, nobody can tell by how much."
-)
+STOPPING = "Seeds were added after those before them had been seen, which makes p too small by an unknown amount."
 BOTH, SIGNAL, GRADIENT, NEITHER = "both", "signal", "gradient", "neither"
 PARTS = {(True, True): BOTH, (True, False): SIGNAL, (False, True): GRADIENT, (False, False): NEITHER}
 """By whether a network keeps its signal, and its gradient."""
@@ -196,7 +194,7 @@ def answer(found: BySuite, measured: Untrained) -> str:
             "one changes those of layers whose gradient is small), "
             f"{keep} of {of} learn with the gradient and {lose} of {others} without it (p = {strict.chance:.2g})."
         )
-    hangs = higher is not None and unlikely(higher.chance) != unlikely(tests[GRADIENT].chance)
+    hangs = higher is not None and unlikely(tests[GRADIENT].chance) and not unlikely(higher.chance)
     return " ".join([*text, STOPPING * bool(tests), _verdict(tests, hangs)]).rstrip()
 
 

@@ -113,13 +113,7 @@ class Outcome:
             first, second = samples[pair.first], samples[pair.second] if isinstance(pair.second, str) else pair.second
             if first is not None and second is not None:
                 contrasts[pair] = Contrast(first, second)
-                moved = contrasts[pair].weights or contrasts[pair].sizes
-                spreads[pair] = self.spread(groups, {self.kind(run) for name in moved for run in group[name]})
-                # Runs of two kinds are of neither, and stand for none; their own spread counts for themselves.
-                mixed = [name for name in moved if len({self.kind(run) for run in group[name]}) > 1]
-                own = pooled_spread(sample.values for name in mixed if (sample := samples[name]))
-                if own.freedom and not (spreads[pair][0].freedom and own.reach < spreads[pair][0].reach):
-                    spreads[pair] = own, False
+                spreads[pair] = self._spread_of(contrasts[pair], groups, samples)
         effects = intervals_by_spread([(contrast, spreads[pair][0]) for pair, contrast in contrasts.items()])
         found = dict(zip(contrasts, effects, strict=True))
         parts = []
@@ -142,9 +136,22 @@ class Outcome:
         for pair in pairs:
             first, second = map(samples.get, pair)
             if first and second:
-                kinds = {self.kind(run) for name in pair for run in group[name]}
-                judged[pair] = Contrast(first, second), self.spread([group], kinds)[0]
+                contrast = Contrast(first, second)
+                judged[pair] = contrast, self._spread_of(contrast, [group], samples)[0]
         return dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
+
+    def _spread_of(
+        self, contrast: Contrast, groups: Sequence[Group], samples: Mapping[str, Sample | None]
+    ) -> tuple[Spread, bool]:
+        """The spread over seeds that a contrast of the first group's samples is judged by, as `spread` gives it.
+
+        Runs of two kinds are of neither, and stand for none; their own spread counts for themselves.
+        """
+        group, moved = groups[0], contrast.weights or contrast.sizes
+        found = self.spread(groups, {self.kind(run) for name in moved for run in group[name]})
+        mixed = [name for name in moved if len({self.kind(run) for run in group[name]}) > 1]
+        own = pooled_spread(sample.values for name in mixed if (sample := samples[name]))
+        return (own, False) if own.freedom and not (found[0].freedom and own.reach < found[0].reach) else found
 
     def spread(self, groups: Sequence[Group], kinds: set[Hashable]) -> tuple[Spread, bool]:
         """The spread over seeds of runs of these kinds, and whether it is of shorter runs; of several the widest.

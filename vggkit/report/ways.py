@@ -66,7 +66,7 @@ def table_html(made: Made) -> Html:
             "train loss": f"{usual.mean():.2f}→{ours.mean():.2f}",
             "difference": _signed(losses[suite, name]),
             "report": f"{REPORT['rows'][name]['train_loss']:.2f}",
-            "test acc, points": str(accuracies[suite, name]),
+            "test acc,\npoints": str(accuracies[suite, name]),
         })  # fmt: skip
     if not cells:
         return Html("")
@@ -79,9 +79,11 @@ def table_html(made: Made) -> Html:
         f"{'; '.join(f'{suite} on {places}' for suite, places in trained.items())}."
     )
     frame = pd.DataFrame(cells)
-    # An interval stands under its difference: side by side they would not fit the page.
-    shown = frame.map(lambda cell: BREAK.join(map(as_html, cell.replace(" [", "\n[").split("\n"))))
-    files = {"csv": frame.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
+    plain = frame.rename(columns=lambda name: " ".join(name.split()))
+    # An interval stands under its difference, in two lines: side by side they would not fit the page.
+    stacked = frame.map(lambda cell: cell.replace(" [", "\n[").replace(",\N{NO-BREAK SPACE}", ",\n"))
+    shown = stacked.map(lambda cell: BREAK.join(map(as_html, cell.split("\n"))))
+    files = {"csv": plain.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
     return html(shown, "What one setting moves", caption, text=("network", "changed"), markup=True, files=files)
 
 

@@ -71,7 +71,9 @@ def place_of(config: RunConfig) -> tuple[str, str, str]:
 
 def begun(results: Path) -> list[tuple[str, str, str]]:
     """Suite, name and seed of each run that has a checkpoint and is not finished."""
-    places = sorted(file.parent.relative_to(results / WORKING).parts for file in results.glob(f"{WORKING}/*/*/*/*.pt"))
+    places = sorted(
+        file.parent.relative_to(results / WORKING).parts for file in results.glob(f"{WORKING}/*/*/*/checkpoint.pt")
+    )
     return [
         (suite, name, folder)
         for suite, name, folder in places
