@@ -245,7 +245,7 @@ def answer(short: Found, full: Found) -> str:
     fails = [one for one in map(config, SCALES) if (runs := short.get(one.name, ())) and learning(runs) < len(runs)]
     not_all = f" Not every other scale or rate is enough: {_failing(fails, short)}." * bool(fails)
     return (
-        f"Weights of another scale, at a suitable learning rate, are enough for VGG38 to begin to learn: the best of "
+        "Weights of another scale, at a suitable learning rate, are enough for VGG38 to begin to learn: the best of "
         f"those tried, {network(best)}, reaches {ours}.{not_all} "
         f"{'None gets as far as BN and RC:' if behind else 'With BN and RC it is'} {both}."
     )

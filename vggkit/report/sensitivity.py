@@ -1,27 +1,24 @@
 """What verdicts hang on: claims judged anew under a choice that could have been made otherwise."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vggkit.config import RunConfig
 from vggkit.report.claims import CLAIMS
 from vggkit.report.judgements import judge
-from vggkit.report.verdicts import OPEN
+from vggkit.report.verdicts import OPEN, Group
 from vggkit.runs.records import Run
-from vggkit.runs.select import Runs
 
 
-def of_one_rate(runs: Runs) -> dict[str, list[Run]]:
+def of_one_rate(runs: Group) -> dict[str, list[Run]]:
     """The same runs, all called runs at the usual learning rate: the rate then parts no kinds, the depth alone does."""
-    listed: Mapping[str, Sequence[Run]] = {n: [group] if isinstance(group, Run) else group for n, group in runs.items()}
     usual = RunConfig().learning_rate
     return {
         name: [replace(run, config=replace(run.config, learning_rate=usual)) for run in group]
-        for name, group in listed.items()
+        for name, group in runs.items()
     }
 
 
-def rates_told(runs: Runs) -> str:
+def rates_told(runs: Group) -> str:
     """What changes in the verdicts where networks of one depth are of one kind, whatever their rate, as Markdown."""
     verdicts, parts = [], []
     alike = of_one_rate(runs)
