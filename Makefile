@@ -135,9 +135,10 @@ mutation: $(VENV)/ready ## faults put into the library: which do the tests find?
 # lowest version PyPI has for CUDA alone).
 LOWEST := .venv-lowest
 # Tests of what the packages do for us: tables, statistics, figures, the command line, notebooks. torch and Jupyter Book
-# are the same in both environments, and so is what depends on the system: processes that are killed, pipes, encodings.
+# are the same in both environments, and so is what depends on the system: processes that are killed, pipes, encodings;
+# files of every run are read by the tests of tables.
 SYSTEM := killed or pipe or encodings or emulated or import_nothing or no_torch or stopped or full_device
-PACKAGES := tests/cli tests/runs/test_store.py tests/test_config.py \
+PACKAGES := tests/cli \
 	tests/runs/test_schema.py::test_unaltered_run_is_shown \
 	$(addprefix tests/report/test_,claims.py figures.py intervals.py pages.py tables.py) \
 	tests/site/test_executed.py::test_top_of_the_project_builds_the_same_book \

@@ -157,3 +157,10 @@ def test_signal_is_drawn_where_it_was_logged_in_every_epoch(run: Run) -> None:
     assert (first["name"], second["name"]) == ("VGG08", "VGG08 & more")
     assert figure.values["series"][first["y"]] == pytest.approx(shares.loc[8].tolist(), rel=1e-5)
     assert "VGG08 &amp; more" in figure.caption
+
+
+def test_more_ends_of_lines_than_a_caption_bears_are_in_the_description(run: Run) -> None:
+    for count, told in ((cures.MOST_LISTED, True), (cures.MOST_LISTED + 1, False)):
+        names = [f"network {place}" for place in range(count)]
+        figure = cures.signal_by_epoch({"": [(name, Look(0, "o"), run) for name in names]})
+        assert all((name in figure.caption) == told and name in figure.description for name in names)

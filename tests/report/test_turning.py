@@ -59,3 +59,13 @@ def test_lowest_epochs_depend_on_no_single_width_of_smoothing() -> None:
         smooth, error = turning.smoothed(losses, window)
         assert {int(place) + 1 for place in np.flatnonzero(smooth <= smooth.min() + error)} <= together
     assert len(together) > 1
+
+
+def test_turn_and_excess_are_medians_over_all_widths_of_smoothing() -> None:
+    losses = 2 + (np.arange(100) - 50) ** 2 / 5000 + np.random.default_rng(4).normal(0, 0.05, 100)
+    means = [pd.Series(losses).rolling(width, center=True).mean() for width in turning.WINDOWS]  # without the ends
+    lowest = [int(mean.idxmin()) + 1 for mean in means]
+    assert len(set(lowest)) > 1 and turning.lowest_smoothed(with_losses(losses)) == np.median(lowest)
+    ends = [np.polyval(np.polyfit(np.arange(width), losses[-width:], 1), width - 1) for width in turning.WINDOWS]
+    rises = [end / mean.min() - 1 for end, mean in zip(ends, means, strict=True)]
+    assert turning.excess(with_losses(losses)) == pytest.approx(np.median(rises))

@@ -276,9 +276,8 @@ def figure(comparison: Comparison) -> Figure:
                     (line,) = axes[0].plot(
                         run.metrics["epoch"], finite(100 * run.metrics["validation_accuracy"]), **look
                     )
-                    if "mean_abs" in run.gradients:
-                        last = run.gradients.query("over == 'mean' and kind != 'bn'")
-                        last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
+                    last = run.last_gradients
+                    if "mean_abs" in last:
                         axes[1].plot(np.linspace(0, 1, len(last)), finite(last["mean_abs"]), **look)
                 named.append((_shortened(title(runs[-1].config.name)), line))
         widen(axes[0], LEAST_SPAN["accuracy"])

@@ -216,10 +216,9 @@ def comparison(runs: Runs, seed: int = 0) -> Figure:
             accuracy = finite(100 * run.metrics["validation_accuracy"])
             (line,) = axes[0].plot(run.metrics["epoch"], accuracy, **_style(name, len(accuracy)))
             named[0].append((_short(name), line))
-            if "mean_abs" not in run.gradients:
+            last = run.last_gradients
+            if "mean_abs" not in last:
                 continue
-            last = run.gradients.query("over == 'mean' and kind != 'bn'")
-            last = last[last["epoch"] == last["epoch"].max()].sort_values("layer")
             place = np.linspace(0, 1, len(last))
             (line,) = axes[1].plot(place, finite(last["mean_abs"]), **_style(name, len(last)))
             named[1].append((_short(name), line))

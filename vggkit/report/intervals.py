@@ -93,8 +93,13 @@ class Effect:
     method: str
 
     def __str__(self) -> str:
-        """In percentage points; the interval is kept on one line."""
-        value, low, high = (f"{100 * number:+.2f}".replace("-", "−") for number in (self.value, self.low, self.high))
+        """In percentage points."""
+        return self.shown(100, 2)
+
+    def shown(self, factor: float, digits: int) -> str:
+        """Each number `factor` times, with its sign and `digits` places; the interval is kept on one line."""
+        numbers = (self.value, self.low, self.high)
+        value, low, high = (f"{factor * number:+.{digits}f}".replace("-", "−") for number in numbers)
         return value if self.method == NONE else f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
 
 

@@ -13,7 +13,7 @@ from vggkit.report.intervals import LEVEL
 from vggkit.report.markup import Html, as_html
 from vggkit.report.render import html as as_table
 from vggkit.report.render import lines
-from vggkit.report.turning import SMOOTHED
+from vggkit.report.turning import WINDOWS
 from vggkit.report.verdicts import FAILS, HOLDS, OPEN, TEST_IMAGES, VALIDATION_IMAGES, Part
 from vggkit.runs.select import Runs, of_suite
 from vggkit.study import FULL, shown_suites
@@ -42,8 +42,9 @@ the accuracies are measured.
   over seeds is unknown, or none of a network's seeds learns, and it is taken that no other would; one that names the
   same class for all images is right for exactly one in a hundred, whichever they are. Ratios and losses have no such
   part.
-- *Smoothed*: a mean over {SMOOTHED} epochs (at both ends a straight line through {SMOOTHED}). Its standard error
-  comes from the scatter of the loss about it, near the lowest point."""
+- *Smoothed*: a mean over {", ".join(map(str, WINDOWS[:-1]))} or {WINDOWS[-1]} epochs, at both ends a straight line
+  through as many. Where a loss is lowest and how far it rises is the median over these widths. The standard error of
+  the smoothed loss comes from the scatter of the loss about it, near the lowest point."""
 
 
 class Judgement(NamedTuple):

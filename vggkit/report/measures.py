@@ -25,10 +25,9 @@ def finals(runs: Sequence[Run], metric: str) -> pd.Series:
 
 def _last_gradients(run: Run) -> tuple[pd.Series, float]:
     """Mean |gradient| of the convolutions, input first, and of the linear layer, over the last epoch's batches."""
-    if "mean_abs" not in run.gradients:  # a run of a version that did not log it
+    layers = run.last_gradients
+    if "mean_abs" not in layers:  # a run of a version that did not log it
         return pd.Series(dtype=float), float("nan")
-    gradients = run.gradients.query("over == 'mean' and kind != 'bn'")
-    layers = gradients[gradients["epoch"] == gradients["epoch"].max()].sort_values("layer")
     last = layers[layers["kind"] == "linear"]["mean_abs"]
     return layers[layers["kind"] == "conv"]["mean_abs"], float(last.iloc[-1]) if len(last) else float("nan")
 

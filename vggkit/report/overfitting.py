@@ -55,12 +55,6 @@ def moved(found: Found, measure: Outcome) -> dict[str, Effect]:
     return {name: effect for (name, _), effect in effects.items()}
 
 
-def _epochs(effect: Effect) -> str:
-    """A difference of epochs with its interval."""
-    value, low, high = (f"{one:+.0f}".replace("-", "−") for one in (effect.value, effect.low, effect.high))
-    return value if effect.method == NONE else f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
-
-
 def told(found: Found) -> str:
     """Where the loss of the network as it is turns, and what each regulariser does to that; empty without runs."""
     known = regularised(found)
@@ -79,7 +73,7 @@ def told(found: Found) -> str:
     level = [name for name, (_, group) in known.items() if not any(map(turned, group))]
     for name, effect in turns.items():
         if name not in level:
-            groups[_side(effect)].append(f"{known[name][0]} (by {_epochs(effect)} epochs)")
+            groups[_side(effect)].append(f"{known[name][0]} (by {effect.shown(1, 0)} epochs)")
     words = {
         "later": "It turns later with {}.",
         "earlier": "It turns earlier with {}.",
@@ -140,7 +134,7 @@ def figure(found: Found) -> Figure | None:
             direct_labels(ax, named)
         finding = told(found)
         caption = (
-            f"{finding} A line for each seed; dots: the lowest of the smoothed loss. "
+            f"{finding} A line for each seed; dots: where the smoothed loss is lowest. "
             f"{'Brackets: simultaneous 95 % intervals for the draw of the seed. ' * ('[' in finding)}"
             f"Training loss with dropout and augmentation. {origin(shown)}"
         )
@@ -161,7 +155,7 @@ def few_html(found: Found) -> Html:
         rows.append({
             "network": words,
             "lowest validation loss in epoch": turn(runs),
-            "turns later by (epochs)": _epochs(later) if later else MISSING,
+            "turns later by (epochs)": later.shown(1, 0) if later else MISSING,
             **_overfit(runs),
             "test accuracy": outcome(runs),
             # An interval may go on in the next line: the table has to fit the page.

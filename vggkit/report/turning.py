@@ -14,7 +14,7 @@ from vggkit.runs.records import Run
 
 Losses = Sequence[float] | NDArray[np.floating]  # (epochs,)
 
-SMOOTHED = 9  # epochs
+SMOOTHED = 9  # epochs, for a curve that is drawn
 WINDOWS = (5, 7, 9, 11, 13)  # epochs: what depends on one choice among them is not told
 TURNED = 0.01  # a loss that ends more than 1 % above its lowest has turned
 
@@ -27,18 +27,21 @@ def turning_epoch(run: Run) -> int | None:
 
 
 def lowest_smoothed(run: Run) -> float | None:
-    """The epoch in which the smoothed validation loss is lowest; None where it is not finite in every epoch."""
+    """The epoch in which the smoothed validation loss is lowest, the median over `WINDOWS`.
+
+    None where the loss is not finite in every epoch.
+    """
     losses = _finite(run)
-    return None if losses is None else float(smoothed(losses)[0].argmin()) + 1
+    return None if losses is None else float(np.median([smoothed(losses, width)[0].argmin() for width in WINDOWS])) + 1
 
 
 def excess(run: Run) -> float | None:
-    """By which share of its lowest the smoothed validation loss ends above that; None as `lowest_smoothed`."""
+    """By which share of its lowest the smoothed validation loss ends above that; median and None as there."""
     losses = _finite(run)
     if losses is None:
         return None
-    smooth, _ = smoothed(losses)
-    return float(smooth[-1] / smooth.min() - 1)
+    curves = [smoothed(losses, width)[0] for width in WINDOWS]
+    return float(np.median([curve[-1] / curve.min() - 1 for curve in curves]))
 
 
 def turned(run: Run) -> bool:

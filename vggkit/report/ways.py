@@ -16,7 +16,7 @@ from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import finals
 from vggkit.report.naming import machines
 from vggkit.report.prose import small
-from vggkit.report.render import BREAK, html, number
+from vggkit.report.render import BREAK, html
 from vggkit.report.verdicts import ACCURACY, Outcome, learns
 from vggkit.study import FULL, REPORT, title
 
@@ -64,7 +64,7 @@ def table_html(made: Made) -> Html:
             "changed": way.short,
             "seeds": f"{len(ours)}/{len(usual)}",
             "train loss": f"{usual.mean():.2f}→{ours.mean():.2f}",
-            "difference": _signed(losses[suite, name]),
+            "difference": losses[suite, name].shown(1, 2),
             "report": f"{REPORT['rows'][name]['train_loss']:.2f}",
             "test acc,\npoints": str(accuracies[suite, name]),
         })  # fmt: skip
@@ -85,11 +85,6 @@ def table_html(made: Made) -> Html:
     shown = stacked.map(lambda cell: BREAK.join(map(as_html, cell.split("\n"))))
     files = {"csv": plain.map(lambda cell: cell.replace("−", "-")).to_csv(index=False)}
     return html(shown, "What one setting moves", caption, text=("network", "changed"), markup=True, files=files)
-
-
-def _signed(effect: Effect) -> str:
-    value, low, high = (number(one, "+") for one in (effect.value, effect.low, effect.high))
-    return f"{value} [{low},\N{NO-BREAK SPACE}{high}]"
 
 
 def gained(made: Made) -> str:

@@ -5,21 +5,25 @@ import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from vggkit.runs.records import Machine
 from vggkit.runs.schema import PLAIN
 
+if TYPE_CHECKING:
+    import torch
 
-def describe(device: torch.device) -> Machine:
+
+def describe(device: "torch.device") -> Machine:
     """Device, threads, versions and commit, for a summary; names no host, user or path."""
+    import torch  # here, as a page that cites its commit has no other use for it
+
     names = ("torch", "torchvision", "numpy")
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
     return {"device": device_name(device), "threads": torch.get_num_threads(), "versions": versions, "commit": commit()}
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """The processor's or GPU's name, of those characters alone that an artefact may hold."""
     return clean(_full_name(device))
 
@@ -30,8 +34,10 @@ def clean(text: str) -> str:
     return " ".join(re.sub(f"[^{PLAIN}]", " ", known).split())[:200] or "unknown"
 
 
-def _full_name(device: torch.device) -> str:
+def _full_name(device: "torch.device") -> str:
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from vggkit.config import RunConfig
@@ -116,6 +117,13 @@ class Run:
     gradients: "pd.DataFrame"
     summary: Summary
     signal: "pd.DataFrame | None" = None  # of older versions there is none
+
+    @cached_property
+    def last_gradients(self) -> "pd.DataFrame":
+        """The last epoch's gradients, over its batches: a row for each weight tensor but those of BN, input first."""
+        table = self.gradients
+        rows = table[(table["over"] == "mean") & (table["kind"] != "bn") & (table["epoch"] == table["epoch"].max())]
+        return rows.sort_values("layer")
 
 
 def has_diverged(train_loss: float, validation_loss: float) -> bool:
