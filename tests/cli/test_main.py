@@ -16,11 +16,13 @@ from typing import Any, cast
 
 import pytest
 import torch
+import typer
 from rich.console import Console
 
 from tests.shared import ROOT, Call, refused
 from vggkit.bench import measure
 from vggkit.cli import doctor, terminal
+from vggkit.cli.options import app
 from vggkit.config import ConfigError, RunConfig
 from vggkit.networks import fused
 from vggkit.runs import checkpoints, provenance, store
@@ -69,6 +71,22 @@ def test_quick_commands_import_nothing_heavy(arguments: list[str], unwanted: set
 
 
 # Mistakes
+
+
+def test_every_option_of_every_command_that_lacks_its_value_is_one_line(call: Call) -> None:
+    commands: dict[str, Any] = cast(Any, typer.main.get_command(app)).commands
+    options = {
+        (command, option.opts[0]): option.is_flag
+        for command, found in commands.items()
+        for option in found.params
+        if option.opts[0].startswith("--")
+    }
+    assert {"train", "list", "compare"} <= {command for (command, _), is_flag in options.items() if not is_flag}
+    for (command, name), is_flag in (options | {(command, "--help"): True for command in commands}).items():
+        told = f"Option '{name}' does not take a value" if is_flag else f"Option '{name}' requires an argument"
+        line = refused(call, command, f"{name}=3" if is_flag else name)
+        assert re.match(f"vggkit: {told}; allowed: .+", line), line
+    assert refused(call, "--help=3").startswith("vggkit: Option '--help' does not take a value; allowed: ")
 
 
 @pytest.mark.parametrize(

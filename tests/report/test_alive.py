@@ -10,6 +10,7 @@ import pytest
 from vggkit.config import RunConfig
 from vggkit.report import alive, cures
 from vggkit.report.alive import Trained
+from vggkit.report.canvas import GAP
 from vggkit.report.cures import Look
 from vggkit.runs.change import Change
 from vggkit.runs.files import RunPaths
@@ -109,6 +110,8 @@ def test_of_each_network_a_panel_has_its_values_and_one_key_is_for_all(run: Run)
     assert first["image"] == alive.LABELS["update_ratio"] and len(first["lines"]) == 8
     drawn = figure.values["series"][first["lines"][2]["y"]]
     assert drawn == pytest.approx(alive.by_epoch(run, "update_ratio").loc[3].tolist(), rel=1e-3)
+    full_rows = alive.heatmaps("update_ratio", two * 4)  # the key would be alone in a third row of four
+    assert [f"gap:{GAP}px;max-width:" in drawing.svg for drawing in (figure, full_rows)] == [False, True]
 
 
 def test_zero_is_a_value_and_no_gap(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from typing import Any
+from typing import Any, cast
 
 import typer
 
@@ -63,9 +63,12 @@ def _wrong_use(error: Any) -> str:
     """What typer says, and what is allowed where it does not say it."""
     command: Any = getattr(getattr(error, "ctx", None), "command", None)
     message: str = error.format_message()
-    if hasattr(error, "option_name") and not set(error.possibilities or ()) - {"--help"}:
+    unknown = hasattr(error, "possibilities")
+    if unknown and not set(error.possibilities or ()) - {"--help"}:
         options = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
         return f"{error.message}; allowed: {', '.join([*options, '--help'])}"
+    if hasattr(error, "option_name") and not unknown:  # an option lacks its value, or one that takes none has one
+        return f"{message.rstrip('.')}; allowed: {_value_of(error.option_name)}"
     if hasattr(command, "commands") and message.startswith("No such command"):
         return f"{message.rstrip('.')}; allowed: {', '.join(command.commands)}"
     for found in error.__cause__.errors() if hasattr(error.__cause__, "errors") else ():
@@ -76,3 +79,10 @@ def _wrong_use(error: Any) -> str:
     if message.startswith("Missing argument"):  # the help of an argument says what may stand for it
         return f"{message.rstrip('.')}; allowed: {error.param.help}"
     return message
+
+
+def _value_of(option: str) -> str:
+    """What its help says an option takes, of the command that was called; the error does not say which one that is."""
+    commands: Any = cast(Any, typer.main.get_command(app)).commands
+    taking = [one for one in getattr(commands.get(sys.argv[1]), "params", []) if not getattr(one, "is_flag", True)]
+    return next((one.help for one in taking if option in one.opts), f"{option} alone")

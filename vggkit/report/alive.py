@@ -37,6 +37,7 @@ from vggkit.runs.select import fullest_runs, is_full
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
 MOVED = 0.01
+ACROSS = 4  # maps that a page has room for
 SHARE = "share"
 """Column of what of each layer's input differs between images, see `training.propagation.signal_frame`."""
 RANGES = {"mean_abs": (1e-12, 1.0), "update_ratio": (1e-8, 0.1), SHARE: (1e-8, 1.0)}
@@ -157,7 +158,8 @@ def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:
         )
         layers = [[f"layer {place}" for place in by_epoch(one.run, statistic).index] for _, one in shown]
         description = f"{len(shown)} heat maps of {LABELS[statistic]}, layers by epochs. {finding}"
-        return finish((*axes, key), caption, description, [*layers, []])
+        across = None if len(axes) % ACROSS else ACROSS - 1  # else the key would have a row of its own
+        return finish((*axes, key), caption, description, [*layers, []], across)
 
 
 def _map(ax: Axes, values: pd.DataFrame, statistic: str) -> None:
