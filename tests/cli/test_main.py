@@ -96,6 +96,8 @@ def test_every_option_of_every_command_that_lacks_its_value_is_one_line(call: Ca
         (["train"], f"Missing argument 'NAME'; allowed: {', '.join(CONFIGURATIONS)}"),
         (["compare"], "Missing argument 'FIRST'; allowed: SUITE, SUITE/NAME or SUITE/NAME/seed-N"),
         (["branch"], "Missing argument 'FILE'; allowed: Checkpoint of a run under way"),
+        (["list", "foo"], "Got unexpected extra argument(s) (foo); allowed: options alone"),
+        (["compare", "a", "b", "c"], "Got unexpected extra argument(s) (c); allowed: first, second"),
         (["train", "vgg08", "--device", "[red]x[/red]"], "device: '[red]x[/red]' cannot be used"),
         (["train", "vgg08", "--device", "a\x1b[31m\nb"], r"device: 'a\x1b[31m\nb' cannot be used"),
         (["list", "--results", "[bold]no[/bold]"], "no folder [bold]no[/bold]"),

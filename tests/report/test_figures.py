@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.offsetbox import AnnotationBbox
+from matplotlib.patches import ConnectionPatch
 from matplotlib.text import Annotation
 
 from tests.shared import ROOT, Call, number_in
 from vggkit import study
 from vggkit.config import ConfigError, RunConfig
 from vggkit.report import canvas, figures, render
+from vggkit.report.labels import direct_labels
 from vggkit.runs import select
 from vggkit.runs.records import Run
 from vggkit.training.runner import train
@@ -167,7 +170,7 @@ def test_labels_stay_apart_and_inside(scale: str) -> None:
             lines = [(name, ax.plot(epochs, [2.0, last, np.nan], "--", marker="s")[0]) for name in "abcd"]
             lines.append(("never finite", ax.plot(epochs, [np.nan] * 3)[0]))
             ax.set(ylim=(1, 100), yscale=scale)
-            canvas.direct_labels(ax, lines)
+            direct_labels(ax, lines)
         labels = [text for text in ax.texts if isinstance(text, Annotation)]
         points = [text.xy for text in labels]
         heights = ax.transAxes.inverted().transform(ax.transData.transform(points))[:, 1]
@@ -180,9 +183,20 @@ def test_labels_stay_apart_and_inside(scale: str) -> None:
 def test_line_that_ends_among_the_others_is_named_without_a_stroke() -> None:
     with canvas.drawing(canvas.PANEL) as (ax,):
         lines = [("long", ax.plot([1, 2, 3], [1, 1, 1])[0]), ("short", ax.plot([1, 2, 3], [2, 2, np.nan])[0])]
-        canvas.direct_labels(ax, lines)
+        direct_labels(ax, lines)
     strokes = [artist.xy for artist in ax.artists if isinstance(artist, AnnotationBbox)]
     assert strokes == [(3.0, 1.0)] and len(ax.texts) == 2
+
+
+def test_a_name_that_was_moved_is_joined_to_the_end_of_its_line_and_no_other() -> None:
+    with canvas.drawing(canvas.PANEL) as (ax,):
+        lines = [(name, ax.plot([1, 2], [0, end])[0]) for name, end in (("low", 1.0), ("same", 1.0), ("high", 8.0))]
+        ax.set_ylim(0, 10)
+        direct_labels(ax, lines)
+    leaders = [patch for patch in ax.patches if isinstance(patch, ConnectionPatch)]
+    (leader,) = leaders
+    assert tuple(leader.xy1) == (2, 1) and leader.xy2[1] == pytest.approx(1.66)
+    assert leader.get_edgecolor() == to_rgba(lines[1][1].get_color())
 
 
 def test_validation_loss_of_a_network_that_guesses_is_told_as_such() -> None:

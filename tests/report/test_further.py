@@ -13,7 +13,7 @@ from scipy import stats
 
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import cures, degradation, depth, further, naming, overfitting, regained, separated, tried
+from vggkit.report import cures, degradation, depth, further, naming, overfitting, predicted, regained, separated, tried
 from vggkit.report.intervals import IMAGES, Effect, unlikely
 from vggkit.report.untrained import Untrained
 from vggkit.runs import propagation as artefact
@@ -83,7 +83,7 @@ def test_without_runs_everything_says_so(measured: Untrained) -> None:
         assert "no run yet" in page and "nan" not in page
     table = depth.by_depth({})
     assert table.isna().all(axis=None) and table.shape == (6, 6)
-    figure = depth.figure({}, measured)
+    figure = depth.figure({})
     assert "there is no run yet" in figure.caption and "32 of 32 points have no run" in figure.caption
 
 
@@ -339,9 +339,9 @@ def elsewhere(runs: Sequence[Run]) -> list[Run]:
 def test_gradient_and_signal_before_training_are_those_that_were_measured(measured: Untrained) -> None:
     rows = measured.frame.query("variant == 'plain' and initialisation == 'default'")
     first = rows.query("layer == 1").groupby("depth")["weight_gradient"].max()
-    margin = depth.gradient_margin(measured)
+    margin = predicted.gradient_margin(measured)
     assert first[20] < 1e-8 and margin[20] < 1 < margin[14]
-    kept = depth.told_apart(measured)
+    kept = predicted.told_apart(measured)
     linear = rows[rows["layer"] == rows["depth"]].groupby("depth")
     assert kept.loc[20, "float32"] == pytest.approx(linear["float32_features"].mean()[20])
     assert kept.loc[14, "bfloat16"] == pytest.approx(linear["bfloat16_features"].mean()[14])
@@ -359,7 +359,7 @@ def test_depth_at_which_seeds_differ_or_diverge_is_told_as_such(measured: Untrai
     assert "they learn with 8 layers, in some seeds with 14, not with 20; with 26, 32, 38 there" in told
     assert "With the scale of He, in bfloat16, they learn with 20 layers; with 8, 14, 26, 32, 38" in told
     assert "they do not learn with 38 layers; with 8" in depth.told(by_suite([made("vgg38", 0.01)]))
-    caption = depth.figure(found, measured).caption.partition(" points have no run")[0]
+    caption = depth.figure(found).caption.partition(" points have no run")[0]
     assert caption == "28 of 32"  # of the five runs two are of one point
 
 

@@ -76,6 +76,9 @@ def _wrong_use(error: Any) -> str:
             return f"{error.param.name}: {found['input']!r} is not allowed; allowed: {allowed}"
     if getattr(getattr(error, "param", None), "name", None) == "name":
         return f"{message.rstrip('.')}; allowed: {', '.join(CONFIGURATIONS)}"
+    if message.startswith("Got unexpected extra argument"):
+        arguments = [parameter.name for parameter in command.params if not parameter.opts[0].startswith("-")]
+        return f"{message}; allowed: {', '.join(arguments) or 'options alone'}"
     if message.startswith("Missing argument"):  # the help of an argument says what may stand for it
         return f"{message.rstrip('.')}; allowed: {error.param.help}"
     return message

@@ -21,12 +21,12 @@ from vggkit.report.canvas import (
     SMALL_PANEL,
     Figure,
     canvas_of,
-    direct_labels,
     drawing,
     finish,
     finite,
 )
 from vggkit.report.figures import COLOURS
+from vggkit.report.labels import direct_labels
 from vggkit.report.markup import Html, as_html
 from vggkit.report.prose import origin, spans
 from vggkit.report.render import html, power

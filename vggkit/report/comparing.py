@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from vggkit.config import DATASETS, NUM_CLASSES, ConfigError, RunConfig, check_name
-from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite, widen
+from vggkit.report.canvas import PANEL, Figure, drawing, finish, finite, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import NONE, POOLED, Contrast, Effect, Spread, images_alone, intervals_by_spread
+from vggkit.report.labels import direct_labels
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.render import MISSING, html, number

@@ -1,4 +1,4 @@
-"""At which depth plain networks stop learning: what short runs say, beside what theory says of untrained networks."""
+"""At which depth plain networks stop learning: what short runs say."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,15 +11,14 @@ from matplotlib.axes import Axes
 from vggkit.config import ADAM_EPSILON
 from vggkit.folders import Given
 from vggkit.report import tried
-from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, widen
+from vggkit.report.canvas import PANEL, Figure, drawing, finish, widen
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import Counts, exact_test, unlikely
+from vggkit.report.labels import direct_labels
 from vggkit.report.measures import CHANCE
 from vggkit.report.naming import exponent, machines
 from vggkit.report.prose import origin
 from vggkit.report.tried import SHORT, Found, accuracy, config, learning, reached
-from vggkit.report.untrained import Untrained
-from vggkit.runs.propagation import ROUNDED
 from vggkit.runs.records import Run
 from vggkit.study import DEPTHS, FLOAT32, LOST, SUITES, Asked
 
@@ -71,25 +70,6 @@ def by_depth(found: BySuite) -> pd.DataFrame:
     """Mean test accuracy in per cent, depths by kinds; missing where there is no run, or all diverged."""
     table = {kind: [accuracy(runs_of(found, kind, depth)).mean() for depth in DEPTHS] for kind in KINDS}
     return pd.DataFrame(table, index=list(DEPTHS), dtype="float64")
-
-
-def gradient_margin(measured: Untrained) -> pd.Series:
-    """By depth the gradient of the first layer's weights in the untrained plain network, in units of Adam's epsilon."""
-    first = measured.rows("plain").query("layer == 1").groupby("depth")["weight_gradient"]
-    margin: pd.Series = np.exp(first.apply(lambda found: np.log(found).mean())) / ADAM_EPSILON
-    return margin
-
-
-def told_apart(measured: Untrained) -> pd.DataFrame:
-    """What each precision keeps, depths by precisions, of what tells images apart before the plain linear layer.
-
-    The cosine with the same in float64, mean over the seeds: 1 where it is the same, 0 where it is rounding alone.
-    """
-    found = {
-        precision: [measured.by_layer("plain", f"{precision}_features", depth=at)["mean"].get(at) for at in DEPTHS]
-        for precision in ROUNDED
-    }
-    return pd.DataFrame(found, index=list(DEPTHS), dtype="float64")  # missing where it was not measured
 
 
 class Stops(NamedTuple):
@@ -263,51 +243,45 @@ def listed(depths: Sequence[int]) -> str:
     return (" and " if len(depths) == 2 else ", ").join(map(str, depths))
 
 
-def figure(found: BySuite, measured: Untrained) -> Figure:
-    """Test accuracy after the short runs against the depth, and what of the images is left before training."""
-    table, kept = by_depth(found), told_apart(measured)
+def figure(found: BySuite) -> Figure:
+    """Test accuracy after the short runs against the depth."""
+    table = by_depth(found)
     points = [(kind, depth) for kind, one in KINDS.items() for depth in one.depths]
     missing = sum(not runs_of(found, *point) for point in points)
     of_runs = {
         kind: {depth: accuracy(runs_of(found, kind, depth)).to_numpy() for depth in one.depths}
         for kind, one in KINDS.items()
     }
-    with drawing(PANEL, PANEL, height=4.0) as (trained, left):
-        for ax in (trained, left):
-            ax.set(xlabel="depth (layers)", xticks=list(DEPTHS), xlim=(DEPTHS[0] - 1, DEPTHS[-1] + 1))
-        trained.set_ylabel("test accuracy (%)")
-        trained.axhline(100 * CHANCE, color="#808080", linestyle=":", linewidth=1)
-        _lines(trained, {kind: (table[kind], one.look) for kind, one in KINDS.items()}, of_runs)
-        widen(trained, LEAST_SPAN["accuracy"])
-        left.set(ylabel="cosine with float64", ylim=(-0.05, 1.05))
-        looks = {"float32": KINDS[EXACT].look, "bfloat16": KINDS[PLAIN].look}
-        _lines(left, {f"plain, {precision}": (kept[precision], looks[precision]) for precision in ROUNDED})
+    with drawing(PANEL, height=4.0) as (ax,):
+        ax.set(xlabel="depth (layers)", xticks=list(DEPTHS), xlim=(DEPTHS[0] - 1, DEPTHS[-1] + 1))
+        ax.set_ylabel("test accuracy (%)")
+        ax.axhline(100 * CHANCE, color="#808080", linestyle=":", linewidth=1)
+        _lines(ax, {kind: (table[kind], one.look) for kind, one in KINDS.items()}, of_runs)
+        widen(ax, LEAST_SPAN["accuracy"])
         finding = told(found)
         first = f"{missing} of {len(points)} points {'has' if missing == 1 else 'have'} no run yet. " if missing else ""
         caption = (
-            f"{first}{finding} Left: official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all "
-            "images, a mark for each run, the line through the means; dotted: guessing. Right: before training, the "
-            "cosine between what differs between images at the linear layer in each precision and the same in float64. "
+            f"{first}{finding} Official test accuracy after {SUITES[SHORT].settings['epochs']} epochs on all images, a "
+            "mark for each run, the line through the means; dotted: guessing. "
             f"{origin([run for point in points for run in runs_of(found, *point)])}"
         )
-        return finish((trained, left), caption, f"Line charts of accuracy and of the signal by depth. {finding}")
+        return finish([ax], caption, f"A line chart of accuracy by depth. {finding}")
 
 
 def _lines(
     ax: Axes,
     drawn: Mapping[str, tuple[pd.Series, tuple[int, str, str]]],
-    of_runs: Mapping[str, Mapping[int, np.ndarray]] | None = None,
+    of_runs: Mapping[str, Mapping[int, np.ndarray]],
 ) -> None:
-    """A line with its name for each series that has a value; its marks are runs, by depth, where these are given."""
+    """A line with its name for each series that has a value; its marks are runs, by depth."""
     named = []
     for name, (values, (colour, marker, style)) in drawn.items():
         shown = values.dropna()
         if len(shown):
             look: dict[str, Any] = {"color": COLOURS[colour], "marker": marker, "markersize": 5}
-            if of_runs:
-                marks = [(depth, value) for depth, values in of_runs[name].items() for value in values]
-                ax.plot(*zip(*marks, strict=True), linestyle="none", label=f"_{name}", **look)
-                look["markevery"] = []  # its sample beside the name has the mark all the same
+            marks = [(depth, value) for depth, values in of_runs[name].items() for value in values]
+            ax.plot(*zip(*marks, strict=True), linestyle="none", label=f"_{name}", **look)
+            look["markevery"] = []  # its sample beside the name has the mark all the same
             (line,) = ax.plot(shown.index, shown, linestyle=style, linewidth=1.6, **look)
             named.append((name, line))
     direct_labels(ax, named)

@@ -18,7 +18,8 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.lines import Line2D
 
 from vggkit.config import NUM_CLASSES, ConfigError
-from vggkit.report.canvas import COLOUR_MAP, PANEL, Figure, canvas_of, direct_labels, drawing, finish, finite, widen
+from vggkit.report.canvas import COLOUR_MAP, PANEL, Figure, canvas_of, drawing, finish, finite, widen
+from vggkit.report.labels import direct_labels
 from vggkit.report.measures import vanishing_ratio
 from vggkit.report.prose import origin, small, spans
 from vggkit.report.render import power

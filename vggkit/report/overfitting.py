@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from vggkit.config import NUM_CLASSES, RunConfig
-from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish, finite
+from vggkit.report.canvas import PANEL, Figure, drawing, finish, finite
 from vggkit.report.figures import COLOURS
 from vggkit.report.intervals import IMAGES, NONE, Effect
+from vggkit.report.labels import direct_labels
 from vggkit.report.markup import Html
 from vggkit.report.naming import command, commands_html, network
 from vggkit.report.prose import origin

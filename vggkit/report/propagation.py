@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 
 from vggkit.config import ADAM_EPSILON
 from vggkit.networks import theory
-from vggkit.report.canvas import PANEL, Figure, direct_labels, drawing, finish
+from vggkit.report.canvas import PANEL, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.intervals import LEVEL
+from vggkit.report.labels import direct_labels
 from vggkit.report.render import power
 from vggkit.report.untrained import (
     DEEP,

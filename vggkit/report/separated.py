@@ -12,12 +12,13 @@ from matplotlib.lines import Line2D
 from vggkit.config import ADAM_EPSILON, RunConfig
 from vggkit.report.canvas import PANEL, Figure, drawing, finish, widen
 from vggkit.report.cures import Look
-from vggkit.report.depth import BySuite, by_machine, gradient_margin, told_apart
+from vggkit.report.depth import BySuite, by_machine
 from vggkit.report.figures import COLOURS, LEAST_SPAN
 from vggkit.report.intervals import Counts, exact_test, unlikely
 from vggkit.report.markup import Html
 from vggkit.report.measures import CHANCE
 from vggkit.report.naming import exponent, network
+from vggkit.report.predicted import HALF, gradient_margin, told_apart
 from vggkit.report.prose import origin
 from vggkit.report.render import html, number, power
 from vggkit.report.tried import SHORT, accuracy, config, learning
@@ -30,8 +31,6 @@ LOOKS = dict(zip(LOST, (Look(4, "P"), Look(1, "^"), Look(2, "D"), Look(0, "s")),
 """How a network's line is drawn, by its depth."""
 DOTS = {DEPTHS[0]: Look(7, "o"), DEPTHS[1]: Look(3, "v"), **LOOKS}
 """How the dots of a network's runs are drawn, by its depth."""
-HALF = 0.5
-"""The cosine with float64 above which a precision counts as keeping what tells images apart."""
 CLEARLY = 0.02
 """How far above guessing a run ends that learns by a higher line: does the answer hang on where it is drawn?"""
 STOPPING = "Seeds were added after those before them had been seen, which makes p too small by an unknown amount."
@@ -47,7 +46,7 @@ class Case(NamedTuple):
     Attributes:
         config: of the network, as its suite trains it.
         precision: of its runs.
-        cosine: what the precision keeps of what tells images apart before the linear layer, see `depth.told_apart`.
+        cosine: what the precision keeps of what tells images apart before the linear layer, see `predicted.told_apart`.
         margin: gradient of the first layer's weights, in units of Adam's epsilon.
         runs: the finished runs of `config` in this precision, of 15 epochs.
     """
