@@ -151,7 +151,9 @@ def test_signal_is_drawn_where_it_was_logged_in_every_epoch(run: Run) -> None:
         older = dataclasses.replace(run, signal=signal)
         assert not alive.logs_signal(older)
         named = [("A", Trained(older, None)), ("B", Trained(run, None))]
-        assert [panel["title"] for panel in alive.heatmaps(alive.SHARE, named).values["panels"]] == ["B", ""]
+        drawn = alive.heatmaps(alive.SHARE, named)
+        assert [panel["title"] for panel in drawn.values["panels"]] == ["B", ""]
+        assert "No run logged it of A. Share of each" in drawn.caption
     shares = alive.by_epoch(run, alive.SHARE)
     assert shares.shape == (8, 3)
     assert shares.loc[3, 2] == run.signal.query("epoch == 2 and layer == 3")["share"].item()
@@ -167,3 +169,22 @@ def test_more_ends_of_lines_than_a_caption_bears_are_in_the_description(run: Run
         names = [f"network {place}" for place in range(count)]
         figure = cures.signal_by_epoch({"": [(name, Look(0, "o"), run) for name in names]})
         assert all((name in figure.caption) == told and name in figure.description for name in names)
+
+
+def test_of_the_signal_the_fullest_run_that_logs_it_is_shown_and_told_where_it_is_shorter(run: Run) -> None:
+    def of(config: RunConfig, logs: bool = True) -> Run:
+        return dataclasses.replace(run, config=config, signal=run.signal if logs else None)
+
+    full, short = (RunConfig.named("vgg08", suite=suite) for suite in ("table1", "short"))
+    silent = Trained(of(full, logs=False), None)
+    for heard, name in ((of(full), "VGG08"), (of(short), "VGG08 (3 epochs)")):
+        *_, signal = alive.figures([silent._replace(heard=heard)])
+        assert [panel["title"] for panel in signal.values["panels"]] == [name, ""]
+    assert len(alive.figures([silent])) == 2 == len(alive.figures([silent._replace(heard=of(full))])) - 1
+
+
+def test_signal_of_table_1_is_that_of_runs_that_log_it() -> None:
+    for trained in alive.read(ROOT / "results"):
+        assert trained.heard is None or (
+            alive.logs_signal(trained.heard) and trained.heard.config.name == trained.run.config.name
+        )

@@ -33,7 +33,7 @@ from vggkit.report.render import html, power
 from vggkit.runs.change import Change, of_run
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.records import Run
-from vggkit.runs.select import fullest_runs, is_full
+from vggkit.runs.select import all_runs, fullest, is_full
 from vggkit.study import CONFIGURATIONS, STATISTICS, title
 
 MOVED = 0.01
@@ -53,10 +53,11 @@ FAINT = 0.01
 
 
 class Trained(NamedTuple):
-    """A run, and what training changed in its network, where that was measured."""
+    """A run, what training changed in its network, where that was measured, and a run like it that logs the signal."""
 
     run: Run
     change: Change | None
+    heard: Run | None = None
 
 
 def read(results: Given = None) -> list[Trained]:
@@ -69,10 +70,12 @@ def read(results: Given = None) -> list[Trained]:
     """
     root = results_folder(results)
     found = []
-    for group in fullest_runs(root).values():
+    every = all_runs(root)
+    for name, group in fullest(every).items():
         run = min(group, key=lambda run: (run.summary["diverged"], run.config.seed))
         if is_full(run) and "update_ratio" in run.gradients:
-            found.append(Trained(run, of_run(run, root)))
+            heard = next(filter(logs_signal, every[name]), None)  # of the fullest suite that has one
+            found.append(Trained(run, of_run(run, root), heard))
     return found
 
 
@@ -126,9 +129,16 @@ def still(trained: Trained) -> list[int]:
 
 
 def figures(found: Sequence[Trained]) -> list[Figure]:
-    """How Table 1's gradients and weights move, layers by epochs; none where there is no run."""
+    """How Table 1's gradients, weights and signals move, layers by epochs; none where there is no run."""
     named = [(title(trained.run.config.name), trained) for trained in found]
-    return [heatmaps(statistic, named) for statistic in STATISTICS if statistic in RANGES] if named else []
+    drawn = [heatmaps(statistic, named) for statistic in STATISTICS if statistic in RANGES] if named else []
+    heard = [
+        (name + ("" if is_full(one.heard) else f" ({len(one.heard.metrics)} epochs)"), Trained(one.heard, None))
+        if one.heard
+        else (name, one)
+        for name, one in named
+    ]
+    return drawn + ([heatmaps(SHARE, heard)] if any(one.heard for one in found) else [])
 
 
 def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:
@@ -152,8 +162,10 @@ def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:
                             textcoords="offset points", fontsize=10, va="center", annotation_clip=False)  # fmt: skip
         key.set_axis_off()
         finding = _grouped([(name, FINDINGS[statistic](trained)) for name, trained in logged])
+        silent = [name for name, _ in found if name not in dict(logged)]
+        unknown = f"No run logged it of {' and '.join(silent)}. " if silent else ""
         caption = (
-            f"{as_html(finding)} {WHAT[statistic]}. Smaller than {power(RANGES[statistic][0], 1)} is darkest, "
+            f"{as_html(finding)} {unknown}{WHAT[statistic]}. Smaller than {power(RANGES[statistic][0], 1)} is darkest, "
             f"exactly zero grey. {origin([trained.run for _, trained in shown])}"
         )
         layers = [[f"layer {place}" for place in by_epoch(one.run, statistic).index] for _, one in shown]
