@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from vggkit.config import RunConfig
-from vggkit.report import alive, cures
+from vggkit.report import alive, cures, maps
 from vggkit.report.alive import Trained
 from vggkit.report.canvas import GAP
 from vggkit.report.cures import Look
@@ -39,7 +39,7 @@ def test_a_layer_is_alive_from_the_first_epoch_above_epsilon(run: Run) -> None:
         run, "mean_abs", [[1e-9, 1e-9, 2e-9], [1e-9, 1e-9, 1e-3], [1e-9, 2e-8, 0.0], *[[1.0, 1.0, 1.0]] * 5]
     )
     assert alive.alive_from(made).tolist() == [0, 3, 2, 1, 1, 1, 1, 1]
-    told = alive.heatmaps("mean_abs", [("VGG08", Trained(made, None))]).caption
+    told = maps.heatmaps("mean_abs", [("VGG08", Trained(made, None))]).caption
     assert "alive in the first epoch: layers 4 to 8, in the last: layers 2, 4 to 8, in none: layer 1." in told
 
 
@@ -48,7 +48,7 @@ def test_without_weights_the_length_of_the_way_stands_in(run: Run) -> None:
     one = Trained(made, None)
     assert alive.moved_by(one).tolist() == pytest.approx([0, 12e-4, *[2.4] * 6], rel=1e-6)  # 4 steps an epoch
     assert alive.still(one) == [1, 2]
-    assert alive._moves(one) == (
+    assert maps._moves(one) == (
         "not moved, by the sum of their updates: layers 1, 2, in 3 epochs layer 1 by 0 of its norm at most"
     )
 
@@ -78,7 +78,7 @@ def test_a_run_that_diverged_says_so_and_its_last_epoch_counts_for_nothing(value
     one = Trained(made, None)
     assert alive.moved_by(one).tolist() == pytest.approx([8e-3] * 8, rel=1e-6)  # 4 steps in each of two epochs
     assert list(alive.by_epoch(made, "mean_abs").columns) == [1, 2]
-    assert "diverged in epoch 3" in alive.heatmaps("mean_abs", [("VGG08", one)]).caption
+    assert "diverged in epoch 3" in maps.heatmaps("mean_abs", [("VGG08", one)]).caption
 
 
 def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> None:
@@ -93,30 +93,30 @@ def test_plain_vgg38_does_not_come_alive_and_its_first_layers_do_not_move() -> N
     assert table.count("<tr>") == 8
     assert "never" in table and "nan" not in table
     assert "no run yet" not in table and "no run yet" in alive.table_html([found["vgg38"]])
-    gradient, update = alive.figures(list(found.values()))
+    gradient, update, *_ = maps.figures(list(found.values()))
     assert "VGG38 BN; VGG38 RC; VGG38 BN+RC; " in gradient.caption and "in none: layers 1 to 36." in gradient.caption
     assert "VGG38: not moved: layers 1 to " in update.caption and "VGG08: the updates of every" in update.caption
-    assert alive.figures([]) == []
+    assert maps.figures([]) == []
 
 
 def test_of_each_network_a_panel_has_its_values_and_one_key_is_for_all(run: Run) -> None:
     two = [("A & B", Trained(run, None)), ("C", Trained(run, None))]
-    figure = alive.heatmaps("update_ratio", two)
+    figure = maps.heatmaps("update_ratio", two)
     assert figure.svg.count("<svg ") == 3 and figure.caption.startswith(
         "A &amp; B; C: the updates of every layer add up to 1 % of its norm or more."
     )
     first, second, key = figure.values["panels"]
     assert (first["title"], second["title"], key["lines"]) == ("A & B", "C", [])
-    assert first["image"] == alive.LABELS["update_ratio"] and len(first["lines"]) == 8
+    assert first["image"] == maps.LABELS["update_ratio"] and len(first["lines"]) == 8
     drawn = figure.values["series"][first["lines"][2]["y"]]
     assert drawn == pytest.approx(alive.by_epoch(run, "update_ratio").loc[3].tolist(), rel=1e-3)
-    full_rows = alive.heatmaps("update_ratio", two * 4)  # the key would be alone in a third row of four
+    full_rows = maps.heatmaps("update_ratio", two * 4)  # the key would be alone in a third row of four
     assert [f"gap:{GAP}px;max-width:" in drawing.svg for drawing in (figure, full_rows)] == [False, True]
 
 
 def test_zero_is_a_value_and_no_gap(run: Run) -> None:
     made = with_values(run, "update_ratio", [[0.0, 1e-3, 1e-3], *[[1e-3, 1e-3, 1e-3]] * 7])
-    figure = alive.heatmaps("update_ratio", [("A", Trained(made, None))])
+    figure = maps.heatmaps("update_ratio", [("A", Trained(made, None))])
     first = figure.values["panels"][0]["lines"][0]
     assert figure.values["series"][first["y"]] == [0, 0.001, 0.001]
 
@@ -131,7 +131,7 @@ def test_run_that_diverged_in_its_first_epoch_is_told_and_not_drawn(run: Run) ->
     gone = dataclasses.replace(gone, gradients=gone.gradients[first])
     row = alive._row("vgg08", Trained(gone, None))
     assert set(row.values()) == {"VGG08", "diverged"}
-    figure = alive.heatmaps("mean_abs", [("A", Trained(run, None)), ("B", Trained(gone, None))])
+    figure = maps.heatmaps("mean_abs", [("A", Trained(run, None)), ("B", Trained(gone, None))])
     assert figure.svg.count("<svg ") == 2 and "B: diverged in epoch 1." in figure.caption
 
 
@@ -140,7 +140,7 @@ def test_layers_that_are_given_little_are_told(run: Run) -> None:
     signal = run.signal.copy()
     signal.loc[(signal["epoch"] == 3) & signal["layer"].isin([6, 7, 8]), alive.SHARE] = 0.0099
     faint = dataclasses.replace(run, signal=signal)
-    figure = alive.heatmaps(alive.SHARE, [("A", Trained(run, None)), ("B", Trained(faint, None))])
+    figure = maps.heatmaps(alive.SHARE, [("A", Trained(run, None)), ("B", Trained(faint, None))])
     assert "A: 1 % or more differs in every layer. B: less than 1 % differs in layers 6 to 8." in figure.caption
 
 
@@ -151,7 +151,7 @@ def test_signal_is_drawn_where_it_was_logged_in_every_epoch(run: Run) -> None:
         older = dataclasses.replace(run, signal=signal)
         assert not alive.logs_signal(older)
         named = [("A", Trained(older, None)), ("B", Trained(run, None))]
-        drawn = alive.heatmaps(alive.SHARE, named)
+        drawn = maps.heatmaps(alive.SHARE, named)
         assert [panel["title"] for panel in drawn.values["panels"]] == ["B", ""]
         assert "No run logged it of A. Share of each" in drawn.caption
     shares = alive.by_epoch(run, alive.SHARE)
@@ -178,9 +178,9 @@ def test_of_the_signal_the_fullest_run_that_logs_it_is_shown_and_told_where_it_i
     full, short = (RunConfig.named("vgg08", suite=suite) for suite in ("table1", "short"))
     silent = Trained(of(full, logs=False), None)
     for heard, name in ((of(full), "VGG08"), (of(short), "VGG08 (3 epochs)")):
-        *_, signal = alive.figures([silent._replace(heard=heard)])
+        *_, signal = maps.figures([silent._replace(heard=heard)])
         assert [panel["title"] for panel in signal.values["panels"]] == [name, ""]
-    assert len(alive.figures([silent])) == 2 == len(alive.figures([silent._replace(heard=of(full))])) - 1
+    assert len(maps.figures([silent])) == 2 == len(maps.figures([silent._replace(heard=of(full))])) - 1
 
 
 def test_signal_of_table_1_is_that_of_runs_that_log_it() -> None:

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.typing import LineStyleType
 
 from vggkit.config import RunConfig
-from vggkit.report.alive import FAINT, RANGES, SHARE, Trained, by_epoch, heatmaps, logs_signal
+from vggkit.report.alive import FAINT, SHARE, Trained, by_epoch, logs_signal
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.labels import direct_labels
+from vggkit.report.maps import RANGES, heatmaps
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
 from vggkit.report.naming import command, commands_html, exponent, machines, network
