@@ -65,10 +65,19 @@ def test_scaling_draws_nothing_and_leaves_the_mode_of_the_network() -> None:
     assert model.training and model.dropout.training
 
 
-def test_a_layer_that_makes_the_same_of_everything_cannot_be_scaled() -> None:
-    model = VGG(8, False, False, initialisation="lsuv").train()
-    with pytest.raises(ConfigError, match="'lsuv' cannot scale a layer whose output is the same everywhere"):
-        lsuv.scale(model, torch.zeros(2, 3, 32, 32))
+@pytest.mark.parametrize(("colour", "told"), [(0.0, "is the same everywhere"), (torch.nan, "is not finite")])
+def test_what_cannot_be_scaled_is_refused_and_leaves_the_network_as_it_was_set(colour: float, told: str) -> None:
+    model = VGG(8, False, False, dropout=0.5, initialisation="lsuv").train()
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    with pytest.raises(ConfigError, match=f"'lsuv' cannot scale a layer whose output {told}"):
+        lsuv.scale(model, torch.full((2, 3, 32, 32), colour))
+    assert model.dropout.training and not any(module._forward_hooks for module in model.modules())
+    assert all(map(torch.equal, buffers, model.buffers()))
+
+
+def test_a_network_in_evaluation_mode_is_not_scaled() -> None:
+    with pytest.raises(ValueError, match="training mode"):
+        lsuv.scale(VGG(8, initialisation="lsuv").eval(), torch.randn(2, 3, 32, 32))
 
 
 def test_weights_are_drawn_as_orthogonal_matrices() -> None:

@@ -199,3 +199,15 @@ def test_rounding_leaves_of_a_small_difference_what_theory_says(dtype: torch.dty
 
 def test_what_is_larger_than_a_step_is_kept() -> None:
     assert theory.rounded_cosine(1.0, 1e-7) == 1 and theory.rounded_cosine(0.0, 1e-7) == 0
+
+
+@pytest.mark.parametrize("initialisation", ["default", "he"])
+def test_variances_are_those_of_the_networks_weights_and_biases(initialisation: str) -> None:
+    torch.manual_seed(0)
+    convolutions = [module for module in VGG(110, False, False, initialisation=initialisation).stages.modules()
+                    if isinstance(module, nn.Conv2d)]  # fmt: skip
+    weights = torch.cat([module.weight.flatten() for module in convolutions])
+    biases = torch.cat([module.bias.flatten() for module in convolutions if module.bias is not None])
+    assert weights.square().mean().item() == pytest.approx(theory.WEIGHT_VARIANCE[initialisation], rel=0.01)
+    # 192 biases: their mean square is within a fifth of the variance all but surely, and of He's exactly.
+    assert biases.square().mean().item() == pytest.approx(theory.BIAS_VARIANCE[initialisation], rel=0.2)

@@ -173,6 +173,10 @@ def test_dropout_acts_in_training_alone() -> None:
         {"initialisation": "zero"},
         {"skip_init": True},
         {"reduction_shortcut": True, "residual": False},
+        {"depth": "38"},
+        {"depth": 8.0},
+        {"dropout": None},
+        {"batch_norm": "false"},
     ],
 )
 def test_impossible_networks_are_refused(settings: dict[str, Any]) -> None:

@@ -33,28 +33,33 @@ def scale(model: nn.Module, images: Tensor) -> None:
         images: (N, 3, 32, 32).
 
     Raises:
-        ConfigError: a layer gives the same everywhere, as for images of one colour.
+        ConfigError: a layer gives the same everywhere, as for images of one colour, or no finite numbers; the layers
+            before it are scaled.
+        ValueError: the network is not in training mode, in which BN would take other statistics.
     """
+    if not model.training:
+        raise ValueError("lsuv.scale: the network has to be in training mode")
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     droppings = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
 
     def divide(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         deviation = output.std()
-        if deviation == 0:
-            raise ConfigError(
-                "initialisation: 'lsuv' cannot scale a layer whose output is the same everywhere; allowed: default, he"
-            )
+        if not 0 < deviation < torch.inf:
+            what = "is the same everywhere" if deviation == 0 else "is not finite"
+            raise ConfigError(f"initialisation: 'lsuv' cannot scale a layer whose output {what}; allowed: default, he")
         layer.weight.div_(deviation)  # type: ignore[operator]
         return output / deviation
 
     hooks = [layer.register_forward_hook(divide) for layer in layers]
     for module in droppings:
         module.eval()
-    model(images)
-    for hook in hooks:
-        hook.remove()
-    for module in droppings:
-        module.train()
-    for buffer, before in kept:
-        buffer.copy_(before)
+    try:
+        model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module in droppings:
+            module.train()
+        for buffer, before in kept:
+            buffer.copy_(before)

@@ -19,16 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vggkit.config import (
-    INITIALISATIONS,
     NEGATIVE_SLOPE,
     NUM_CLASSES,
     NUM_FILTERS,
     NUM_STAGES,
-    ConfigError,
     RunConfig,
-    check_depth,
-    check_reduction_shortcut,
-    check_skip_init,
 )
 from vggkit.networks import fused, lsuv
 from vggkit.runs.store import load_weights
@@ -132,7 +127,8 @@ class VGG(nn.Module):
         reduction_shortcut: a shortcut around every reduction block as well; with `residual`.
 
     Raises:
-        ConfigError: no network of this depth, dropout, initialisation, SkipInit or shortcuts.
+        ConfigError: a setting of the wrong type, or no network of this depth, dropout, initialisation, SkipInit or
+            shortcuts.
     """
 
     def __init__(
@@ -146,19 +142,21 @@ class VGG(nn.Module):
         reduction_shortcut: bool = False,
     ) -> None:
         super().__init__()
-        check_depth(depth)
-        check_skip_init(skip_init, batch_norm, residual)
-        check_reduction_shortcut(reduction_shortcut, residual)
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"dropout: {dropout!r} is not allowed; allowed: 0 up to, but not including, 1")
-        if initialisation not in INITIALISATIONS:
-            allowed = ", ".join(INITIALISATIONS)
-            raise ConfigError(f"initialisation: {initialisation!r} is not allowed; allowed: {allowed}")
+        config = RunConfig(  # which checks them
+            depth=depth,
+            batch_norm=batch_norm,
+            residual=residual,
+            dropout=dropout,
+            initialisation=initialisation,
+            skip_init=skip_init,
+            reduction_shortcut=reduction_shortcut,
+        )
         self.entry = EntryBlock()
         self.stages = nn.Sequential()
         for stage in range(1, NUM_STAGES + 1):
             blocks: OrderedDict[str, nn.Module] = OrderedDict(
-                (f"block{i}", ProcessingBlock(batch_norm, residual, skip_init)) for i in range(1, (depth - 8) // 6 + 1)
+                (f"block{i}", ProcessingBlock(batch_norm, residual, skip_init))
+                for i in range(1, config.blocks_per_stage + 1)
             )
             blocks["reduction"] = ReductionBlock(batch_norm, reduction_shortcut)
             self.stages.add_module(f"stage{stage}", nn.Sequential(blocks))
