@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.path import Path as Outline
 from scipy import stats
 
 from tests.shared import part_of_summary
@@ -166,3 +167,13 @@ def test_each_row_has_a_panel_with_the_report_and_our_runs(made: forensics.Made,
     assert marked == sum(len(runs) for suite in made.values() for name, runs in suite.items() if name != "vgg38")
     assert all(way.suite in figure.caption for way in HYPOTHESES if any(row.hypothesis == way for row in known))
     assert ways.figure([]) is None
+
+
+def test_a_row_is_ruled_out_where_its_star_lies_outside_the_ellipse() -> None:
+    rows = forensics.judge(forensics.read(ROOT / "results"))
+    told = {
+        (forensics.verdict(row, rows), Outline(row.region).contains_point((row.report[0], row.report[1])))
+        for row in rows
+        if row.region is not None and forensics.verdict(row, rows) != UNTOLD
+    }
+    assert told == {(POSSIBLE, True), (RULED_OUT, False)}

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 
 from vggkit.config import NUM_CLASSES, RunConfig
 from vggkit.folders import Given
-from vggkit.report.likelihood import Scatter, predict, scatter, times
+from vggkit.report.likelihood import Predicted, Scatter, predict, scatter, times
 from vggkit.report.markup import Html
 from vggkit.report.measures import finals
 from vggkit.report.naming import exponent
@@ -59,7 +59,7 @@ class Row:
         chance: that one more run lies as far from ours as the report's does; None where the spread does not tell.
         log_likelihood: of the report's values, by which hypotheses are compared; None likewise.
         guessing: the chance that a network would have that guesses.
-        region: an ellipse that holds one more run with 95 %, (points, 2); None as `chance`.
+        region: an ellipse outside which `verdict` rules a row out, (points, 2); None as `chance`.
     """
 
     name: str
@@ -142,7 +142,8 @@ def draw_variance(accuracy: float) -> float:
 
 def judge(runs: Made) -> list[Row]:
     """Every row of the report under every hypothesis. A network that guesses tells nothing, and is left out."""
-    rows = []
+    rows: list[Row] = []
+    expected: dict[int, Predicted] = {}  # by the place of its row
     for name, reported in REPORT["rows"].items():
         if reported["validation_accuracy"] <= 100 / NUM_CLASSES:
             continue
@@ -156,8 +157,11 @@ def judge(runs: Made) -> list[Row]:
             row = Row(name, hypothesis, values(group) if group else np.empty((0, len(VALUES))))
             if group and noise and (further := predict(row.values, noise, more)):
                 row = Row(name, hypothesis, row.values, further.chance(row.report), further.log_likelihood(row.report),
-                          further.chance(GUESSING), further.region())  # fmt: skip
+                          further.chance(GUESSING))  # fmt: skip
+                expected[len(rows)] = further
             rows.append(row)
+    for place, further in expected.items():  # what lies outside is ruled out
+        rows[place] = replace(rows[place], region=further.region(1 - LIKELY / len(expected)))
     return rows
 
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 
 from vggkit.report.canvas import INK, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
-from vggkit.report.forensics import HYPOTHESES, POSSIBLE, RULED_OUT, UNTOLD, Hypothesis, Made, Row, verdict
+from vggkit.report.forensics import HYPOTHESES, LIKELY, POSSIBLE, RULED_OUT, UNTOLD, Hypothesis, Made, Row, verdict
 from vggkit.report.intervals import Effect
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import finals
@@ -123,21 +124,23 @@ def figure(rows: Sequence[Row]) -> Figure | None:
     names = list(dict.fromkeys(row.name for row in known))
     if not names:
         return None
-    places = [place for row in known for place in (*row.values, row.report)]
-    ends = [(min(axis), max(axis)) for axis in zip(*places, strict=True)]
-    limits = [(low - MARGIN * (high - low), high + MARGIN * (high - low)) for low, high in ends]
     with drawing(*[WIDTH] * len(names), height=HEIGHT) as axes:
         for ax, name in zip(axes, names, strict=True):
-            ax.set(xlabel="training loss", ylabel="validation accuracy (%)", xlim=limits[0], ylim=limits[1])
+            ax.set(xlabel="training loss", ylabel="validation accuracy (%)")
             ax.set_title(title(name) + "*" * (REPORT["rows"][name]["origin"] == "template"), fontsize=11)
+            ax.margins(MARGIN)
             for row in known:
                 if row.name == name:
                     _draw(ax, row, verdict(row, known) != UNTOLD)
             star: dict[str, Any] = {"marker": "*", "markersize": 13, "markerfacecolor": "none", "linestyle": "none"}
             report = next(row.report for row in known if row.name == name)
             ax.plot(*report, color=INK, label="the report", **star)
+            ax.set(xlim=np.clip(ax.get_xlim(), 0, None), ylim=np.clip(ax.get_ylim(), 0, 100))  # what is possible
         marks = {line.get_label(): line for ax in axes for line in ax.get_lines()}
         shown = [name for name in (*(way.short for way in HYPOTHESES), "the report") if name in marks]
+        low, high = axes[0].get_ylim()
+        axes[0].set_yticks([tick for tick in axes[0].get_yticks() if low <= tick <= high])
+        axes[0].set_ylim(low, high + 0.2 * len(shown) * (high - low))  # room for the names
         axes[0].legend(
             [marks[name] for name in shown], shown,
             loc="upper left", frameon=False, fontsize=9.5, handlelength=1, handletextpad=0.4, borderaxespad=0,
@@ -147,8 +150,11 @@ def figure(rows: Sequence[Row]) -> Figure | None:
         finding = f"Ways that the report's rows rule out: {listed or 'none'}"
         caption = (
             f"{finding}. In each panel the star is the report's row (*: of its template), every other mark the end of "
-            "a run of ours; an ellipse holds one more run of its kind, validated on other images, with 95 %, as far as "
-            f"the seeds of this depth and learning rate tell. Where it cannot be told, none is drawn. {_from(known)}"
+            "a run of ours. An ellipse holds one more run of its kind, validated on other images, as far as the seeds "
+            "of this depth and learning rate tell: of "
+            f"{sum(row.chance is not None for row in known)} ellipses all with {100 - 100 * LIKELY:g} %, and a star "
+            f"outside is {RULED_OUT}. Where it cannot be told, none is drawn. Each panel has axes of its own. "
+            f"{_from(known)}"
         )
         return finish(
             axes, caption, f"A plot of accuracy against loss for each of {len(names)} rows. {finding}.", across=3
