@@ -12,6 +12,7 @@ from scipy import stats
 from tests.shared import part_of_summary
 from vggkit.config import RunConfig
 from vggkit.report import overfitting, turning
+from vggkit.report.tried import config
 from vggkit.report.verdicts import ACCURACY
 from vggkit.runs.records import Run
 from vggkit.study import BEST, OVERFITTED
@@ -98,6 +99,8 @@ def test_networks_that_guess_are_left_out_and_without_runs_nothing_is_said() -> 
     assert overfitting.regularised(listed(made(30, 4.0, test=0.01))) == {}
     assert overfitting.figure({}) is None and overfitting.told({}) == "" == overfitting.few_html({})
     assert overfitting.answer({}) == ""
+    assert overfitting.few_told(studied((30,), (33,), ())).startswith("Without a run on few images yet: ")
+    assert overfitting.few_told({config(asked, "few").name: [made(30, 4.0)] for asked in OVERFITTED}) == ""
     alone = listed(made(80, 3.1, dropout=0.5))
     assert overfitting.told(alone) == "" and overfitting.moved(alone, ACCURACY) == {}
     assert "dropout 0.5" in overfitting.few_html(alone)

@@ -53,7 +53,7 @@ def test_where_nothing_can_be_measured_it_is_said_and_nothing_is_kept(results: P
         status, out, error = call("change", "--seed", str(seed), "--results", str(folder))
         assert (status, out) == (2, "") and error.count("\n") == 1
         assert error.startswith(
-            f"vggkit: seed: no run of Table 1 with seed {seed} left its weights in {folder}; train one"
+            f"vggkit: seed: no run of Table 1 with seed {seed} left its weights in {folder}; train them: vggkit sweep"
         )
         assert not (folder / "change").exists()
 

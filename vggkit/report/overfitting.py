@@ -31,7 +31,7 @@ GAP = (
 )
 TURNS = (
     "epoch of the lowest validation loss of each seed, in brackets those in which the smoothed loss is as low within "
-    "its error; by how much the smoothed loss ends above its lowest."
+    "its error, which one epoch's lowest may lie outside; by how much the smoothed loss ends above its lowest."
 )
 
 
@@ -174,6 +174,11 @@ def few_html(found: Found) -> Html:
     return html(pd.DataFrame(rows), "Overfitting on few images", caption, text=text)
 
 
+def few_told(found: Found) -> str:
+    """Of which of `OVERFITTED` there is no run yet, as Markdown; empty where each has one."""
+    return _without(found, [(asked, FEW) for asked in OVERFITTED], "on few images")
+
+
 def few_commands() -> Html:
     """The commands of the runs on few images."""
     return commands_html("The command that trains each of them", [command(asked, FEW) for asked in OVERFITTED])
@@ -181,8 +186,12 @@ def few_commands() -> Html:
 
 def long_told(found: Found) -> str:
     """Of which networks of `LONG` there is no run yet, as Markdown; empty where each has one."""
-    missing = [network(config(asked)) for asked, suite in LONG if not found.get(config(asked, suite).name)]
-    return f"Without a run of {RunConfig().epochs} epochs yet: {'; '.join(missing)}." if missing else ""
+    return _without(found, LONG, f"of {RunConfig().epochs} epochs")
+
+
+def _without(found: Found, every: Iterable[tuple[Asked, str]], what: str) -> str:
+    missing = [network(config(asked)) for asked, suite in every if not found.get(config(asked, suite).name)]
+    return f"Without a run {what} yet: {'; '.join(missing)}." if missing else ""
 
 
 def long_html(found: Found) -> Html:

@@ -29,7 +29,8 @@ def told(found: BySuite, measured: Untrained) -> str:
     As Markdown; empty where there are none.
     """
     every = cases(found, measured)
-    deaf = [run for case in every for run in case.runs if not case.signal and logs_signal(run)]
+    without = [run for case in every for run in case.runs if not case.signal]
+    deaf = list(filter(logs_signal, without))
     back = [(run, epoch) for run in deaf if learns(run) and (epoch := since(by_epoch(run, SHARE).iloc[-1] > FAINT))]
     lost = [run for case in every for run in case.runs if not case.gradient]
     fallen = list(filter(_fell_back, lost))
@@ -40,6 +41,8 @@ def told(found: BySuite, measured: Untrained) -> str:
             f"in training is not the cosine, but what differs between images of the linear layer's input: more than "
             f"{100 * FAINT:g} % to the end.) They are {_seeds(back)}."
         )
+        if unlogged := [(run, None) for run in without if not logs_signal(run)]:
+            text.append(f"It was not followed in {_seeds(unlogged)}.")
     if fallen:
         text.append(
             f"Of those whose first layer had no gradient before training, {len(fallen)} of {len(lost)} had one in some "

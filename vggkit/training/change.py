@@ -39,8 +39,8 @@ def measure(seed: int = 0, results: Given = None, images: int = IMAGES) -> Chang
                 networks[run.config.name] = change
     if not networks:
         raise ArtifactError(
-            f"seed: no run of Table 1 with seed {seed} left its weights in {results_folder(results)}; train one: "
-            f"vggkit train --suite {FULL} --seed {seed}"
+            f"seed: no run of Table 1 with seed {seed} left its weights in {results_folder(results)}; train them: "
+            f"vggkit sweep --suite {FULL} --seeds {seed}"
         )
     return Changes(seed, splits.checksum, networks, provenance.describe(torch.device("cpu")))
 
