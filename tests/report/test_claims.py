@@ -511,3 +511,13 @@ def test_network_whose_seeds_are_of_two_kinds_is_judged_by_its_own_spread_too() 
     }
     (part,) = verdicts.EXCESS.parts([group], [verdicts.Pair(BEST, 0.0, "", verdicts.above(0.05))])
     assert part.verdict == OPEN and part.tendency == HOLDS and "1 df, 2 seeds" in part.words
+
+
+def test_what_a_claim_fails_by_is_named_and_what_it_does_not_fail_by_is_not() -> None:
+    gaps = {"vgg08": 0.10, "vgg38_bn": 0.05, "vgg38_rc": 0.30, "vgg38_bn_rc": 0.05}
+    runs = {
+        name: [made_up(name, 0.5 + seed / 1000, seed=seed, train_accuracy=0.5 + gap + seed / 1000) for seed in (0, 1)]
+        for name, gap in gaps.items()
+    }
+    told = judgements.told(runs, "regularise")
+    assert "is wider than VGG08's in VGG38 RC (+" in told and "VGG38 BN" not in told

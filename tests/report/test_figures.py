@@ -59,6 +59,7 @@ def test_figures_are_sound_svg_that_follows_the_pages_colour() -> None:
         referred = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', figure.svg)
         assert len(named) == len(set(named)) and {"".join(found) for found in referred} <= set(named)
         letters = re.findall(r"<text[^>]*>", figure.svg)
+        assert figure.svg.count('fill="currentColor"') == figure.svg.count("<svg ")  # letters without one inherit it
         plain = [letter for letter in letters if "font-family" not in letter]
         assert len(plain) > len(letters) / 2 and figure.svg.count('<svg font-family="') == figure.svg.count("<svg ")
     assert figures.curves([run]).svg == drawn[0].svg

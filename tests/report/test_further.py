@@ -106,6 +106,15 @@ def test_one_seed_each_is_told_apart_by_the_images_alone() -> None:
     assert "vggkit train vgg38_rc --suite further --learning-rate 1e-2 --precision bfloat16" in further.commands()
 
 
+def test_of_two_rates_that_are_compared_the_larger_spread_counts() -> None:
+    near, far = (0.400, 0.401), (0.40, 0.46)
+    for of_large_rate, of_small_rate in ((near, far), (far, near)):
+        runs = [made("vgg38_rc", test, seed, learning_rate=1e-2) for seed, test in enumerate(of_large_rate)]
+        found = effect(*runs, *(made("vgg38_rc", test, seed) for seed, test in enumerate(of_small_rate)))
+        # Student's t of one degree of freedom: 12.7 times at least 0.03, the standard error of a mean of two.
+        assert found and found.high - found.value > 12.7 * 0.03
+
+
 def test_spread_of_several_seeds_counts_for_all_of_their_depth_and_learning_rate() -> None:
     runs = [
         made("vgg38_bn_rc", 0.40),
@@ -389,6 +398,10 @@ def test_depth_harms_a_network_with_bn_where_the_interval_says_so() -> None:
     alike = listed(*shallow, *(made("vgg38_bn", test, seed) for seed, test in enumerate((0.550, 0.551))))
     assert "+0.00 [" in degradation.degradation({}, alike) and "worse" not in degradation.degradation({}, alike)
     assert degradation.degradation({}, listed(*deep)) == ""  # nothing to set it beside
+    apart = [made("vgg08", test, seed, batch_norm=True) for seed, test in enumerate((0.50, 0.60))]
+    apart += [made("vgg38_bn", test, seed) for seed, test in enumerate((0.49, 0.59))]
+    told = degradation.degradation({}, listed(*apart))
+    assert "VGG38 BN −1.00 [−" in told and "worse" not in told  # a point is well within what a seed moves
 
 
 def test_answer_on_depth_is_short() -> None:

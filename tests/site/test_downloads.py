@@ -56,7 +56,7 @@ def test_values_of_a_heat_map_are_those_of_each_tensor_zeros_included(run: Run) 
     for name in (names[0], names[-1]):
         expected = measured[measured["parameter"] == name].sort_values("epoch")["update_ratio"]
         found = [float(row[f"|update| / |weight|: {name}"]) for row in rows]
-        assert found == pytest.approx(list(expected), rel=1e-3, abs=0)
+        assert found == pytest.approx(list(expected), rel=5e-3, abs=0)
     zeros = sum(value == "0" for row in rows for value in list(row.values())[2:])
     assert zeros == int((measured["update_ratio"] == 0).sum()) > 0
 

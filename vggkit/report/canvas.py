@@ -36,10 +36,11 @@ ROW = 660.0  # how much of panels stands side by side where all are in one pictu
 LARGEST = 1.35  # how many times as large as drawn a panel is shown where there is room
 LARGEST_OF_MANY = 0.9
 GAP = 8  # between panels, in pixels
+TICK = r"stroke: currentColor; stroke-width: 0\.\d"  # how matplotlib draws the marks of an axis
 NUMBER = '<b class="vggkit-number"></b>'
 """Where the book's builder writes a figure's number; see `frame`."""
 DIGITS = 6  # of a value that a page holds beside its drawing
-IMAGE_DIGITS = 4  # of one of the thousands of an image
+IMAGE_DIGITS = 3  # of one of the thousands of an image
 VALUES = "vggkit-values"
 """Class of the script element that holds a figure's values, for the page's script and for downloads."""
 
@@ -216,17 +217,28 @@ def _panel(ax: Axes, largest: float) -> str:
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'style="{style}"', svg, count=1)
     # Ids must differ between figures on one page.
     unique = f"{zlib.crc32(svg.encode()):x}"
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>v{unique}-", svg)
+    names = {name: f"v{unique}-{place}" for place, name in enumerate(re.findall(r' id="([^"]*)"', svg))}
+    svg = re.sub(r'( id="|url\(#|href="#)([^")]*)', lambda found: found[1] + names[found[2]], svg)
     return re.sub(r"\n\s*", "\n", svg)
 
 
 def _once(svg: str) -> str:
-    """The same drawing with its letters' font named once, and without groups that only have a name of matplotlib's."""
+    """The same drawing with nothing said twice.
+
+    The letters' font is named once; groups that only have a name of matplotlib's are left out, and so are turns by
+    nothing and the style of a tick, which is that of the mark that it shows.
+    """
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     found = 1
     while found:  # the innermost first; nothing refers to the names
         svg, found = re.subn(r"<g>((?:(?!</?g\b).)*)</g>|<g/>", r"\1", svg, flags=re.S)
-    if fonts := re.search(r" font-family: ([^;]*sans-serif);", svg):
+    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    svg = re.sub(rf'(<use [^>]*) style="fill: currentColor; {TICK}"/>', r"\1/>", svg)
+    svg = re.sub(r' style="[^"]*"', lambda style: style[0].replace(": ", ":").replace("; ", ";"), svg)
+    svg = re.sub(r'(<text style="[^"]*);fill:currentColor"', r'\1"', svg).replace(
+        "<svg ", '<svg fill="currentColor" ', 1
+    )
+    if fonts := re.search(r"font-family:([^;]*sans-serif);", svg):
         svg = svg.replace(fonts[0], "").replace("<svg ", f'<svg font-family="{fonts[1]}" ', 1)
     return svg
 
@@ -237,7 +249,7 @@ def canvas_of(ax: Axes) -> Canvas:
 
 def _rounded(attribute: str) -> str:
     short = re.sub(r"-?\d+\.\d{3,}(?![\de])", lambda number: f"{float(number[0]):.1f}", attribute)
-    return re.sub(r"\s*([MLQCz])\s*", r"\1", short) if attribute.startswith("d=") else short
+    return re.sub(r'\s*([MLQCz"])\s*', r"\1", short) if attribute.startswith("d=") else short
 
 
 def finite(values: Any) -> Any:
