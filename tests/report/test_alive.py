@@ -61,7 +61,7 @@ def test_layers_are_told_to_move_only_where_the_weights_are_known(run: Run) -> N
 
     stuck, unknown, moving = one(0.1, [0.0] + 7 * [0.1]), one(0.2, 8 * [0.1]), one(0.3, 8 * [0.1], 0.5)
     name, other = stuck.run.config.name, unknown.run.config.name
-    first = f"In 3 epochs training does not move all layers of {name} (layer 1)."
+    first = f"In 3 epochs training leaves some layers where they began: layer 1 of {name}."
     assert alive.told([stuck, moving]) == f"{first} In the others every layer moves."
     way = f"{other}, whose weights after training are missing, only the length of the way is known (†)."
     assert alive.told([stuck, unknown]) == f"{first} Of {way}"

@@ -110,6 +110,9 @@ def test_sentences_and_table_are_of_the_measurements(measured: Untrained, moved:
     assert f"There are {plain['file'].nunique()} seeds" in said["settings"]
     gap = np.exp(np.log(plain.query("layer == 38")["correlation_gap"]).mean())
     assert number_in(found(r"a correlation of 1 − (\S+?)\.?$", said["forward"])) == pytest.approx(gap, rel=0.05)
+    shallow = steps.Arm(8, "default", 1e-8)
+    loss = np.mean([travel.arms[shallow].losses[-cause.LAST :] for travel in moved.travels])
+    assert ("teach VGG08 nothing" in said["returns"]) == (loss > np.log(100) - 0.05)
     text = " ".join(said.values())
     assert not re.search(r"\b(nan|inf|None)\b", text)
     table = cause.table_html(measured)

@@ -127,8 +127,8 @@ def told(found: Sequence[Trained]) -> str:
     epochs = max(len(one.run.metrics) for one in kept)
     told = []
     if stuck:
-        listed = "; ".join(f"{name} ({layers_told(places)})" for name, places in stuck.items())
-        told.append(f"In {epochs} epochs training does not move all layers of {listed}.")
+        listed = "; ".join(f"{layers_told(places)} of {name}" for name, places in stuck.items())
+        told.append(f"In {epochs} epochs training leaves some layers where they began: {listed}.")
     unknown = [name for name, one in rest.items() if not one.change]
     if len(rest) > len(unknown):
         told.append("In the others every layer moves" if stuck else f"In {epochs} epochs every layer moves")

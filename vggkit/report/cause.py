@@ -12,6 +12,7 @@ from vggkit.report.untrained import DEEP, STEP32, STEPS, VARIANTS, Moved, Untrai
 from vggkit.runs.epsilon import Arm
 
 LAST = 20  # steps, over which a loss is averaged
+LITTLE = 0.05  # of the loss: with less below that of guessing a network has not learned
 RETURNED = 10  # times, in every seed: a signal that has grown by more has come back
 RETURNS = (
     "An optimiser without a floor can follow the small gradient of the first layers: their weights then move, and the "
@@ -126,10 +127,11 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
         ),
         "gradient": (
             f"The gradient of the weights is right all the same, to a cosine of {worst['float32']:.4f} in its worst "
-            f"layer in float32 and of {worst['bfloat16']:.2f} in bfloat16: at {e(gradient.min())} it is far above the "
-            f"smallest number of either, {e(float(np.finfo(np.float32).tiny))}. They compute it nearly correctly, from "
-            "features in which the images are no longer told apart. In the plain network of "
-            f"{deepest} layers it is too small for float32 in {under} of them."
+            f"layer in float32 and of {worst['bfloat16']:.2f} in bfloat16: even in the layer where it is smallest, at "
+            f"{e(gradient.min())}, it is far above the smallest number of either, "
+            f"{e(float(np.finfo(np.float32).tiny))}. They compute it nearly correctly, from features in which the "
+            f"images are no longer told apart. In the plain network of {deepest} layers it is too small for float32 in "
+            f"{under} of them."
         ),
         "epsilon": (
             f"At the first layer the gradient is {e(gradient[1])}, {e(gradient[1] / USUAL)} of Adam's epsilon. In "
@@ -145,6 +147,8 @@ def sentences(measured: Untrained, moved: Moved) -> dict[str, str]:
             f"{e(control['before'])} to {e(control['after'])}. The loss over the last {LAST} steps is "
             f"{losses[usual]:.3f} in plain VGG38 with the usual epsilon, {losses[tiny]:.3f} with the small one, and "
             f"{losses[shallow]:.3f} in VGG08; guessing gives {np.log(NUM_CLASSES):.3f}."
+            + " So few steps teach VGG08 nothing either: the losses do not tell who will learn."
+            * bool(losses[shallow] > np.log(NUM_CLASSES) - LITTLE)
         ),
         "verdict": RETURNS if min(grown) > RETURNED else STAYS,
     }
