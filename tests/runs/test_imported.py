@@ -352,7 +352,7 @@ def test_curves_draw_them_dashed_and_call_them_imported(both: Path) -> None:
     ours, beside = fullest_runs(both)["vgg38_rc"][:1], find_imported(both)
     figure = figures.curves(ours, [run for run in beside if run.suite == "course"])
     lines = 4  # loss and accuracy, of training and validation; those that end before ours have no stroke at their names
-    assert figure.svg.count("stroke-dasharray: ") == lines
+    assert figure.svg.count("stroke-dasharray:") == lines
     for split in ("train", "validation"):
         assert figure.svg.count(f">vgg38_rc (imported), {split}<") == 2
         assert figure.svg.count(f">VGG38 RC*, {split}<") == 2
