@@ -215,8 +215,7 @@ def told(short: Found, full: Found) -> str:
         text.append(f"Not enough {epochs}: {'; '.join(guess)}.")
     if longer:
         text.append(f"After {RunConfig().epochs}: {'; '.join(longer)}{_beside(full)}.")
-    text += [_skipped(short)] * bool(_skipped(short))
-    return " ".join(text)
+    return " ".join(filter(None, [*text, _skipped(short)]))
 
 
 def _skipped(short: Found) -> str:

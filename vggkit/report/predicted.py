@@ -114,7 +114,8 @@ def _stop(found: BySuite, measured: Untrained) -> list[str]:
         if cosines.loc[depth, precision] < HALF and learning(group) == len(group)
     ]
     if deaf:
-        text.append(f"Rounding alone does not stop them: {' and '.join(deaf)} keeps no signal, and learns.")
+        learns = "keep no signal, and learn" if len(deaf) > 1 else "keeps no signal, and learns"
+        text.append(f"Rounding alone does not stop them: {' and '.join(deaf)} {learns}.")
     edge = crossing(expected_margin(measured), 1.0)
     whole = all(learning(group) == len(group) for group in kept.values())
     if edge and whole and (not some or some == [edge.lost]):
@@ -156,6 +157,6 @@ def _beside(ax: Axes, drawn: dict[str, tuple[pd.Series, pd.Series, tuple[int, st
     for name, (values, expected, (colour, marker, style)) in drawn.items():
         look: dict[str, Any] = {"color": COLOURS[colour]}
         ax.plot(values.index, values, marker=marker, markersize=5, linestyle="none", label=f"{name}, measured", **look)
-        (line,) = ax.plot(expected.index, expected, linestyle=style, linewidth=1.4, label=f"{name}, theory", **look)
+        (line,) = ax.plot(expected.index, expected, linestyle=style, linewidth=1.4, **look)
         named.append((name, line))
     direct_labels(ax, named)
