@@ -20,6 +20,8 @@ export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Python compiles a module when it is first imported, and most of torch's never are: setting up takes a third less.
 INSTALL := pip install -q --no-compile
+# Where a shell forbids Python to keep what it compiled, each page and each command would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PAGE := book/_build/html/index.html
 # The sources of the last build without warnings, as old as its start: whatever changed since, be it that a file is
