@@ -67,7 +67,7 @@ def test_what_moves_the_turn_is_told_apart_from_what_cannot_be_told() -> None:
     assert told.startswith("Without a regulariser the smoothed validation loss is lowest in epoch 31 of 100")
     assert "It turns later with dropout 0.5 (by +50 [" in told
     answer = overfitting.answer(studied((30, 32), (33, 31), (80, 82)))
-    assert "2,500 images" in answer and "VGG38 BN+RC at 1e-2: " in answer and answer.endswith(told)
+    assert answer == f"VGG38 BN+RC at 1e-2, 2,500 images in batches of 25, 100 epochs: {told}"
     assert "cannot be told with weight decay 1e-4" in told
     assert "The loss rises less with dropout 0.5" in told and "rises less with weight" not in told
     assert "It turns earlier with dropout 0.5" in overfitting.told(studied((80, 82), (80, 83), (30, 32)))
@@ -89,21 +89,44 @@ def test_with_one_seed_each_no_interval_is_claimed() -> None:
     unequal = studied((30, 34), (), (80,))  # the turn of the latter may scatter otherwise: it hardly rises
     assert "with dropout 0.5 (by +48 [" in overfitting.told(unequal)  # but here it does, and is of one kind with them
     assert "[" not in overfitting.told(found) and "later with" not in overfitting.told(found)
-    assert "for the draw of the test images alone" in overfitting.few_html(found)
-    assert "draws of the seed" in overfitting.few_html(studied((30, 32), (33, 31), (80, 82)))
+    assert "for the draw of the test images alone" in overfitting.table_html(found, "Few")
+    assert "draws of the seed" in overfitting.table_html(studied((30, 32), (33, 31), (80, 82)), "Few")
     assert "with dropout 0.5 (1 seed)." in overfitting.told(studied((30,), (), (100,)))
     assert "not turned" not in overfitting.told(found)
 
 
 def test_networks_that_guess_are_left_out_and_without_runs_nothing_is_said() -> None:
     assert overfitting.regularised(listed(made(30, 4.0, test=0.01))) == {}
-    assert overfitting.figure({}) is None and overfitting.told({}) == "" == overfitting.few_html({})
+    assert overfitting.figure({}) is None and overfitting.told({}) == "" == overfitting.table_html({}, "Few")
     assert overfitting.answer({}) == ""
-    assert overfitting.few_told(studied((30,), (33,), ())).startswith("Without a run on few images yet: ")
-    assert overfitting.few_told({config(asked, "few").name: [made(30, 4.0)] for asked in OVERFITTED}) == ""
+    assert overfitting.missing(studied((30,), (33,), (80,)), OVERFITTED, "on few images") == (
+        "Without a run on few images yet: VGG38 BN+RC at 1e-2, dropout 0.1; VGG38 BN+RC at 1e-2, weight decay 1e-4 "
+        "(AdamW)."
+    )
+    assert (
+        overfitting.missing({config(asked, "few").name: [made(30, 4.0)] for asked in OVERFITTED}, OVERFITTED, "") == ""
+    )
     alone = listed(made(80, 3.1, dropout=0.5))
     assert overfitting.told(alone) == "" and overfitting.moved(alone, ACCURACY) == {}
-    assert "dropout 0.5" in overfitting.few_html(alone)
+    assert "dropout 0.5" in overfitting.table_html(alone, "Few")
+
+
+def test_accuracy_is_told_by_the_side_of_its_interval() -> None:
+    def accuracies(weight_decay: float, dropout: float) -> dict[str, list[Run]]:
+        return listed(
+            *(made(30 + seed, 4.0, seed, test=0.2 + 0.001 * seed) for seed in range(3)),
+            *(made(30 + seed, 4.0, seed, test=weight_decay + 0.001 * seed, weight_decay=1e-4) for seed in range(3)),
+            made(100, 3.0, test=dropout, dropout=0.5),
+        )
+
+    told = overfitting.told(accuracies(0.3, 0.1))
+    assert "Test accuracy is higher with weight decay 1e-4 (by +10.00 [" in told
+    assert "Test accuracy is lower with dropout 0.5 (by −10.10 [" in told and "higher or lower" not in told
+    told = overfitting.told(accuracies(0.2, 0.2))
+    assert "Whether test accuracy is higher or lower cannot be told with weight decay 1e-4 (by +0.00 [" in told
+    assert "is higher with" not in told and "is lower with" not in told
+    page = overfitting.table_html(accuracies(0.3, 0.1), "Regularised").text
+    assert page.count("not turned") == 1  # a loss that does not turn is lowest in any of its last epochs
 
 
 def test_figure_draws_every_seed_and_names_each_regulariser_once() -> None:

@@ -57,10 +57,8 @@ QUESTIONS = (
     Question("Do RC alone bear a larger rate?", RATES[:1], "further", Asked("vgg38_rc")),
     Question("Where is the rate too large?", RATES[1:], "further"),
     Question("How deep can it get?", tuple(_but("vgg38_bn_rc", depth=depth) for depth in (56, 74, 110)), SHORT, _BOTH),
-    Question("Is a rate stepped after batches worse?", (_but("vgg38_bn_rc", schedule="cosine-per-batch"),), SHORT,
-             _BOTH),
     Question("Do BN and RC gain by the scale of He?", (_but("vgg38_bn_rc", initialisation="he"),), SHORT, _BOTH),
-)  # fmt: skip
+)
 
 
 class Answer(NamedTuple):

@@ -18,13 +18,14 @@ from vggkit.report.tried import Found, config, gap, learning, outcome, turn
 from vggkit.report.turning import TURNED, lowest_smoothed, smoothed, turned
 from vggkit.report.verdicts import ACCURACY, EXCESS, Outcome, count_seeds, learns
 from vggkit.runs.records import Run
-from vggkit.study import BEST, CONFIGURATIONS, FULL, OVERFITTED, REGULARISED, SUITES, Asked
+from vggkit.study import CONFIGURATIONS, OVERFITTED, REGULARISED, Asked
 
-FEW = "few"
-BASE = config(Asked(BEST), FEW).name
-"""The network as it is, which the others are set beside."""
-LONG = tuple((asked, "beside") for asked in (Asked("vgg08", {"batch_norm": True}), *REGULARISED))
-"""Runs as long as those of Table 1, beside which their losses are set."""
+FEW, LONG = "few", "beside"
+EVERY = (*OVERFITTED, *(asked for asked in REGULARISED if asked not in OVERFITTED))
+"""The network as it is, which overfits, and what may stand against that."""
+BASE = config(EVERY[0]).name
+SHALLOW = Asked("vgg08", {"batch_norm": True})
+"""What is set beside the networks of Table 1."""
 GAP = (
     "Gap: training minus validation accuracy in points; that of training is measured during the epoch, on augmented "
     "images and with dropout, which by itself makes the gap smaller."
@@ -39,10 +40,9 @@ TURN = Outcome(lowest_smoothed, kind=turned)  # where the loss hardly rises, any
 
 
 def regularised(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
-    """By name, in the order of `OVERFITTED`: what stands against overfitting, and the runs, all of which learn."""
+    """By name, in the order of `EVERY`: what stands against overfitting, and the runs, all of which learn."""
     known: dict[str, tuple[str, Sequence[Run]]] = {}
-    for asked in OVERFITTED:
-        settings = config(asked, FEW)
+    for settings in map(config, EVERY):
         runs = found.get(settings.name, ())
         if runs and all(map(learns, runs)):
             known[settings.name] = network(settings).partition(", ")[2] or "no regulariser", runs
@@ -57,7 +57,10 @@ def moved(found: Found, measure: Outcome) -> dict[str, Effect]:
 
 
 def told(found: Found) -> str:
-    """Where the loss of the network as it is turns, and what each regulariser does to that; empty without runs."""
+    """Where the loss of the network as it is turns, and what each regulariser does to that and to the test accuracy.
+
+    Empty without runs.
+    """
     known = regularised(found)
     if BASE not in known:
         return ""
@@ -70,38 +73,70 @@ def told(found: Found) -> str:
         f"{runs[0].config.epochs} and ends {100 * above:.0f} % above that ({count_seeds(runs)})."
     ]
     turns, rises = moved(found, TURN), moved(found, EXCESS)
-    groups: dict[str, list[str]] = {"later": [], "earlier": [], "untold": [], "alone": []}
-    level = [name for name, (_, group) in known.items() if not any(map(turned, group))]
-    for name, effect in turns.items():
-        if name not in level:
-            groups[_side(effect)].append(f"{known[name][0]} (by {effect.shown(1, 0)} epochs)")
-    words = {
-        "later": "It turns later with {}.",
-        "earlier": "It turns earlier with {}.",
+    level = _level(known)
+    text += _told_apart({name: effect for name, effect in turns.items() if name not in level}, known, " epochs", 1, 0, {
+        "above": "It turns later with {}.",
+        "below": "It turns earlier with {}.",
         "untold": "Whether it turns earlier or later cannot be told with {}.",
         "alone": "How far a seed moves the turn is unknown, and so no interval is told with {}.",
-    }
-    text += [sentence.format("; ".join(groups[side])) for side, sentence in words.items() if groups[side]]
+    })  # fmt: skip
     if level and BASE not in level:
         listed = "; ".join(f"{known[name][0]} ({count_seeds(known[name][1])})" for name in level)
         text.append(
             f"It has not turned by the end, which it leaves at most {100 * TURNED:g} % above its lowest, with {listed}."
         )
-    if less := [f"{known[name][0]} (points: {effect})" for name, effect in rises.items() if _side(effect) == "earlier"]:
-        text.append(f"The loss rises less with {'; '.join(less)}.")
+    text += _told_apart(rises, known, " points", 100, 2, {"below": "The loss rises less with {}."})
+    text += _told_apart(moved(found, ACCURACY), known, " points", 100, 2, {
+        "above": "Test accuracy is higher with {}.",
+        "below": "Test accuracy is lower with {}.",
+        "untold": "Whether test accuracy is higher or lower cannot be told with {}.",
+    })  # fmt: skip
     return " ".join(text)
+
+
+def _level(known: Mapping[str, tuple[str, Sequence[Run]]]) -> list[str]:
+    """The networks whose loss turns with no seed: their lowest may lie in any late epoch."""
+    return [name for name, (_, runs) in known.items() if not any(map(turned, runs))]
+
+
+def _told_apart(
+    effects: Mapping[str, Effect],
+    known: Mapping[str, tuple[str, Sequence[Run]]],
+    unit: str,
+    factor: float,
+    digits: int,
+    words: Mapping[str, str],
+) -> list[str]:
+    """A sentence for each side of zero on which an interval lies, and for those that hold it or say nothing of seeds.
+
+    Args:
+        effects: by name, with that of what is told in `known`.
+        unit, factor, digits: how a difference is written.
+        words: sentence by side; what has no sentence is not told.
+    """
+    sides: dict[str, list[str]] = {side: [] for side in words}
+    for name, effect in effects.items():
+        if (side := _side(effect)) in sides:
+            sides[side].append(f"{known[name][0]} (by {effect.shown(factor, digits)}{unit})")
+    return [words[side].format("; ".join(listed)) for side, listed in sides.items() if listed]
 
 
 def answer(found: Found) -> str:
     """`told` with what it is told of, as Markdown; empty without runs."""
-    text = told(found)
-    return f"Trained on few images ({SUITES[FEW].purpose}), {network(config(Asked(BEST), FEW))}: {text}" * bool(text)
+    return f"{_what(found[BASE])}: {text}" if (text := told(found)) else ""
+
+
+def _what(runs: Sequence[Run]) -> str:
+    """The network as it is and how it and the others were trained, in words."""
+    one = runs[0].config
+    trained = f"{one.train_images:,} images in batches of {one.batch_size}, {one.epochs} epochs"
+    return f"{network(config(EVERY[0]))}, {trained}"
 
 
 def _side(effect: Effect) -> str:
     if effect.method in (NONE, IMAGES):
         return "alone"
-    return "later" if effect.low > 0 else "earlier" if effect.high < 0 else "untold"
+    return "above" if effect.low > 0 else "below" if effect.high < 0 else "untold"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -136,7 +171,7 @@ def figure(found: Found) -> Figure | None:
         finding = told(found)
         caption = (
             f"{finding} A line for each seed; dots: where the smoothed loss is lowest. "
-            f"{'Brackets: simultaneous 95 % intervals for the draw of the seed. ' * ('[' in finding)}"
+            f"{'Brackets: 95 % intervals, simultaneous for each kind of difference. ' * ('[' in finding)}"
             f"Training loss with dropout and augmentation. {origin(shown)}"
         )
         return finish(
@@ -146,9 +181,10 @@ def figure(found: Found) -> Figure | None:
         )
 
 
-def few_html(found: Found) -> Html:
-    """What each regulariser does to the turn of the loss and to the accuracy, on few images."""
+def table_html(found: Found, title: str) -> Html:
+    """What each regulariser does to the turn of the loss and to the accuracy."""
     known = regularised(found)
+    level = _level(known)
     effects = [moved(found, measure) for measure in (TURN, ACCURACY)]
     rows = []
     for name, (words, runs) in known.items():
@@ -156,7 +192,7 @@ def few_html(found: Found) -> Html:
         rows.append({
             "network": words,
             "lowest validation loss in epoch": turn(runs),
-            "turns later by (epochs)": later.shown(1, 0) if later else MISSING,
+            "turns later by (epochs)": "not turned" if name in level else later.shown(1, 0) if later else MISSING,
             **_overfit(runs),
             "test accuracy": outcome(runs),
             # An interval may go on in the next line: the table has to fit the page.
@@ -167,39 +203,31 @@ def few_html(found: Found) -> Html:
     alone = any(effect.method == IMAGES for effect in effects[1].values())
     draws = "the draw of the test images alone" if alone else "the draws of the seed and of the test images"
     caption = (
-        f"{network(config(Asked(BEST), FEW))}, {SUITES[FEW].purpose}. Lowest: {TURNS} Differences from the network "
-        f"without a regulariser, with simultaneous 95 % intervals for {draws}. {GAP}"
+        f"{_what(next(iter(known.values()))[1])}. Lowest: {TURNS} Not turned: with each seed the loss ends at most "
+        f"{100 * TURNED:g} % above its lowest. Differences from the network without a regulariser, with simultaneous "
+        f"95 % intervals for {draws}. {GAP}"
     )
     text = ("network", "lowest validation loss in epoch", "test accuracy")
-    return html(pd.DataFrame(rows), "Overfitting on few images", caption, text=text)
+    return html(pd.DataFrame(rows), title, caption, text=text)
 
 
-def few_told(found: Found) -> str:
-    """Of which of `OVERFITTED` there is no run yet, as Markdown; empty where each has one."""
-    return _without(found, [(asked, FEW) for asked in OVERFITTED], "on few images")
+def missing(found: Found, asked: Sequence[Asked], what: str) -> str:
+    """Which of these have no run yet, as Markdown; empty where each has one. `what` says what runs are meant."""
+    names = [network(one) for one in map(config, asked) if not found.get(one.name)]
+    return f"Without a run {what} yet: {'; '.join(names)}." if names else ""
 
 
-def few_commands() -> Html:
-    """The commands of the runs on few images."""
-    return commands_html("The command that trains each of them", [command(asked, FEW) for asked in OVERFITTED])
-
-
-def long_told(found: Found) -> str:
-    """Of which networks of `LONG` there is no run yet, as Markdown; empty where each has one."""
-    return _without(found, LONG, f"of {RunConfig().epochs} epochs")
-
-
-def _without(found: Found, every: Iterable[tuple[Asked, str]], what: str) -> str:
-    missing = [network(config(asked)) for asked, suite in every if not found.get(config(asked, suite).name)]
-    return f"Without a run {what} yet: {'; '.join(missing)}." if missing else ""
+def commands(asked: Sequence[Asked], suite: str) -> Html:
+    """The commands of these runs."""
+    return commands_html("The command that trains each of them", [command(one, suite) for one in asked])
 
 
 def long_html(found: Found) -> Html:
-    """Which networks overfit, and which regulariser moves the turn of the loss, by runs as long as Table 1's."""
+    """Which networks overfit: those of Table 1 and, where it has a run as long as theirs, `SHALLOW`."""
     rows = []
-    for asked, suite in (*((Asked(name), FULL) for name in CONFIGURATIONS), *LONG):
-        runs = found.get(config(asked, suite).name, ())
-        if suite == FULL or runs:
+    for asked in (*map(Asked, CONFIGURATIONS), SHALLOW):
+        runs = found.get(config(asked).name, ())
+        if asked is not SHALLOW or runs:
             rows.append({
                 "network": network(config(asked)),
                 "test accuracy": outcome(runs),
@@ -216,8 +244,3 @@ def _overfit(runs: Sequence[Run]) -> Mapping[str, str]:
         "loss at the end above the lowest (%)": number(100 * excess) if excess is not None else MISSING,
         "gap": number(gap(runs)),
     }
-
-
-def long_commands() -> Html:
-    """The commands of the long runs that are not in Table 1."""
-    return commands_html("The command that trains each of them", [command(asked, suite) for asked, suite in LONG])
