@@ -138,19 +138,28 @@ def told(runs: Runs, *claims: str) -> str:
 def _parts_told(parts: Sequence[Part]) -> str:
     """Which comparisons of a claim that is left open hold and which are open, in brackets; empty where none is known.
 
-    Where many are open they are counted.
+    Where many are open they are counted. Those that hold are named without their differences.
     """
     held, rest = ([part for part in parts if part.verdict == verdict and part.found] for verdict in (HOLDS, OPEN))
     if len(rest) >= MANY:
         return f" (of {len(parts)} comparisons {len(held)} hold{'s' * (len(held) == 1)})" if held else ""
     if len(parts) == 1 and rest:
-        return f" ({_named(rest)})"
-    told = [f"{word} for {_named(group)}" for word, group in (("settled", held), ("open", rest)) if group]
+        return f" ({_named(rest, numbers=True)})"
+    told = [f"settled for {_named(held)}"] * bool(held) + [f"open for {_named(rest, numbers=True)}"]
     return f" ({'; '.join(told)})" if rest else ""
 
 
-def _named(parts: Sequence[Part]) -> str:
-    return " and ".join(f"{part.compared.replace(' − ', ' against ')}, {part.found}" for part in parts)
+def _named(parts: Sequence[Part], *, numbers: bool = False) -> str:
+    """What is compared, that with one network taken together; with the differences if `numbers`."""
+    others: dict[str, list[str]] = {}
+    for part in parts:
+        first, against, second = part.compared.partition(" − ")
+        words = [second] * bool(against) + [part.found] * (numbers or not against)
+        others.setdefault(f"{first} against " if against else f"{first}, ", []).append(", ".join(words))
+    joint = ", and " if numbers else " and "
+    return " and ".join(
+        lead + joint.join([", ".join(firsts)] * bool(firsts) + [last]) for lead, (*firsts, last) in others.items()
+    )
 
 
 def _listed(joint: str, clauses: Sequence[str]) -> str:
