@@ -20,6 +20,7 @@ from vggkit.study import CONFIGURATIONS
 DEPTHS = (8, 14, 38)
 BATCH = 4
 STEPS = 5
+NUDGES = 2  # float32 runs besides the one on the images themselves, from which rounding takes them apart
 WEIGHTS = Path("_static/playground/weights")
 COMPARED = ("depth", "batch_norm", "residual", "initialisation", "learning_rate")
 
@@ -126,7 +127,9 @@ def _write_case(config: RunConfig, file: Path) -> dict[str, Any]:
     initial = {name: p.detach().clone() for name, p in model.named_parameters()}
     images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(0, 100, (BATCH,))
     exact = _five_steps(config, initial, images.double(), labels, learning_rate=config.learning_rate)
-    single = _five_steps(config, initial, images, labels, learning_rate=config.learning_rate)
+    singles = [
+        _five_steps(config, initial, nudged, labels, learning_rate=config.learning_rate) for nudged in _nudged(images)
+    ]
     tensors = {"images": images, "labels": labels}
     for name, value in initial.items():
         tensors |= {
@@ -136,18 +139,36 @@ def _write_case(config: RunConfig, file: Path) -> dict[str, Any]:
         }
     save_file(tensors, file)
     distance = {
-        part: {name: _distance(single[part][name], exact[part][name]) for name in initial}
+        part: {name: max(_distance(single[part][name], exact[part][name]) for single in singles) for name in initial}
         for part in ("gradient", "final")
     }
     return {
         "shapes": [[name, list(p.shape)] for name, p in model.named_parameters()],
         "losses": exact["losses"],
-        "float32_losses": single["losses"],
+        "float32_losses": _furthest(singles, exact, "losses"),
         "signal": exact["signal"],
         "scale": exact["scale"],
-        "float32_signal": single["signal"],
+        "float32_signal": _furthest(singles, exact, "signal"),
         "float32_distance": distance,  # of PyTorch's own float32, the measure of what rounding does
     }
+
+
+def _nudged(images: Any) -> list[Any]:
+    """The images, and the same with each number moved to a neighbour of it, up or down by chance.
+
+    Where an activation lies near zero, one run may round it as this machine does, and another machine otherwise.
+    """
+    import torch
+
+    ends = torch.tensor([-torch.inf, torch.inf])
+    draws = [torch.randint(0, 2, images.shape, generator=torch.Generator().manual_seed(n)) for n in range(NUDGES)]
+    return [images, *(images.nextafter(ends[draw]) for draw in draws)]
+
+
+def _furthest(runs: list[Any], exact: Any, what: str) -> list[float]:
+    """Of the values of several runs at each place, the one furthest from the exact value."""
+    at = zip(exact[what], *(run[what] for run in runs), strict=True)
+    return [max(values, key=lambda value: abs(value - true)) for true, *values in at]
 
 
 def _five_steps(config: RunConfig, initial: dict[str, Any], images: Any, labels: Any, learning_rate: float) -> Any:
