@@ -204,7 +204,7 @@ def _panel(ax: Axes, largest: float) -> str:
     canvas = canvas_of(ax)
     buffer = io.StringIO()
     canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    canvas.set_layout_engine("none")  # `_image` takes the layout that is made: it is a third of the work of drawing
+    canvas.set_layout_engine(None)  # `_image` takes the layout that is made, which is a third of the work of drawing
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from vggkit.config import NUM_CLASSES
@@ -23,23 +24,25 @@ def finals(runs: Sequence[Run], metric: str) -> pd.Series:
     return values if "loss" in metric else 100 * values
 
 
-def _last_gradients(run: Run) -> tuple[pd.Series, float]:
+def _last_gradients(run: Run) -> tuple[np.ndarray, float]:
     """Mean |gradient| of the convolutions, input first, and of the linear layer, over the last epoch's batches."""
     layers = run.last_gradients
     if "mean_abs" not in layers:  # a run of a version that did not log it
-        return pd.Series(dtype=float), float("nan")
-    last = layers[layers["kind"] == "linear"]["mean_abs"]
-    return layers[layers["kind"] == "conv"]["mean_abs"], float(last.iloc[-1]) if len(last) else float("nan")
+        return np.empty(0), float("nan")
+    values, kinds = layers["mean_abs"].to_numpy(), layers["kind"].to_numpy()
+    last = values[kinds == "linear"]
+    return values[kinds == "conv"], float(last[-1]) if len(last) else float("nan")
 
 
 def vanishing_ratio(run: Run) -> float:
     """Mean |gradient| in the last epoch: median over the first half of the convolutions, over the last layer's."""
     convolutions, last = _last_gradients(run)
-    half = convolutions.iloc[: len(convolutions) // 2]
-    return float(half.median()) / last if last and half.notna().any() else float("nan")
+    half = convolutions[: len(convolutions) // 2]
+    half = half[~np.isnan(half)]
+    return float(np.median(half)) / last if last and half.size else float("nan")
 
 
 def weakest_ratio(run: Run) -> float:
     """Mean |gradient| in the last epoch: that of the convolution with the smallest, over the last layer's."""
     convolutions, last = _last_gradients(run)
-    return float(convolutions.min(skipna=False)) / last if last else float("nan")
+    return float(convolutions.min(initial=np.inf)) / last if last and convolutions.size else float("nan")

@@ -5,6 +5,7 @@ A single epoch's lowest is partly luck, so the loss is smoothed.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +63,18 @@ def smoothed(losses: Losses, window: int = SMOOTHED) -> tuple[np.ndarray, float]
     curve and does not flatten its ends. The error comes from how the curve scatters about the fit
     around its lowest point. A curve shorter than three epochs stays as it is, with no error.
     """
-    curve = np.asarray(losses, dtype=float)
+    return _smoothed(tuple(map(float, losses)), window)
+
+
+@lru_cache(maxsize=4096)  # a page asks for the curves of the same runs many times
+def _smoothed(losses: tuple[float, ...], window: int) -> tuple[np.ndarray, float]:
+    curve = np.array(losses)
+    curve.flags.writeable = False
     window = min(window, len(curve) - 1 + len(curve) % 2)
     if window < 3:
         return curve, 0.0
     smooth = signal.savgol_filter(curve, window, 1)
+    smooth.flags.writeable = False
     lowest = int(smooth.argmin())
     near = slice(max(0, lowest - window), lowest + window + 1)
     scatter = math.sqrt(float(np.mean((curve - smooth)[near] ** 2)) / (1 - 1 / window))
