@@ -83,6 +83,12 @@ def test_losses_that_never_rise_turn_alike_which_tells_nothing_of_those_that_do(
     )
 
 
+def test_loss_that_turns_with_one_seed_of_two_is_not_said_not_to_turn() -> None:
+    found = studied((30, 32), (), (80, 100))
+    assert "has not turned" not in overfitting.told(found)
+    assert overfitting.table_html(found, "Few").text.count("not turned") == 0
+
+
 def test_with_one_seed_each_no_interval_is_claimed() -> None:
     found = studied((30,), (33,), (80,))
     assert "no interval is told with weight decay 1e-4 (by +3 epochs)" in overfitting.told(found)

@@ -70,7 +70,9 @@ def test_lines_of_one_name_stand_there_once_where_they_are_alike_and_counted_whe
     assert list(rows[0])[2:] == ["loss: VGG08", "loss: VGG08 (2)"]
 
 
-def test_page_offers_each_figure_and_table_and_keeps_no_hidden_table(run: Run, tmp_path: Any) -> None:
+def test_page_offers_each_figure_and_table_and_keeps_no_hidden_table(
+    run: Run, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame = tables.table1({"vgg38": [run]})
     figure = figures.curves([run])._repr_html_().replace('number"></b>', 'number">Figure 3.</b>')
     body = figure + render.table1_html(frame) + "<code>results/table1/vgg38/seed-0/metrics.csv</code>"
@@ -85,6 +87,13 @@ def test_page_offers_each_figure_and_table_and_keeps_no_hidden_table(run: Run, t
     assert all((tmp_path / link).stat().st_size for link in links.values())
     assert render.FILES not in context["body"] and "vggkit-values" in context["body"]
     assert (tmp_path / links["table-1.csv"]).read_text() == render.table1_as(frame, "csv")
+    # A long CSV is packed, and is the same inside.
+    monkeypatch.setattr(downloads, "LONGEST", 10)
+    long = {"body": figure}
+    downloads._offer(app, "results", "", long, SimpleNamespace())
+    packed = dict(re.findall(r'<a download="([^"]+)" href="([^"]+)">', long["body"]))["figure-3.csv.zip"]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / packed), pd.read_csv(tmp_path / links["figure-3.csv"]))
+    assert downloads.zipped("a", "b") == downloads.zipped("a", "b")
     # The same table on another page is the same file.
     again = {"body": str(render.table1_html(frame))}
     downloads._offer(app, "runs/comparison", "", again, SimpleNamespace())

@@ -13,6 +13,7 @@ import itertools
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ FIGURE = re.compile(r'<figure class="vggkit-figure".*?</figure>', re.S)
 NAMED = re.compile(r'<b class="vggkit-number">(Figure \d+)')
 TABLE = re.compile(SCRIPT.format(FILES), re.S)
 ARTEFACT = re.compile(r'<code[^>]*>(?:<span class="pre">)?(results/[\w./-]+)(?:</span>)?</code>')
-FORMATS = {"png": "PNG", "csv": "CSV", "tex": "LaTeX", "md": "Markdown"}
+FORMATS = {"png": "PNG", "csv": "CSV", "csv.zip": "CSV, zipped", "tex": "LaTeX", "md": "Markdown"}
+LONGEST = 50_000  # letters of a CSV that is handed out as it is; zipped it is a fifth as large
 LARGEST = 300_000  # bytes of a run's file that is copied for the download
 
 
@@ -94,8 +96,9 @@ def _offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
         if picture and (path := Path(app.srcdir, picture)).is_file():
             files["png"] = path.read_bytes()
         if values := re.search(SCRIPT.format(VALUES), shown, re.S):
-            files["csv"] = values_csv(json.loads(values[1]))
-        links = write(name.lower().replace(" ", "-"), files)
+            text = values_csv(json.loads(values[1]))
+            files |= {"csv": text} if len(text) <= LONGEST else {"csv.zip": zipped(f"{_file_name(name)}.csv", text)}
+        links = write(_file_name(name), files)
         line = f'<span class="vggkit-downloads">{name} as {links}</span>'
         return shown.replace("</figcaption>", f"{line}</figcaption>", 1)
 
@@ -110,6 +113,18 @@ def _offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
 
     body = TABLE.sub(table, FIGURE.sub(figure, context.get("body", "")))
     context["body"] = ARTEFACT.sub(artefact, body) if page.startswith("runs/") else body
+
+
+def _file_name(figure: str) -> str:
+    return figure.lower().replace(" ", "-")
+
+
+def zipped(name: str, text: str) -> bytes:
+    """A ZIP archive of one file, the same bytes for the same text."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED, 9)  # ZipInfo's date is always the same
+    return packed.getvalue()
 
 
 def _address(app: Sphinx, place: str, up: str) -> str | None:
