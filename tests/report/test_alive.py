@@ -165,10 +165,17 @@ def test_signal_is_drawn_where_it_was_logged_in_every_epoch(run: Run) -> None:
 
 
 def test_more_ends_of_lines_than_a_caption_bears_are_in_the_description(run: Run) -> None:
+    assert run.signal is not None
+    faint = dataclasses.replace(run, signal=run.signal.assign(share=run.signal["share"] * 1e-6))
     for count, told in ((cures.MOST_LISTED, True), (cures.MOST_LISTED + 1, False)):
         names = [f"network {place}" for place in range(count)]
-        figure = cures.signal_by_epoch({"": [(name, Look(0, "o"), run) for name in names]})
-        assert all((name in figure.caption) == told and name in figure.description for name in names)
+        panels = {"a": [(name, Look(0, "o"), faint) for name in names[:-1]], "b": [(names[-1], Look(0, "o"), run)]}
+        figure = cures.signal_by_epoch(panels)
+        assert all((name in figure.caption) == told and name in figure.description for name in names[:-1])
+        kept = (
+            f"After the last epoch more than 1 % differs in a with none, and in b with {names[-1]}. In the others it is"
+        )
+        assert (kept in figure.caption) != told
 
 
 def test_of_the_signal_the_fullest_run_that_logs_it_is_shown_and_told_where_it_is_shorter(run: Run) -> None:

@@ -487,6 +487,10 @@ def test_answer_that_hangs_on_the_line_of_learning_says_so(measured: Untrained) 
     assert "5 of 5 learn with the gradient and 0 of 5 without it" in told
     assert "it is 3 of 5 and 0 of 5 where a run has to end more than 2 points above guessing (p = 0.17)" in told
     assert told.endswith("learn than without it by the first of these lines, not by the higher one.")
+    # In brief it is the same answer, without the counts that it does not rest on.
+    brief = separated.answer(found, measured, brief=True)
+    assert "of those that keep" in told and "of those that keep" not in brief and "machines" not in brief
+    assert brief.endswith(told[told.index(" For the gradient it is 3 of 5") :])
     clear = separated.answer(by_suite([*seeds(*[0.01] * 5), *seeds(*[0.2] * 5, adam_epsilon=1e-20)]), measured)
     assert "where a run has to end" not in clear and "line" not in clear
 

@@ -13,7 +13,7 @@ from vggkit.report.alive import FAINT, SHARE, Trained, by_epoch, logs_signal
 from vggkit.report.canvas import PANEL, Figure, drawing, finish
 from vggkit.report.figures import COLOURS
 from vggkit.report.labels import direct_labels
-from vggkit.report.maps import RANGES, heatmaps
+from vggkit.report.maps import RANGES, TITLES, heatmaps
 from vggkit.report.markup import Html, as_html
 from vggkit.report.measures import CHANCE
 from vggkit.report.naming import command, commands_html, exponent, machines, network
@@ -121,7 +121,8 @@ def figures(short: Found) -> list[Figure]:
     lines = [(name, look(asked), run) for name, asked, run in _named(watched(short))]
     mapped = [(name, Trained(run, None)) for name, _, run in _named(watched(short, MAPPED))]
     drawn = [signal_by_epoch({"": lines}).titled("The signal, epoch by epoch")] if lines else []
-    return drawn + ([heatmaps(statistic, mapped) for statistic in RANGES] if mapped else [])
+    maps = [heatmaps(statistic, mapped).titled(f"{TITLES[statistic]}, cures") for statistic in RANGES]
+    return drawn + maps if mapped else drawn
 
 
 def signal_by_epoch(panels: Mapping[str, Sequence[tuple[str, Look, Run]]]) -> Figure:
@@ -152,13 +153,28 @@ def signal_by_epoch(panels: Mapping[str, Sequence[tuple[str, Look, Run]]]) -> Fi
             direct_labels(ax, [(name, line) for where, name, line in named if where is ax])
         what = "What differs between images at the linear layer, as a share of its size"
         finding = f"{what}, after the first epoch and the last: {'; '.join(ends)}"
-        listed = finding if len(ends) <= MOST_LISTED else f"{what}, after each epoch"
+        listed = finding if len(ends) <= MOST_LISTED else f"{_kept(panels)} {what}, after each epoch"
         caption = (
             f"{listed}. Standard deviation over {SIGNAL_IMAGES} training images over the root mean square, in "
             f"training mode and float64, in which a share below {power(float(np.finfo(np.float64).eps), 1)} is "
             f"rounding. {origin([run for lines in panels.values() for *_, run in lines])}"
         )
         return finish(axes, caption, f"Line chart over the epochs. {finding}.")
+
+
+def _kept(panels: Mapping[str, Sequence[tuple[str, Look, Run]]]) -> str:
+    """In which runs much differs between images after the last epoch, and how much at most in the others."""
+    ends = {
+        title: {name: float(by_epoch(run, SHARE).iloc[-1, -1]) for name, _, run in lines}
+        for title, lines in panels.items()
+    }
+    told = []
+    for title, shares in ends.items():
+        whole = [as_html(name) for name, share in shares.items() if share > FAINT]
+        told.append(f"in {title} with " * bool(title) + ("; ".join(whole) or "none"))
+    faint = [share for shares in ends.values() for share in shares.values() if share <= FAINT]
+    rest = f" In the others it is {power(max(faint))} at most." if faint else ""
+    return f"After the last epoch more than {100 * FAINT:g} % differs {', and '.join(told)}.{rest}"
 
 
 def returns_told(short: Found) -> str:

@@ -20,6 +20,11 @@ from vggkit.study import STATISTICS, title
 ACROSS = 4  # maps that a page has room for
 RANGES = {"mean_abs": (1e-12, 1.0), "update_ratio": (1e-8, 0.1), SHARE: (1e-8, 1.0)}
 """Of the colours of a statistic, the same for all networks; what is smaller has the colour of the lowest."""
+TITLES = {
+    "mean_abs": "The gradient, layer by epoch",
+    "update_ratio": "The steps, layer by epoch",
+    SHARE: "The signal, layer by epoch",
+}
 LABELS = {name: statistic.label for name, statistic in STATISTICS.items()} | {SHARE: "share that differs"}
 WHAT = {
     "mean_abs": "Mean |gradient| of each convolution and the linear layer, averaged over the batches of each epoch",
@@ -31,14 +36,15 @@ WHAT = {
 def figures(found: Sequence[Trained]) -> list[Figure]:
     """How Table 1's gradients, weights and signals move, layers by epochs; none where there is no run."""
     named = [(title(trained.run.config.name), trained) for trained in found]
-    drawn = [heatmaps(statistic, named) for statistic in STATISTICS if statistic in RANGES] if named else []
+    logged = [statistic for statistic in STATISTICS if statistic in RANGES]
+    drawn = [heatmaps(statistic, named).titled(TITLES[statistic]) for statistic in logged] if named else []
     heard = [
         (name + ("" if is_full(one.heard) else f" ({len(one.heard.metrics)} epochs)"), Trained(one.heard, None))
         if one.heard
         else (name, one)
         for name, one in named
     ]
-    return drawn + ([heatmaps(SHARE, heard)] if any(one.heard for one in found) else [])
+    return drawn + ([heatmaps(SHARE, heard).titled(TITLES[SHARE])] if any(one.heard for one in found) else [])
 
 
 def heatmaps(statistic: str, found: Sequence[tuple[str, Trained]]) -> Figure:

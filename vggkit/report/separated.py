@@ -154,8 +154,11 @@ def question(measured: Untrained) -> str:
     )
 
 
-def answer(found: BySuite, measured: Untrained) -> str:
-    """Which of the two of `lost` a plain network needs, as Markdown; empty without runs."""
+def answer(found: BySuite, measured: Untrained, *, brief: bool = False) -> str:
+    """Which of the two of `lost` a plain network needs, as Markdown; empty without runs.
+
+    If `brief`, it is told by the runs that are alike, as far as they tell something.
+    """
     tried, learned = Counter[str](), Counter[str]()
     every = cases(found, measured)
     for case in every:
@@ -164,19 +167,20 @@ def answer(found: BySuite, measured: Untrained) -> str:
     if not tried.total():
         return ""
     counts = [f"{WORDS[part]} {learned[part]} of {tried[part]}" for part in WORDS if tried[part]]
-    text = [
-        f"A run learns that ends more than {100 * LEARNS:g} point above guessing in test accuracy. Of the runs of "
-        f"plain networks these learn: of those that keep {', '.join(counts)}."
-    ]
+    text = [f"A run learns that ends more than {100 * LEARNS:g} point above guessing in test accuracy."]
+    if not brief:
+        text.append(f"Of the runs of plain networks these learn: of those that keep {', '.join(counts)}.")
     found_out = {part: _beside(every, *_ALIKE[part]) for part in (GRADIENT, SIGNAL)}
     alike = {GRADIENT: "depth, precision and machine", SIGNAL: "depth, epsilon and machine"}
     tests = {part: test for part, test in found_out.items() if test}
     for part, test in tests.items():
         (keep, of), (lose, others) = test.keep, test.lose
-        text.append(
-            f"Where {alike[part]} are the same, {keep} of {of} learn with the {part} and {lose} of {others} without it "
-            f"(two-sided exact test, p = {test.chance:.2g}; machines not told apart, p = {test.across:.2g})."
-        )
+        across = f"; machines not told apart, p = {test.across:.2g}" * (not brief)
+        if unlikely(test.chance) or not brief:
+            text.append(
+                f"Where {alike[part]} are the same, {keep} of {of} learn with the {part} and {lose} of {others} "
+                f"without it (two-sided exact test, p = {test.chance:.2g}{across})."
+            )
     higher = _beside(every, *_ALIKE[GRADIENT], _clearly) if GRADIENT in tests else None
     other = higher and (higher.keep, higher.lose) != (tests[GRADIENT].keep, tests[GRADIENT].lose)
     if higher and other:
@@ -186,7 +190,7 @@ def answer(found: BySuite, measured: Untrained) -> str:
             f"{100 * CLEARLY:g} points above guessing (p = {higher.chance:.2g})."
         )
     usual = [case for case in every if case.config.adam_epsilon <= ADAM_EPSILON]
-    if (strict := _beside(usual, *_ALIKE[GRADIENT])) and len(usual) < len(every):
+    if not brief and (strict := _beside(usual, *_ALIKE[GRADIENT])) and len(usual) < len(every):
         (keep, of), (lose, others) = strict.keep, strict.lose
         text.append(
             "Without the runs whose epsilon is larger than Adam's, which changes the steps of every layer (a smaller "
