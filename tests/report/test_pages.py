@@ -32,6 +32,12 @@ TEXTS = (
 TINY = {"dataset": "synthetic", "train_images_per_class": 2, "batch_size": 50, "epochs": 1}
 
 
+def test_nothing_to_say_is_shown_as_nothing() -> None:
+    pytest.importorskip("IPython", reason="needs the extra `book`")
+    assert pages.markdown("*a*").data == "*a*"
+    assert pages.markdown("") is None is pages.markdown(None)
+
+
 def delivered(text: str) -> list[Any]:
     """What the kernel gets for `-p NAME text`, `-r NAME text` and a file of parameters, by Papermill's own code."""
     cli = pytest.importorskip("papermill.cli", reason="needs the extra `book`")

@@ -119,3 +119,10 @@ def test_discussion_tells_how_far_training_accuracies_lie_apart(points: float) -
     text = discussed(vgg38_rc={"train_accuracy": points})
     assert f"lie up to {points:.1f} points apart (VGG38 RC)" in text
     assert 100 < len(re.findall(r"\w+", text)) < 450
+
+
+def test_origin_names_reduced_runs_among_full_ones_in_words_and_as_marked_only_where_they_are() -> None:
+    runs = [run("vgg08", 0.5), run("vgg38_bn_rc_lr1e-2", 0.5, "preview")]
+    assert "; not full runs of Table 1: VGG38 BN+RC at 1e-2]" in prose.origin(runs)
+    assert "; not full runs of Table 1 (marked *): VGG38 BN+RC at 1e-2]" in prose.origin(runs, marked=True)
+    assert "marked" not in prose.origin(runs[1:], marked=True) and "not full" not in prose.origin(runs[:1])

@@ -93,7 +93,7 @@ def curves(runs: Sequence[Run], imported: Sequence[ImportedRun] = ()) -> Figure:
             )
         finding = "; ".join(findings)
         told = f" Validation loss: {'; '.join(lowest)}." if lowest else ""
-        caption = f"{finding}.{told} {origin(runs) if runs else ''}".rstrip()
+        caption = f"{finding}.{told} {origin(runs, marked=True) if runs else ''}".rstrip()
         return finish(axes, caption, f"Line charts of loss and accuracy by epoch. {finding}.")
 
 

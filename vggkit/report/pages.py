@@ -26,6 +26,16 @@ INJECTED = "# Parameters\n"  # how Papermill's injected cell begins
 _TYPES = get_type_hints(RunConfig)
 
 
+def markdown(text: str | None) -> Any:
+    """Text for a page, as IPython shows it; None, which it does not show, where there is nothing to say.
+
+    IPython itself would show an empty text as the name of its class.
+    """
+    from IPython.display import Markdown  # of the extra `book`, which reading runs does without
+
+    return Markdown(text) if text else None
+
+
 def run(variables: Mapping[str, Any]) -> Run:
     """The run that the parameters in the notebook's `variables` name: the finished one, else trained now.
 

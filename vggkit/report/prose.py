@@ -9,6 +9,7 @@ import pandas as pd
 
 from vggkit.config import DATASETS, NUM_CLASSES, NUM_STAGES, RunConfig
 from vggkit.report import measures
+from vggkit.report.naming import network
 from vggkit.report.render import power
 from vggkit.report.verdicts import LEARNS, VANISHED
 from vggkit.runs.records import Run
@@ -43,8 +44,8 @@ def spans(epochs: Sequence[int]) -> str:
     return ", ".join(told)
 
 
-def origin(runs: Sequence[Run]) -> str:
-    """Which results a figure shows; every caption ends with it."""
+def origin(runs: Sequence[Run], *, marked: bool = False) -> str:
+    """Which results a figure shows; every caption ends with it. `marked` says that it marks reduced runs by a *."""
     groups: dict[str, tuple[set[str], set[int]]] = {}
     for run in runs:
         suites, seeds = groups.setdefault(seedless(run), (set(), set()))
@@ -54,13 +55,14 @@ def origin(runs: Sequence[Run]) -> str:
         f"{', '.join(sorted(suites))}: {told}, seed{'s' * (len(seeds) > 1)} {spans(sorted(seeds))}"
         for told, (suites, seeds) in sorted(groups.items())
     ]
-    reduced = [title(run.config.name) for run in runs if not is_full(run)]
+    reduced = [run for run in runs if not is_full(run)]
     if not reduced:
         note = ""
     elif len(reduced) == len(runs):
         note = "; not a full run of Table 1" if len(runs) == 1 else "; not full runs of Table 1"
     else:
-        note = f"; not full runs of Table 1 (marked *): {', '.join(reduced)}"
+        names = "; ".join(dict.fromkeys(network(run.config) for run in reduced))
+        note = f"; not full runs of Table 1{' (marked *)' * marked}: {names}"
     return small(f"{'; '.join(settings)}{note}")
 
 
