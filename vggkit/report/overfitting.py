@@ -150,7 +150,7 @@ def figure(found: Found) -> Figure | None:
     if not known:
         return None
     shown = [run for _, runs in known.values() for run in runs]
-    with drawing(PANEL, PANEL) as axes:
+    with drawing(*[1.3 * PANEL] * 2) as axes:  # room for long names beside the lines
         for ax, split in zip(axes, ("validation", "train"), strict=True):
             named = []
             for place, (words, runs) in enumerate(known.values()):
@@ -191,7 +191,7 @@ def table_html(found: Found, title: str) -> Html:
         later, better = (effect.get(name) for effect in effects)
         rows.append({
             "network": words,
-            "lowest validation loss in epoch": turn(runs),
+            "smoothed loss lowest in epoch": _lowest(runs),
             "turns later by (epochs)": "not turned" if name in level else later.shown(1, 0) if later else MISSING,
             **_overfit(runs),
             "test accuracy": outcome(runs),
@@ -203,12 +203,19 @@ def table_html(found: Found, title: str) -> Html:
     alone = any(effect.method == IMAGES for effect in effects[1].values())
     draws = "the draw of the test images alone" if alone else "the draws of the seed and of the test images"
     caption = (
-        f"{_what(next(iter(known.values()))[1])}. Lowest: {TURNS} Not turned: with each seed the loss ends at most "
+        f"{_what(next(iter(known.values()))[1])}. Lowest: the epoch in which the smoothed validation loss of each seed "
+        "is lowest, and by how much it ends above that. Not turned: with each seed the loss ends at most "
         f"{100 * TURNED:g} % above its lowest. Differences from the network without a regulariser, with simultaneous "
         f"95 % intervals for {draws}. {GAP}"
     )
-    text = ("network", "lowest validation loss in epoch", "test accuracy")
+    text = ("network", "smoothed loss lowest in epoch", "test accuracy")
     return html(pd.DataFrame(rows), title, caption, text=text)
+
+
+def _lowest(runs: Sequence[Run]) -> str:
+    """The epoch in which the smoothed loss of each seed is lowest."""
+    epochs = (TURN.value(run) for run in runs)
+    return f"{'; '.join(MISSING if epoch is None else f'{epoch:.0f}' for epoch in epochs)} of {runs[0].config.epochs}"
 
 
 def missing(found: Found, asked: Sequence[Asked], what: str) -> str:
