@@ -101,7 +101,8 @@ def bench_method(measured: dict[str, Any]) -> str:
 def gpu_told(runs: Sequence[Run]) -> str:
     """In sentences, as Markdown: which runs a GPU trained, in how long and at which rate.
 
-    Side by side, networks share the time, so there is one rate for all of them. A run tells its device by name
+    Side by side, networks share the time, so there is one rate for all of them; what another process did on the GPU
+    meanwhile no run tells. A run tells its device by name
     alone; those of `GPUS` are GPUs.
     """
     trained = [run for run in runs if GPUS.search(run.summary["device"])]
@@ -114,5 +115,7 @@ def gpu_told(runs: Sequence[Run]) -> str:
     return (
         f"{len(trained)} of the {len(runs)} runs behind this book were trained on a GPU ({as_markdown(devices)}), "
         f"whose time those side by side share: {images:,} images through networks of {depths[0]} to {depths[-1]} "
-        f"layers in {seconds / 60:,.1f} minutes of training and validation, {images / seconds:,.0f} images/s."
+        f"layers in {seconds / 60:,.1f} minutes of training and validation, {images / seconds:,.0f} images/s. "
+        "Where two processes shared the GPU, which no run tells, each counts the whole time: it was busy for less then, "
+        "and faster."
     )
