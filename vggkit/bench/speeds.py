@@ -116,6 +116,6 @@ def gpu_told(runs: Sequence[Run]) -> str:
         f"{len(trained)} of the {len(runs)} runs behind this book were trained on a GPU ({as_markdown(devices)}), "
         f"whose time those side by side share: {images:,} images through networks of {depths[0]} to {depths[-1]} "
         f"layers in {seconds / 60:,.1f} minutes of training and validation, {images / seconds:,.0f} images/s. "
-        "Where two processes shared the GPU, which no run tells, each counts the whole time: it was busy for less then, "
+        "Where two processes shared the GPU, which no run tells, each counts the whole time: it was busy for less, "
         "and faster."
     )
