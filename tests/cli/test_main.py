@@ -30,7 +30,7 @@ from vggkit.runs.files import ArtifactError, RunPaths
 from vggkit.runs.records import Run, SeedEpoch
 from vggkit.runs.store import find_runs
 from vggkit.study import CONFIGURATIONS
-from vggkit.training import compute
+from vggkit.training import compute, runner
 from vggkit.training.runner import train
 
 TINY = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--batch-size", "50", "--epochs", "2"]
@@ -455,12 +455,15 @@ def test_emulated_precision_warns_in_one_line_before_training(
 ) -> None:
     monkeypatch.setattr(compute, "bfloat16_ratio", lambda: 0.07)
     monkeypatch.setattr(provenance, "device_name", lambda device: "A CPU @ 2.00GHz")
+    monkeypatch.setattr(runner, "evaluate", lambda *given: (1.0, 0.5))  # emulated, it takes most of the time
     fast = [*TINY, "--precision", "bfloat16", "--results", str(tmp_path)]
     status, out, error = call("train", *fast)
     told = "vggkit: precision: bfloat16 is emulated on A CPU @ 2.00GHz; a convolution runs at 0.07 times the speed"
     assert status == 0 and error.count("\n") == 1
     assert error.startswith(told) and "epoch 2:" in out
-    assert call("train", *fast)[2] == ""  # finished: nothing is trained
+    assert "; see " in out and "finished before" not in out
+    _, again, error = call("train", *fast)
+    assert error == "" and "finished before, so that nothing was trained now; " in again
     with pytest.warns(compute.PrecisionWarning, match="0.07 times"):
         train(replace(tiny, precision="bfloat16", seed=1, epochs=1), results=tmp_path)
     train(replace(tiny, seed=2, epochs=1), results=tmp_path)  # float32: no warning, which would be an error here

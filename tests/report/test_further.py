@@ -486,11 +486,18 @@ def test_answer_that_hangs_on_the_line_of_learning_says_so(measured: Untrained) 
     told = separated.answer(found, measured)
     assert "5 of 5 learn with the gradient and 0 of 5 without it" in told
     assert "it is 3 of 5 and 0 of 5 where a run has to end more than 2 points above guessing (p = 0.17)" in told
-    assert told.endswith("learn than without it by the first of these lines, not by the higher one.")
+    assert told.endswith("learn than without it, but not by the higher of these lines.")
     # In brief it is the same answer, without the counts that it does not rest on.
     brief = separated.answer(found, measured, brief=True)
     assert "of those that keep" in told and "of those that keep" not in brief and "machines" not in brief
     assert brief.endswith(told[told.index(" Seeds were added after") :]) and "it is 3 of 5 and 0 of 5" in brief
+    larger = [*seeds(0.01), *seeds(*[0.01] * 4, adam_epsilon=1e-6), *seeds(*[0.2] * 5, adam_epsilon=1e-20)]
+    for brief in (
+        False,
+        True,
+    ):  # with all runs 5 of 5 and 0 of 5, with the usual epsilon and smaller ones 5 of 5 and 0 of 1
+        told = separated.answer(by_suite([], larger), measured, brief=brief)
+        assert told.endswith("learn than without it, but not without the runs of a larger epsilon (p = 0.17).")
     clear = separated.answer(by_suite([*seeds(*[0.01] * 5), *seeds(*[0.2] * 5, adam_epsilon=1e-20)]), measured)
     assert "where a run has to end" not in clear and "line" not in clear
 

@@ -184,8 +184,17 @@ def test_interval_with_one_seed_a_side_covers_the_true_difference(lengths: tuple
 
 
 @pytest.mark.simulated
-@pytest.mark.parametrize("lengths", [(1, 1, 1, 1, 1, 1, 3), (2,) * 7, (3,) * 7, (5,) * 7])
-@pytest.mark.parametrize("deviation", [0.0, 0.005, 0.02])
+@pytest.mark.parametrize(
+    ("lengths", "deviation"),
+    [
+        *(((1, 1, 1, 1, 1, 1, 3), deviation) for deviation in (0.0, 0.005, 0.02)),
+        *(
+            pytest.param((seeds,) * 7, deviation, marks=[pytest.mark.slow] * (seeds != 3))
+            for seeds in (2, 3, 5)
+            for deviation in (0.0, 0.005, 0.02)
+        ),
+    ],
+)
 def test_simultaneous_intervals_cover_at_once(lengths: tuple[int, ...], deviation: float) -> None:
     rng, missed = np.random.default_rng(4), 0
     for _ in range(SIMULATED):

@@ -50,7 +50,7 @@ def test_networks_that_stop_where_the_gradient_is_lost_are_told_to(measured: Unt
     text = told(measured, 0.4, 0.3, 0.2, 0.01, 0.01)
     assert "falls below Adam's epsilon between 14 layers (7.9 times epsilon; measured: 4.7) and 20 layers (0.03" in text
     assert "between 8 and 14 layers in bfloat16" in text and "between 20 and 26 layers in float32" in text
-    assert "Of the runs whose gradient was kept 2 of 2 learn, of the others 1 of 3, all with 20 layers." in text
+    assert "of the runs whose gradient was kept 2 of 2 learn, of the others 1 of 3, all with 20 layers." in text
     assert "Rounding alone does not stop them: VGG14 in bfloat16 (a cosine of 0.043) and VGG20 in" in text
     assert (
         "keep no signal, and learn." in text

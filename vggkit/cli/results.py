@@ -144,7 +144,8 @@ def notebooks(
         raise Stop(f"notebooks: a cell failed with {error.ename}: {error.evalue}", MISTAKE) from error
 
 
-def print_summary(run: "Run", folder: Path) -> None:
+def print_summary(run: "Run", folder: Path, *, before: bool = False) -> None:
+    """What a run reached and where it is kept; `before` says that it was finished before it was asked for."""
     rows = []
     for which, values in (("final", run.summary["final"]), ("best", run.summary["best"])):
         if values:
@@ -152,4 +153,5 @@ def print_summary(run: "Run", folder: Path) -> None:
             rows.append((f"{values['epoch']} ({which})", *terminal.cells(metrics)))
     terminal.show_table(("epoch", "train loss", "train acc", "val loss", "val acc", "test loss", "test acc"), rows)
     state = "diverged: the loss was not finite" if run.summary["diverged"] else "finished"
+    state += " before, so that nothing was trained now" * before
     print(terminal.one_line(f"{state}; {run.summary['images_per_second']:,.0f} images/s; see {folder}"))

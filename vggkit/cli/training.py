@@ -29,11 +29,15 @@ def train(config: RunConfig, results: Path, data: str | None, device: str | None
     from vggkit.runs.files import RunPaths
     from vggkit.training import runner
 
-    if common_settings(config.suite):
-        terminal.tell(f"suite {config.suite}: {SUITES[config.suite].purpose}")
+    if common := common_settings(config.suite):
+        usual = RunConfig.from_dict({"suite": config.suite, **common}).epochs
+        here = f"; here {config.epochs} epochs" * (config.epochs != usual)
+        terminal.tell(f"suite {config.suite}: {SUITES[config.suite].purpose}{here}")
+    folder = RunPaths.of(results, config).folder
+    before = exists("results", folder)
     with terminal.progress_bar(config) as progress:
         run = runner.train(config, results=results, data=data, device=device, progress=progress)
-    print_summary(run, RunPaths.of(results, config).folder)
+    print_summary(run, folder, before=before)
 
 
 @app.command()

@@ -130,7 +130,12 @@ def _kinds(found: Found, names: Iterable[str]) -> set[Hashable]:
 
 def _spread(found: Found, shorter: Found | None, kinds: set[Hashable]) -> Spread:
     """Of the test accuracy over seeds, of networks of these depths and rates, see `Outcome.spread`."""
-    return ACCURACY.spread([_learned(found), _learned(shorter)], kinds)[0]
+    return _spread_known(found, shorter, kinds)[0]
+
+
+def _spread_known(found: Found, shorter: Found | None, kinds: set[Hashable]) -> tuple[Spread, bool]:
+    """`_spread`, and whether it is that of `shorter`."""
+    return ACCURACY.spread([_learned(found), _learned(shorter)], kinds)
 
 
 def same_run(runs: Sequence[Run], others: Sequence[Run]) -> bool:
@@ -195,9 +200,10 @@ def intervals_told(found: Found, shorter: Found | None = None) -> str:
     pairs = [pair for pair, effect in compared(found, shorter).items() if effect.method != NONE]
     moved, unknown = [], []
     for depth, rate in sorted({depth_and_rate(run) for pair in pairs for name in pair for run in found[name]}):
-        spread, words = _spread(found, shorter, {(depth, rate)}), f"with {depth} layers at {exponent(rate)}"
+        spread, borrowed = _spread_known(found, shorter, {(depth, rate)})
+        words = f"with {depth} layers at {exponent(rate)}"
         if spread.freedom:
-            degrees = f"{spread.freedom} degree{'s' * (spread.freedom > 1)} of freedom"
+            degrees = f"{spread.freedom} degree{'s' * (spread.freedom > 1)} of freedom" + ", of shorter runs" * borrowed
             moved.append(f"{100 * spread.deviation:.2f} points {words} ({degrees})")
         else:
             unknown.append(words)

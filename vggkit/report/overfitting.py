@@ -39,8 +39,8 @@ TURNS = (
 TURN = Outcome(lowest_smoothed, kind=turned)  # where the loss hardly rises, any late epoch may be the lowest
 
 
-def regularised(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
-    """By name, in the order of `EVERY`: what stands against overfitting, and the runs, all of which learn."""
+def learned(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
+    """By name, in the order of `EVERY`: what stands against overfitting, and the runs, if all of these learn."""
     known: dict[str, tuple[str, Sequence[Run]]] = {}
     for settings in map(config, EVERY):
         runs = found.get(settings.name, ())
@@ -50,8 +50,15 @@ def regularised(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
 
 
 def moved(found: Found, measure: Outcome) -> dict[str, Effect]:
-    """By name: the mean of a regularised network's value minus that of the network as it is."""
-    group = {name: runs for name, (_, runs) in regularised(found).items()}
+    """By name: the mean of a regularised network's value minus that of the network as it is.
+
+    Where a loss does not turn, nothing is said of the epoch in which it does.
+    """
+    known = learned(found)
+    level = _level(known) if measure is TURN else ()
+    group = {name: runs for name, (_, runs) in known.items() if name not in level}
+    if BASE not in group:
+        return {}
     effects = measure.differences(group, [(name, BASE) for name in group if name != BASE])
     return {name: effect for (name, _), effect in effects.items()}
 
@@ -61,37 +68,48 @@ def told(found: Found) -> str:
 
     Empty without runs.
     """
-    known = regularised(found)
+    known = learned(found)
     if BASE not in known:
         return ""
-    runs = known[BASE][1]
-    epochs, above = (_mean(measure.value(run) for run in runs) for measure in (TURN, EXCESS))
-    if epochs is None or above is None:
-        return ""
-    text = [
-        f"Without a regulariser the smoothed validation loss is lowest in epoch {epochs:.0f} of "
-        f"{runs[0].config.epochs} and ends {100 * above:.0f} % above that ({count_seeds(runs)})."
-    ]
-    turns, rises = moved(found, TURN), moved(found, EXCESS)
-    level = _level(known)
-    text += _told_apart({name: effect for name, effect in turns.items() if name not in level}, known, " epochs", 1, 0, {
-        "above": "It turns later with {}.",
-        "below": "It turns earlier with {}.",
-        "untold": "Whether it turns earlier or later cannot be told with {}.",
+    runs, level, text = known[BASE][1], _level(known), []
+    if BASE not in level:
+        epochs, above = (
+            [value for run in runs if (value := measure.value(run)) is not None] for measure in (TURN, EXCESS)
+        )
+        text.append(
+            f"Without a regulariser ({count_seeds(runs)}) the smoothed validation loss is lowest in epoch "
+            f"{_of_seeds(epochs)} of {runs[0].config.epochs} and ends {_of_seeds([100 * one for one in above], ' %')} "
+            "above that."
+        )
+    text += _told_apart(moved(found, TURN), known, " epochs", 1, 0, {
+        "above": "The loss turns later with {}.",
+        "below": "The loss turns earlier with {}.",
+        "untold": "Whether the loss turns earlier or later cannot be told with {}.",
         "alone": "How far a seed moves the turn is unknown, and so no interval is told with {}.",
     })  # fmt: skip
-    if level and BASE not in level:
+    if level:
         listed = "; ".join(f"{known[name][0]} ({count_seeds(known[name][1])})" for name in level)
         text.append(
-            f"It has not turned by the end, which it leaves at most {100 * TURNED:g} % above its lowest, with {listed}."
+            f"The loss has not turned by the last epoch, where it is at most {100 * TURNED:g} % above its lowest, "
+            f"with {listed}."
         )
-    text += _told_apart(rises, known, " points", 100, 2, {"below": "The loss rises less with {}."})
+    if BASE not in level:
+        text += _told_apart(moved(found, EXCESS), known, " points", 100, 2, {
+            "above": "The loss rises further with {}.",
+            "below": "The loss rises less far with {}.",
+        })  # fmt: skip
     text += _told_apart(moved(found, ACCURACY), known, " points", 100, 2, {
         "above": "Test accuracy is higher with {}.",
         "below": "Test accuracy is lower with {}.",
         "untold": "Whether test accuracy is higher or lower cannot be told with {}.",
     })  # fmt: skip
     return " ".join(text)
+
+
+def _of_seeds(values: Sequence[float], unit: str = "") -> str:
+    """The mean of the seeds' values, and in brackets between which they lie."""
+    ends = f" ({min(values):.0f} to {max(values):.0f}{unit} by seed)" * (len(values) > 1)
+    return f"{sum(values) / len(values):.0f}{unit}{ends}"
 
 
 def _level(known: Mapping[str, tuple[str, Sequence[Run]]]) -> list[str]:
@@ -146,7 +164,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def figure(found: Found) -> Figure | None:
     """Loss of validation and of training by epoch, with each regulariser; None without runs."""
-    known = regularised(found)
+    known = learned(found)
     if not known:
         return None
     shown = [run for _, runs in known.values() for run in runs]
@@ -170,7 +188,7 @@ def figure(found: Found) -> Figure | None:
             direct_labels(ax, named)
         finding = told(found)
         caption = (
-            f"{finding} A line for each seed; dots: where the smoothed loss is lowest. "
+            f"{finding} A line for each seed, not smoothed; dots: the smoothed loss where it is lowest. "
             f"{'Brackets: 95 % intervals, simultaneous for each kind of difference. ' * ('[' in finding)}"
             f"Training loss with dropout and augmentation. {origin(shown)}"
         )
@@ -183,24 +201,25 @@ def figure(found: Found) -> Figure | None:
 
 def table_html(found: Found, title: str) -> Html:
     """What each regulariser does to the turn of the loss and to the accuracy."""
-    known = regularised(found)
+    known = learned(found)
     level = _level(known)
-    effects = [moved(found, measure) for measure in (TURN, ACCURACY)]
+    effects = [moved(found, measure) for measure in (TURN, EXCESS, ACCURACY)]
     rows = []
     for name, (words, runs) in known.items():
-        later, better = (effect.get(name) for effect in effects)
+        later, further, better = (effect.get(name) for effect in effects)
         rows.append({
             "network": words,
             "smoothed loss lowest in epoch": _lowest(runs),
             "turns later by (epochs)": "not turned" if name in level else later.shown(1, 0) if later else MISSING,
-            **_overfit(runs),
+            "loss at the end above the lowest (%)": _overfit(runs)["loss at the end above the lowest (%)"],
+            "rises further by": _broken(further),
+            "gap": number(gap(runs)),
             "test accuracy": outcome(runs),
-            # An interval may go on in the next line: the table has to fit the page.
-            "difference": str(better).replace("\N{NO-BREAK SPACE}", " ") if better else MISSING,
+            "difference": _broken(better),
         })  # fmt: skip
     if not rows:
         return Html("")
-    alone = any(effect.method == IMAGES for effect in effects[1].values())
+    alone = any(effect.method == IMAGES for effect in effects[-1].values())
     draws = "the draw of the test images alone" if alone else "the draws of the seed and of the test images"
     caption = (
         f"{_what(next(iter(known.values()))[1])}. Lowest: the epoch in which the smoothed validation loss of each seed "
@@ -212,6 +231,11 @@ def table_html(found: Found, title: str) -> Html:
     return html(pd.DataFrame(rows), title, caption, text=text)
 
 
+def _broken(effect: Effect | None) -> str:
+    """A difference in points whose interval may go on in the next line: the table has to fit the page."""
+    return str(effect).replace("\N{NO-BREAK SPACE}", " ") if effect else MISSING
+
+
 def _lowest(runs: Sequence[Run]) -> str:
     """The epoch in which the smoothed loss of each seed is lowest."""
     epochs = (TURN.value(run) for run in runs)
@@ -219,9 +243,16 @@ def _lowest(runs: Sequence[Run]) -> str:
 
 
 def missing(found: Found, asked: Sequence[Asked], what: str) -> str:
-    """Which of these have no run yet, as Markdown; empty where each has one. `what` says what runs are meant."""
-    names = [network(one) for one in map(config, asked) if not found.get(one.name)]
-    return f"Without a run {what} yet: {'; '.join(names)}." if names else ""
+    """Which of these have no run yet, or one that does not learn and so is not shown, as Markdown; empty if none.
+
+    `what` says what runs are meant.
+    """
+    wanted = [*map(config, asked)]
+    none = [network(one) for one in wanted if not found.get(one.name)]
+    left_out = [network(one) for one in wanted if found.get(one.name) and one.name not in learned(found)]
+    text = [f"Without a run {what} yet: {'; '.join(none)}."] * bool(none)
+    text += [f"Left out, since not every seed learns: {'; '.join(left_out)}."] * bool(left_out)
+    return " ".join(text)
 
 
 def commands(asked: Sequence[Asked], suite: str) -> Html:

@@ -106,7 +106,10 @@ def _stop(found: BySuite, measured: Untrained) -> list[str]:
     if not kept or not lost:
         return []
     some = sorted({depth for (depth, _), group in lost.items() if learning(group)})
-    text = [f"Of the runs whose gradient was kept {_share(kept)} learn, of the others {_share(lost)}"]
+    text = [
+        f"With Adam's usual epsilon, of the runs whose gradient was kept {_share(kept)} learn, "
+        f"of the others {_share(lost)}"
+    ]
     text[0] += f", all with {listed(some)} layers." if some else "."
     deaf = [
         f"VGG{depth:02d} in {precision} (a cosine of {cosines.loc[depth, precision]:.2g})"

@@ -190,14 +190,19 @@ def answer(found: BySuite, measured: Untrained, *, brief: bool = False) -> str:
             f"{100 * CLEARLY:g} points above guessing (p = {higher.chance:.2g})."
         )
     usual = [case for case in every if case.config.adam_epsilon <= ADAM_EPSILON]
-    if not brief and (strict := _beside(usual, *_ALIKE[GRADIENT])) and len(usual) < len(every):
+    strict = _beside(usual, *_ALIKE[GRADIENT])
+    if not brief and strict and len(usual) < len(every):
         (keep, of), (lose, others) = strict.keep, strict.lose
         text.append(
             "Without the runs whose epsilon is larger than Adam's, which changes the steps of every layer (a smaller "
             "one changes those of layers whose gradient is small), "
             f"{keep} of {of} learn with the gradient and {lose} of {others} without it (p = {strict.chance:.2g})."
         )
-    hangs = higher is not None and unlikely(tests[GRADIENT].chance) and not unlikely(higher.chance)
+    hangs = []
+    if GRADIENT in tests and unlikely(tests[GRADIENT].chance):
+        hangs += ["not by the higher of these lines"] * bool(higher and not unlikely(higher.chance))
+        if strict and len(usual) < len(every) and not unlikely(strict.chance):
+            hangs.append(f"not without the runs of a larger epsilon (p = {strict.chance:.2g})")
     return " ".join([*text, STOPPING * bool(tests), _verdict(tests, hangs)]).rstrip()
 
 
@@ -266,18 +271,18 @@ def _strata(
     return [((sum(kept), len(kept)), (sum(lost), len(lost))) for kept, lost in both if kept and lost]
 
 
-def _verdict(tests: Mapping[str, Beside], hangs: bool) -> str:
+def _verdict(tests: Mapping[str, Beside], hangs: Sequence[str]) -> str:
     """What of the two matters, in a sentence; empty where neither was tried.
 
-    `hangs` says that the answer for the gradient is another with a higher line of learning.
+    `hangs` says on what the answer for the gradient rests: otherwise it would be another.
     """
     if not tests:
         return ""
     told, unknown = [], []
     for part, test in tests.items():
         if unlikely(test.chance):
-            line = " by the first of these lines, not by the higher one" * (hangs and part == GRADIENT)
-            told.append(f"with the {part} {'more' if test.more else 'fewer'} learn than without it{line}")
+            rests = (f", but {', and '.join(hangs)}") * bool(hangs and part == GRADIENT)
+            told.append(f"with the {part} {'more' if test.more else 'fewer'} learn than without it{rests}")
         else:
             unknown.append(f"the {part}")
     if not told:

@@ -15,7 +15,7 @@ from vggkit.runs.records import Run
 
 Losses = Sequence[float] | NDArray[np.floating]  # (epochs,)
 
-SMOOTHED = 9  # epochs, for a curve that is drawn
+SMOOTHED = 9  # epochs, for a dot that is drawn
 WINDOWS = (5, 7, 9, 11, 13)  # epochs: what depends on one choice among them is not told
 TURNED = 0.01  # a loss that ends more than 1 % above its lowest has turned
 
