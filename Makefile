@@ -149,7 +149,8 @@ PACKAGES := tests/cli \
 test-lowest: $(LOWEST)/ready ## tests with the lowest versions allowed
 	$(PYTEST:$(BIN)/%=$(LOWEST)/bin/%) -m "not slow and not simulated" -k "not ($(SYSTEM))" $(PACKAGES)
 
-# torch is the other environment's, whose packages come after its own: to install it once more takes half a minute.
+# torch is the other environment's, whose packages come after its own: to install it once more takes half a minute. So
+# is setuptools, of which older versions of venv bring one that is too old.
 # The package last, since pip writes into its folder for both environments.
 $(LOWEST)/ready: $(LOWEST)/packages pyproject.toml $(VENV)/ready
 	$(LOWEST)/bin/$(INSTALL) --no-deps --no-build-isolation -e .
@@ -161,6 +162,7 @@ ifeq ($(TORCH),system)
 	$(PYTHON) -m venv --system-site-packages $(LOWEST)
 else
 	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip uninstall -q -y setuptools
 endif
 	$(LOWEST)/bin/$(INSTALL) --no-deps --require-hashes -r requirements-lowest.lock
 	@own=$$(echo $(LOWEST)/lib/python*/site-packages) && echo "$(CURDIR)/$(VENV)/$${own#$(LOWEST)/}" > $$own/torch.pth
