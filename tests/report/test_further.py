@@ -492,11 +492,9 @@ def test_answer_that_hangs_on_the_line_of_learning_says_so(measured: Untrained) 
     assert "of those that keep" in told and "of those that keep" not in brief and "machines" not in brief
     assert brief.endswith(told[told.index(" Seeds were added after") :]) and "it is 3 of 5 and 0 of 5" in brief
     larger = [*seeds(0.01), *seeds(*[0.01] * 4, adam_epsilon=1e-6), *seeds(*[0.2] * 5, adam_epsilon=1e-20)]
-    for brief in (
-        False,
-        True,
-    ):  # with all runs 5 of 5 and 0 of 5, with the usual epsilon and smaller ones 5 of 5 and 0 of 1
-        told = separated.answer(by_suite([], larger), measured, brief=brief)
+    # With all runs 5 of 5 and 0 of 5, with the usual epsilon and smaller ones 5 of 5 and 0 of 1.
+    for short in (False, True):
+        told = separated.answer(by_suite([], larger), measured, brief=short)
         assert told.endswith("learn than without it, but not without the runs of a larger epsilon (p = 0.17).")
     clear = separated.answer(by_suite([*seeds(*[0.01] * 5), *seeds(*[0.2] * 5, adam_epsilon=1e-20)]), measured)
     assert "where a run has to end" not in clear and "line" not in clear
