@@ -211,8 +211,7 @@ def table_html(found: Found, title: str) -> Html:
             "network": words,
             "smoothed loss lowest in epoch": _lowest(runs),
             "turns later by (epochs)": "not turned" if name in level else later.shown(1, 0) if later else MISSING,
-            "loss at the end above the lowest (%)": _overfit(runs)["loss at the end above the lowest (%)"],
-            "rises further by": _broken(further),
+            "rise (%)": f"{_rise(runs)} ({_broken(further)})" if further else _rise(runs),
             "gap": number(gap(runs)),
             "test accuracy": outcome(runs),
             "difference": _broken(better),
@@ -223,7 +222,8 @@ def table_html(found: Found, title: str) -> Html:
     draws = "the draw of the test images alone" if alone else "the draws of the seed and of the test images"
     caption = (
         f"{_what(next(iter(known.values()))[1])}. Lowest: the epoch in which the smoothed validation loss of each seed "
-        "is lowest, and by how much it ends above that. Not turned: with each seed the loss ends at most "
+        "is lowest. Rise: by how much it ends above that, in brackets the difference. Not turned: with each seed it "
+        "ends at most "
         f"{100 * TURNED:g} % above its lowest. Differences from the network without a regulariser, with simultaneous "
         f"95 % intervals for {draws}. {GAP}"
     )
@@ -277,8 +277,10 @@ def long_html(found: Found) -> Html:
 
 
 def _overfit(runs: Sequence[Run]) -> Mapping[str, str]:
+    return {"loss at the end above the lowest (%)": _rise(runs), "gap": number(gap(runs))}
+
+
+def _rise(runs: Sequence[Run]) -> str:
+    """By how much the smoothed loss ends above its lowest, in per cent, as the mean over the seeds."""
     excess = _mean(map(EXCESS.value, runs))
-    return {
-        "loss at the end above the lowest (%)": number(100 * excess) if excess is not None else MISSING,
-        "gap": number(gap(runs)),
-    }
+    return number(100 * excess) if excess is not None else MISSING
