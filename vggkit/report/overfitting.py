@@ -168,7 +168,7 @@ def figure(found: Found) -> Figure | None:
     if not known:
         return None
     shown = [run for _, runs in known.values() for run in runs]
-    with drawing(*[1.15 * PANEL] * 2) as axes:  # room for long names beside the lines
+    with drawing(*[1.1 * PANEL] * 2) as axes:  # room for long names beside the lines
         for ax, split in zip(axes, ("validation", "train"), strict=True):
             named = []
             for place, (words, runs) in enumerate(known.values()):
