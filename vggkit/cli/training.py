@@ -30,7 +30,7 @@ def train(config: RunConfig, results: Path, data: str | None, device: str | None
     from vggkit.training import runner
 
     if common := common_settings(config.suite):
-        usual = RunConfig.from_dict({"suite": config.suite, **common}).epochs
+        usual = common.get("epochs", RunConfig().epochs)
         here = f"; here {config.epochs} epochs" * (config.epochs != usual)
         terminal.tell(f"suite {config.suite}: {SUITES[config.suite].purpose}{here}")
     folder = RunPaths.of(results, config).folder

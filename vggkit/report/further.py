@@ -115,7 +115,7 @@ def compared(found: Found, shorter: Found | None = None) -> dict[tuple[str, str]
         if same_run(*(learned[name] for name in pair)):
             effects[pair] = Effect(0.0, 0.0, 0.0, NONE)
         else:
-            judged[pair] = Contrast(first, second), _spread(found, shorter, _kinds(found, pair))
+            judged[pair] = Contrast(first, second), _spread(found, shorter, _kinds(found, pair))[0]
     return effects | dict(zip(judged, intervals_by_spread([*judged.values()]), strict=True))
 
 
@@ -128,13 +128,8 @@ def _kinds(found: Found, names: Iterable[str]) -> set[Hashable]:
     return {ACCURACY.kind(run) for name in names for run in found[name]}
 
 
-def _spread(found: Found, shorter: Found | None, kinds: set[Hashable]) -> Spread:
+def _spread(found: Found, shorter: Found | None, kinds: set[Hashable]) -> tuple[Spread, bool]:
     """Of the test accuracy over seeds, of networks of these depths and rates, see `Outcome.spread`."""
-    return _spread_known(found, shorter, kinds)[0]
-
-
-def _spread_known(found: Found, shorter: Found | None, kinds: set[Hashable]) -> tuple[Spread, bool]:
-    """`_spread`, and whether it is that of `shorter`."""
     return ACCURACY.spread([_learned(found), _learned(shorter)], kinds)
 
 
@@ -200,7 +195,7 @@ def intervals_told(found: Found, shorter: Found | None = None) -> str:
     pairs = [pair for pair, effect in compared(found, shorter).items() if effect.method != NONE]
     moved, unknown = [], []
     for depth, rate in sorted({depth_and_rate(run) for pair in pairs for name in pair for run in found[name]}):
-        spread, borrowed = _spread_known(found, shorter, {(depth, rate)})
+        spread, borrowed = _spread(found, shorter, {(depth, rate)})
         words = f"with {depth} layers at {exponent(rate)}"
         if spread.freedom:
             degrees = f"{spread.freedom} degree{'s' * (spread.freedom > 1)} of freedom" + ", of shorter runs" * borrowed

@@ -270,14 +270,11 @@ def long_html(found: Found) -> Html:
                 "network": network(config(asked)),
                 "test accuracy": outcome(runs),
                 "lowest validation loss in epoch": turn(runs) if learning(runs) or not runs else MISSING,
-                **_overfit(runs if learning(runs) else ()),
+                "loss at the end above the lowest (%)": _rise(runs if learning(runs) else ()),
+                "gap": number(gap(runs if learning(runs) else ())),
             })  # fmt: skip
     caption = f"Runs of {RunConfig().epochs} epochs: {TURNS} {GAP}"
     return html(pd.DataFrame(rows), "Overfitting", caption, text=tuple(rows[0])[:3])
-
-
-def _overfit(runs: Sequence[Run]) -> Mapping[str, str]:
-    return {"loss at the end above the lowest (%)": _rise(runs), "gap": number(gap(runs))}
 
 
 def _rise(runs: Sequence[Run]) -> str:

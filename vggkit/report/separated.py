@@ -190,8 +190,8 @@ def answer(found: BySuite, measured: Untrained, *, brief: bool = False) -> str:
             f"{100 * CLEARLY:g} points above guessing (p = {higher.chance:.2g})."
         )
     usual = [case for case in every if case.config.adam_epsilon <= ADAM_EPSILON]
-    strict = _beside(usual, *_ALIKE[GRADIENT])
-    if not brief and strict and len(usual) < len(every):
+    strict = _beside(usual, *_ALIKE[GRADIENT]) if len(usual) < len(every) else None
+    if strict and not brief:
         (keep, of), (lose, others) = strict.keep, strict.lose
         text.append(
             "Without the runs whose epsilon is larger than Adam's, which changes the steps of every layer (a smaller "
@@ -201,7 +201,7 @@ def answer(found: BySuite, measured: Untrained, *, brief: bool = False) -> str:
     hangs = []
     if GRADIENT in tests and unlikely(tests[GRADIENT].chance):
         hangs += ["not by the higher of these lines"] * bool(higher and not unlikely(higher.chance))
-        if strict and len(usual) < len(every) and not unlikely(strict.chance):
+        if strict and not unlikely(strict.chance):
             hangs.append(f"not without the runs of a larger epsilon (p = {strict.chance:.2g})")
     return " ".join([*text, STOPPING * bool(tests), _verdict(tests, hangs)]).rstrip()
 
