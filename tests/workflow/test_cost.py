@@ -49,16 +49,15 @@ def test_expected_size_of_a_checkpoint_is_that_of_one(tiny: RunConfig, tmp_path:
     assert cost.checkpoint_bytes(tiny) == pytest.approx(sizes[-1], rel=0.15)
 
 
-def test_expected_hours_are_those_of_the_committed_runs_within_a_factor_of_two(speeds: cost.Speeds) -> None:
-    runs = [run for run in find_runs(ROOT / "results") if not GPUS.search(run.summary["device"])]
+def test_expected_hours_are_those_of_the_benchs_machine_within_a_factor_of_two(speeds: cost.Speeds) -> None:
+    # What a run took on another processor, or in a precision that is emulated there, says nothing of this one.
+    machine = speeds.machine.split(",")[0]
+    runs = [run for run in find_runs(ROOT / "results") if run.summary["device"] == machine]
     assert len(runs) > 10
     ratios = {run.config: run.summary["wall_seconds"] / speeds.seconds(run.config) for run in runs}
     assert 0.7 < median(ratios.values()) < 1.4
-    # On a slower processor than that of the bench other work was done too, for which runs were even stopped.
-    slower = {run.config for run in runs if "2.50GHz" in run.summary["device"]}
-    assert len(slower) < len(runs) / 2  # so that they do not make the median
     for config, ratio in ratios.items():
-        assert 0.5 < ratio < (10 if config in slower else 2), config
+        assert 0.5 < ratio < 2, config
 
 
 def test_runs_of_a_gpu_which_they_share_do_not_change_what_is_expected(speeds: cost.Speeds, tmp_path: Path) -> None:
