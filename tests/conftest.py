@@ -41,8 +41,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> RunConfig:
-    """A run of a second: 200 synthetic images, 8 layers."""
-    return RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=2, batch_size=50, epochs=3)
+    """A run of a second: 100 synthetic images, 8 layers."""
+    return RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=1, batch_size=25, epochs=3)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +98,7 @@ def whole_synthetic_set(make_synthetic_images: Callable[[], object], monkeypatch
 
 @pytest.fixture(scope="module")
 def synthetic() -> Splits:
-    return data.load(RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=2, batch_size=50))
+    return data.load(RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=1, batch_size=25))
 
 
 @pytest.fixture

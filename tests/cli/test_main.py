@@ -19,7 +19,7 @@ import torch
 import typer
 from rich.console import Console
 
-from tests.shared import ROOT, Call, refused
+from tests.shared import ROOT, Call, refused, stop_in
 from vggkit.bench import measure
 from vggkit.cli import doctor, terminal
 from vggkit.cli.options import app
@@ -33,7 +33,7 @@ from vggkit.study import CONFIGURATIONS
 from vggkit.training import compute, runner
 from vggkit.training.runner import train
 
-TINY = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "2", "--batch-size", "50", "--epochs", "2"]
+TINY = ["vgg08", "--dataset", "synthetic", "--train-images-per-class", "1", "--batch-size", "25", "--epochs", "2"]
 
 
 def test_command_trains_evaluates_and_lists(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,8 +464,8 @@ def test_emulated_precision_warns_in_one_line_before_training(
     assert "; see " in out and "finished before" not in out
     _, again, error = call("train", *fast)
     assert error == "" and "finished before, so that nothing was trained now; " in again
-    with pytest.warns(compute.PrecisionWarning, match="0.07 times"):
-        train(replace(tiny, precision="bfloat16", seed=1, epochs=1), results=tmp_path)
+    with pytest.warns(compute.PrecisionWarning, match="0.07 times"), pytest.raises(KeyboardInterrupt):
+        train(replace(tiny, precision="bfloat16", seed=1), results=tmp_path, progress=stop_in(1))
     train(replace(tiny, seed=2, epochs=1), results=tmp_path)  # float32: no warning, which would be an error here
 
 

@@ -29,7 +29,7 @@ TEXTS = (
     "-1", "0.1", "1.5", "1e-2", "1e2", "1E400", "nan", "inf", "-.inf", "9" * 40, "2024-01-01", "[1, 2]", "{a: 1}", "he",
     "constant", "synthetic", "bfloat16", "table1", "my-suite", "../elsewhere", "a b", "[red]x[/red]", "\u00e9", "vgg38",
 )  # fmt: skip
-TINY = {"dataset": "synthetic", "train_images_per_class": 2, "batch_size": 50, "epochs": 1}
+TINY = {"dataset": "synthetic", "train_images_per_class": 1, "batch_size": 25, "epochs": 1}
 
 
 def test_nothing_to_say_is_shown_as_nothing() -> None:

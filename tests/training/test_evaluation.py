@@ -24,7 +24,7 @@ def test_evaluate_measures_each_split_on_its_own_images(
 ) -> None:
     final = store.read_run(RunPaths.of(trained, tiny).folder).summary["final"]
     monkeypatch.setattr(evaluation, "evaluate", lambda model, images, *rest: (float(len(images)), 0.5))
-    settings = {"dataset": "synthetic", "train-images-per-class": 2, "batch-size": 50, "epochs": 3, "results": trained}
+    settings = {"dataset": "synthetic", "train-images-per-class": 1, "batch-size": 25, "epochs": 3, "results": trained}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     monkeypatch.setenv("COLUMNS", "200")
     _, shown, _ = call("evaluate", "vgg08", *words)
@@ -37,7 +37,7 @@ def test_evaluate_measures_each_split_on_its_own_images(
 def test_evaluate_computes_in_the_settings_that_training_has(
     trained: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"dataset": "synthetic", "train-images-per-class": 2, "batch-size": 50, "epochs": 3, "results": trained}
+    settings = {"dataset": "synthetic", "train-images-per-class": 1, "batch-size": 25, "epochs": 3, "results": trained}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     found: list[str] = []
 

@@ -17,7 +17,7 @@ from vggkit.training.runner import train
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    config = RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=2, batch_size=50, epochs=2)
+    config = RunConfig.named("vgg08", dataset="synthetic", train_images_per_class=1, batch_size=25, epochs=2)
     return train(config, results=tmp_path_factory.mktemp("results"))
 
 

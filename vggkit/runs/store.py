@@ -142,10 +142,13 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def _table(content: bytes) -> "pd.DataFrame":
-    """The table in a parquet file, read by this thread alone: pyarrow's own can abort a process that ends meanwhile."""
-    import pandas as pd
+    """The table in a parquet file, read by this thread alone: pyarrow's own can abort a process that ends meanwhile.
 
-    return pd.read_parquet(BytesIO(content), use_threads=False)
+    By pyarrow itself, since `pandas.read_parquet` takes nearly twice as long for a table as small as these.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    return ParquetFile(BytesIO(content)).read(use_threads=False).to_pandas(use_threads=False)
 
 
 def _metrics(text: str) -> "pd.DataFrame":
