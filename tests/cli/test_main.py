@@ -268,6 +268,10 @@ def test_what_a_suite_sets_is_said_before_a_run_of_it_is_trained(
     for suite, said in (("placement", "with shortcuts around the reduction blocks too"), ("table1", ""), ("own", "")):
         told = call("train", "vgg38_rc", "--suite", suite, "--results", str(tmp_path))[2].splitlines()
         assert told[-1] == "vggkit: not trained here" and len(told) == 1 + bool(said) and said in told[0]
+    for suite, epochs, usual in (("placement", 3, False), ("placement", 100, True), ("short", 15, True)):
+        settings = ("--suite", suite, "--epochs", str(epochs), "--results", str(tmp_path))
+        told = call("train", "vgg38_rc", *settings)[2].splitlines()
+        assert told[0].endswith("; here 3 epochs") != usual and len(told) == 2
 
 
 # Encodings, files, pipes, terminals

@@ -140,6 +140,19 @@ def test_plan_of_a_suite_has_the_runs_that_a_sweep_of_it_trains(call: Call, tmp_
 
 
 @pytest.mark.parametrize(
+    ("arguments", "told"), [(["depth"], False), (["mine"], True), (["mine", "vgg08"], False), (["table1"], False)]
+)
+def test_plan_says_of_which_configurations_it_is_where_nobody_named_them(
+    call: Call, tmp_path: Path, arguments: list[str], told: bool
+) -> None:
+    output = " ".join(call("plan", *arguments, "--results", str(tmp_path))[1].split())
+    said = "The study knows no suite mine, so these are Table 1's configurations with the defaults, or what --set says."
+    assert (said in output) == told
+    assert ("vgg38_bn_rc_lr1e-2" in output) == (told or arguments == ["table1"])
+    assert (" 1 run: 0 finished" in output) == ("vgg08" in arguments)
+
+
+@pytest.mark.parametrize(
     ("suite", "told"),
     [
         ("vgg20_bn", "; it names a run, was that meant as NAME?"),

@@ -263,7 +263,8 @@ def told(whole: Cost, speeds: Speeds, here: str = "") -> str:
     if here and not speeds.machine.startswith(here):
         origin += f"; this machine is {here}: vggkit bench --json FILE measures it, --bench FILE takes it"
     return (
-        f"{whole.runs} runs: {counts}; about {whole.left:,.1f} of {whole.hours:,.1f} hours of one machine left, "
+        f"{whole.runs} run{'s' * (whole.runs != 1)}: {counts}; "
+        f"about {whole.left:,.1f} of {whole.hours:,.1f} hours of one machine left, "
         f"{whole.bytes / 1e6:,.0f} MB when finished, up to {whole.working / 1e6:,.0f} MB for each run under way. "
         f"Hours by the bench ({origin})."
     )

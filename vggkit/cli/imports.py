@@ -55,7 +55,7 @@ def import_summary(
     )
     for note in notes:
         print(terminal.one_line(note))
-    print(f"{len(run.rows)} epochs kept in {imported.file_of(results, suite, name)}")
+    print(f"{len(run.rows)} epoch{'s' * (len(run.rows) != 1)} kept in {imported.file_of(results, suite, name)}")
 
 
 @app.command("import-weights")

@@ -50,6 +50,9 @@ def plan(
     groups, note = runs(), ""
     if "precision" not in settings and (found := cost.precision_found(root, itertools.chain(*groups.values()))):
         groups, note = runs(precision=found), f"In {found}, as the finished runs of the suite are. "
+    if suite not in SUITES and not names:
+        these = "Table 1's configurations with the defaults, or what --set says"
+        note = f"The study knows no suite {suite}, so these are {these}. {note}"
     speeds = cost.Speeds.read(file, project / "results")
     rows = {name: cost.cost(configs, speeds, root) for name, configs in groups.items()}
     whole = functools.reduce(operator.add, rows.values())

@@ -61,8 +61,9 @@ def verify(
         terminal.tell(f"and {len(wrong) - SHOWN:,} more; is {root} a folder of results?")
     if wrong:
         raise Stop(f"{_count(len(wrong), 'fault')} in {root}", MISTAKE)
-    print(f"{found.files} files of {len(found.runs)} runs have their recorded checksums, {found.weights} are weights")
-    print(f"{len(found.others)} other artefacts are whole; Table 1 is derived anew: {verification.settled(found)}")
+    runs, others = _count(len(found.runs), "run"), _count(len(found.others), "other artefact")
+    print(f"{found.files} files of {runs} have their recorded checksums; {found.weights} of these are weights")
+    print(f"whole are {others} too; Table 1 is derived anew: {verification.settled(found)}")
     changes = verification.changes(before, found) if before else []
     for line in changes:
         terminal.tell(line)
