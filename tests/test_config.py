@@ -50,6 +50,7 @@ def test_a_suite_keeps_what_all_its_runs_share(suite: str) -> None:
         ("learning_rate", 1e-310, "a finite number above 0"),
         ("depth", 9, "8 and 14"),
         ("depth", 2, "nearest: 8"),
+        ("depth", 1208, "..., 1202); nearest: 1202"),
         ("batch_size", 0, "1 to 47500"),
         ("batch_size", 47_501, "1 to 47500"),
         ("epochs", 0, "an integer from 1 to 1000000"),

@@ -262,12 +262,16 @@ _TYPES = get_type_hints(RunConfig)
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(RunConfig) if f.default is not MISSING}
 
 
+DEEPEST = 1202
+"""Layers at most: as many as the deepest network of He et al. (2016, "Deep residual learning", section 4.2) has."""
+
+
 def check_depth(depth: int) -> None:
-    """Raise ConfigError, naming the nearest depths, unless depth = 8 + 6 x blocks per stage."""
-    if depth < 8 or (depth - 8) % 6:
+    """Raise ConfigError, naming the nearest depths, unless depth = 8 + 6 x blocks per stage, up to `DEEPEST`."""
+    if not 8 <= depth <= DEEPEST or (depth - 8) % 6:
         below = max(8, depth - (depth - 8) % 6)
-        nearest = "8" if depth < 8 else f"{below} and {below + 6}"
-        allowed = f"8 + 6 x blocks per stage (8, 14, 20, ..., 38, ...); nearest: {nearest}"
+        nearest = "8" if depth < 8 else str(DEEPEST) if depth > DEEPEST else f"{below} and {below + 6}"
+        allowed = f"8 + 6 x blocks per stage (8, 14, 20, ..., 38, ..., {DEEPEST}); nearest: {nearest}"
         raise ConfigError(f"depth: {depth} is not allowed; allowed: {allowed}")
 
 

@@ -1,5 +1,6 @@
 """The page on performance shows the measured numbers, and refuses what is no measurement."""
 
+import contextlib
 import copy
 import dataclasses
 import html
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.shared import ROOT, at, places
-from vggkit.bench import speeds
+from vggkit.bench import cost, speeds
 from vggkit.runs.files import ArtifactError
 from vggkit.runs.records import Run
 from vggkit.runs.store import find_runs
@@ -44,6 +45,13 @@ def test_any_wrong_value_is_one_line_or_does_not_reach_the_page(tmp_path: Path) 
                 page = speeds.bench_html(measured)
                 assert "<b>x" not in page and "<b>x" not in speeds.bench_method(measured).replace("\\<", "")
                 assert "nan" not in page
+                with contextlib.suppress(ArtifactError):  # what the plan needs besides
+                    cost.Speeds.read(file, tmp_path)
+        changed = copy.deepcopy(whole)
+        del at(changed, path[:-1])[path[-1]]
+        file.write_text(json.dumps(changed))
+        with contextlib.suppress(ArtifactError):
+            cost.Speeds.read(file, tmp_path)
     assert refused > 300
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tests.shared import part_of_summary
+from tests.shared import ROOT, part_of_summary
 from vggkit.config import RunConfig
-from vggkit.report import overfitting, turning
+from vggkit.report import claims, overfitting, turning
 from vggkit.report.tried import config
 from vggkit.report.verdicts import ACCURACY, EXCESS
 from vggkit.runs.records import Run
@@ -74,6 +74,24 @@ def test_what_moves_the_turn_is_told_apart_from_what_cannot_be_told() -> None:
     assert "cannot be told with weight decay 1e-4" in told
     assert "The loss rises less far with dropout 0.5" in told and "rises less far with weight" not in told
     assert "The loss turns earlier with dropout 0.5" in overfitting.told(studied((80, 82), (80, 83), (30, 32)))
+
+
+def test_a_loss_that_leaves_the_panel_is_named_unless_it_is_one_of_the_first() -> None:
+    found = studied((30, 32), (), ())
+    for run, epoch in zip(found[config(OVERFITTED[0]).name], (3, 16), strict=True):
+        run.metrics.loc[epoch - 1, "validation_loss"] = 8.2
+    figure = overfitting.figure(found)
+    assert figure is not None
+    told = "After epoch 5 a validation loss lies above the panel, at its highest with no regulariser, seed 1: 8.2 in "
+    assert f"{told}epoch 16." in figure.caption
+    untouched = overfitting.figure(studied((30, 32), (), ()))
+    assert untouched is not None and "above the panel" not in untouched.caption
+
+
+def test_page_says_from_which_rise_on_a_loss_has_turned() -> None:
+    page = " ".join((ROOT / "book/further.md").read_text(encoding="utf-8").split())
+    assert (turning.TURNED, claims.OVERFIT) == (0.01, 0.05)
+    assert "ends more than a hundredth above its lowest" in page and "asks for five hundredths" in page
 
 
 def test_losses_that_never_rise_turn_alike_which_tells_nothing_of_those_that_do() -> None:

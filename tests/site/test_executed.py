@@ -159,10 +159,16 @@ def test_build_tells_of_pages_that_show_other_runs(tmp_path: Path, monkeypatch: 
     assert said == []
     shutil.copytree(tmp_path / RUN, results / "table1/vgg08/seed-1")
     book._tell_of_stale_pages(app, None)
-    assert "comparison show" in said.pop() and said == []
+    assert "holds: runs/comparison; execute them: make notebooks" in said.pop() and said == []
     (tmp_path / RUN / "summary.json").write_text("trained anew")
     book._tell_of_stale_pages(app, None)
-    assert "comparison, vgg08 show" in said.pop() and said == []
+    assert "holds: runs/comparison, runs/vgg08; execute" in said.pop() and said == []
+
+
+@pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "book/runs").glob("*.ipynb")))
+def test_the_projects_own_run_pages_show_the_runs_that_it_has(page: str) -> None:
+    metadata = json.loads((ROOT / f"book/runs/{page}.ipynb").read_text(encoding="utf-8"))["metadata"]
+    assert metadata[book.METADATA]["runs"] == book.shown_runs(ROOT / "results", page), "execute it: make notebooks"
 
 
 @pytest.mark.parametrize("change", ["nothing", "deleted", "older", "failed"])

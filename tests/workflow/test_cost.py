@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -54,6 +55,9 @@ def test_expected_hours_are_those_of_the_benchs_machine_within_a_factor_of_two(s
     machine = speeds.machine.split(",")[0]
     runs = [run for run in find_runs(ROOT / "results") if run.summary["device"] == machine]
     assert len(runs) > 10
+    # By the bench alone, of some seconds on an idle machine, before what finished runs say of it is taken in.
+    idle = replace(speeds, ratios=())
+    assert 0.7 < median(run.summary["wall_seconds"] / idle.seconds(run.config) for run in runs) < 3
     ratios = {run.config: run.summary["wall_seconds"] / speeds.seconds(run.config) for run in runs}
     assert 0.7 < median(ratios.values()) < 1.4
     for config, ratio in ratios.items():
@@ -94,7 +98,7 @@ def test_runs_of_every_setting_are_compared_and_those_that_diverged_left_out(
 
     copied({"seed": 77, "residual": True, "skip_init": True}, {})
     assert cost.Speeds.read(BENCH, tmp_path).networks == speeds.networks
-    copied({"seed": 77, "learning_rate": 5.0, "min_learning_rate": 2.0}, {})
+    copied({"seed": 77, "learning_rate": 5.0, "minimum_learning_rate": 2.0}, {})
     assert cost.Speeds.read(BENCH, tmp_path).networks == speeds.networks
     copied({"seed": 77}, {"diverged": True})
     assert cost.Speeds.read(BENCH, tmp_path) == speeds
@@ -150,6 +154,10 @@ def test_plan_says_of_which_configurations_it_is_where_nobody_named_them(
     assert (said in output) == told
     assert ("vgg38_bn_rc_lr1e-2" in output) == (told or arguments == ["table1"])
     assert (" 1 run: 0 finished" in output) == ("vgg08" in arguments)
+    assert "Hours are those of batches of" not in output
+    given = ("--set", "batch_size=1", "--results", str(tmp_path))
+    output = " ".join(call("plan", *arguments, *given)[1].split())
+    assert "Hours are those of batches of 100, as the bench has; smaller ones take longer." in output
 
 
 @pytest.mark.parametrize(

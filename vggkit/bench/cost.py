@@ -50,12 +50,14 @@ class Speeds:
         networks: time of a deep network with (BN, RC) over that with both, in finished runs.
         ratios: time of each finished run on the bench's machine over what the bench gives for it: a bench of some
             seconds on an idle machine is faster than hours of training.
+        batch_size: images of a step of the bench; smaller batches take longer for an image.
     """
 
     machine: str
     points: Mapping[str, tuple[tuple[int, float], tuple[int, float]]]
     networks: Mapping[tuple[bool, bool], float]
     ratios: tuple[float, ...] = ()
+    batch_size: int = RunConfig().batch_size
 
     @property
     def slowdown(self) -> float:
@@ -84,7 +86,7 @@ class Speeds:
         if not points:
             raise ArtifactError(f"bench: {bench} lacks one of two networks; make one: vggkit bench --json FILE")
         finished = _finished(results)
-        idle = cls(measured["machine"], points, _networks(finished))
+        idle = cls(measured["machine"], points, _networks(finished), batch_size=measured["batch_size"])
         ratios = tuple(
             summary["wall_seconds"] / idle.seconds(config)
             for config, summary in finished

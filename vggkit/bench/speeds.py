@@ -50,7 +50,11 @@ def _check_bench(measured: dict[str, Any]) -> None:
     for row in measured["rows"]:
         check(row["model"] in CONFIGURATIONS, "a row's model is none of Table 1")
         check(isinstance(row["loop"], str), "a row's loop is no text")
-        check(row["way"]["precision"] in PRECISIONS, f"a row's precision is none of {', '.join(PRECISIONS)}")
+        way = row["way"]
+        check(way["precision"] in PRECISIONS, f"a row's precision is none of {', '.join(PRECISIONS)}")
+        check(isinstance(way["plain"], bool), "a row's way.plain is neither true nor false")
+        runs = way.get("runs", 1)
+        check(isinstance(runs, int) and runs > 0, "a row's way.runs is no number of runs")
         check(isinstance(row["rounds"], list) and row["rounds"], "a row's rounds is no list of numbers")
         numbers += [("rounds", rate) for rate in row["rounds"]]
         numbers += [(name, row[name]) for name in ("images_per_second", "ratio", "floor_share")]

@@ -31,7 +31,7 @@ def plan(
     results: Results = None,
     json: Json = False,
 ) -> None:
-    """Tell what a sweep would take before it is started: runs, hours on this machine by the bench, disk."""
+    """Tell what a sweep would take before it is started: runs, hours by the bench, disk."""
     settings = {"suite": suite} | field_values(set_ or [], {"seed": "--seeds", "suite": "the first argument"})
     check_suite(suite, results)
     numbers, root = seed_list(seeds), existing(results)
@@ -54,6 +54,8 @@ def plan(
         these = "Table 1's configurations with the defaults, or what --set says"
         note = f"The study knows no suite {suite}, so these are {these}. {note}"
     speeds = cost.Speeds.read(file, project / "results")
+    if any(config.batch_size != speeds.batch_size for config in itertools.chain(*groups.values())):
+        note += f"Hours are those of batches of {speeds.batch_size}, as the bench has; smaller ones take longer. "
     rows = {name: cost.cost(configs, speeds, root) for name, configs in groups.items()}
     whole = functools.reduce(operator.add, rows.values())
     if json:

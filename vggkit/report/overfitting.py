@@ -24,6 +24,7 @@ FEW, LONG = "few", "beside"
 EVERY = (*OVERFITTED, *(asked for asked in REGULARISED if asked not in OVERFITTED))
 """The network as it is, which overfits, and what may stand against that."""
 BASE = config(EVERY[0]).name
+FIRST = 5  # epochs in which every loss may jump
 SHALLOW = Asked("vgg08", {"batch_norm": True})
 """What is set beside the networks of Table 1."""
 GAP = (
@@ -183,20 +184,33 @@ def figure(found: Found) -> Figure | None:
             ax.set(xlabel="epoch", ylabel=f"cross-entropy, {'training' if split == 'train' else split}")
             low = min(float(run.metrics[f"{split}_loss"].min()) for run in shown)
             high = max(float(run.metrics[f"{split}_loss"].iloc[-1]) for run in shown)
-            # The first epochs, whose losses jump far above that of guessing and say little, may leave the panel.
+            # Losses that jump far above that of guessing say little, and may leave the panel; the caption names them.
             ax.set_ylim(max(0.0, low - 0.1), max(math.log(NUM_CLASSES) + 0.1, 1.03 * high))
             direct_labels(ax, named)
         finding = told(found)
         caption = (
             f"{finding} A line for each seed, not smoothed; dots: the smoothed loss where it is lowest. "
             f"{'Brackets: 95 % intervals, simultaneous for each kind of difference. ' * ('[' in finding)}"
-            f"Training loss with dropout and augmentation. {origin(shown)}"
+            f"Training loss with dropout and augmentation. {_beyond(known, axes[0].get_ylim()[1])}{origin(shown)}"
         )
         return finish(
             axes,
             caption.strip(),
             f"Line charts of loss by epoch, of {len(known)} network{'s' * (len(known) > 1)}. {finding}",
         )
+
+
+def _beyond(known: Mapping[str, tuple[str, Sequence[Run]]], top: float) -> str:
+    """Which runs have a validation loss above the panel after the first epochs, and the highest one of each."""
+    peaks = []
+    for words, runs in known.values():
+        for run in runs:
+            losses = finite(run.metrics.set_index("epoch")["validation_loss"]).loc[FIRST + 1 :]
+            if losses.max() > top:
+                seed = f", seed {run.config.seed}" * (len(runs) > 1)
+                peaks.append(f"{words}{seed}: {losses.max():.1f} in epoch {losses.idxmax()}")
+    told = f"After epoch {FIRST} a validation loss lies above the panel, at its highest"
+    return f"{told} with {'; '.join(peaks)}. " if peaks else ""
 
 
 def table_html(found: Found, title: str) -> Html:

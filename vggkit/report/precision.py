@@ -145,7 +145,7 @@ def html(states: Sequence[dict[str, Any]]) -> Html:
                 "orders": str(one.orders) + f" of {one.begun}" * (one.orders < one.begun),
                 "loss in float32": f"{one.loss:.3f}",
                 "bfloat16 − float32": _interval_text(one),
-                "smallest bias found": f"{one.detectable:.4f}" if math.isfinite(one.detectable) else "–",
+                "smallest that would be found": f"{one.detectable:.4f}" if math.isfinite(one.detectable) else "–",
                 "bias": verdict(one),
             }
             for one in differences(states)
@@ -160,7 +160,7 @@ def verdict(one: Difference) -> str:
 
 def _interval_text(one: Difference) -> str:
     half = f" ± {one.half:.4f}" if math.isfinite(one.half) else ""
-    return f"{one.mean:+.4f}{half}".replace("-", "−")
+    return f"{one.mean:+z.4f}{half}".replace("-", "−")
 
 
 def figure(states: Sequence[dict[str, Any]]) -> Figure:

@@ -106,8 +106,6 @@ def _tell_of_stale_pages(app: Sphinx, exception: Exception | None) -> None:
     for page in sorted(Path(app.srcdir).glob("runs/*.ipynb")):
         shown = json.loads(page.read_text(encoding="utf-8"))["metadata"].get(METADATA, {}).get("runs")
         if shown is not None and shown != shown_runs(results, page.stem):
-            stale.append(page.stem)
+            stale.append(f"runs/{page.stem}")
     if stale and exception is None:
-        logger.info(
-            bold(f"runs/: {', '.join(stale)} show other runs than {results} holds; execute them: make notebooks")
-        )
+        logger.info(bold(f"pages of other runs than {results} holds: {', '.join(stale)}; execute them: make notebooks"))
