@@ -137,11 +137,10 @@ def test_networks_that_guess_are_left_out_and_without_runs_nothing_is_said() -> 
     assert overfitting.figure({}) is None and overfitting.told({}) == "" == overfitting.table_html({}, "Few")
     assert overfitting.answer({}) == ""
     assert overfitting.missing(studied((30,), (33,), (80,)), OVERFITTED, "on few images") == (
-        "Without a run on few images yet: VGG38 BN+RC at 1e-2, dropout 0.1; VGG38 BN+RC at 1e-2, weight decay 1e-4 "
-        "(AdamW)."
+        "Without a run on few images yet: dropout 0.1; weight decay 1e-4 (AdamW)."
     )
     left = overfitting.missing(listed(made(30, 4.0, test=0.01)), OVERFITTED[:1], "")
-    assert left == "Left out, since not every seed learns: VGG38 BN+RC at 1e-2."
+    assert left == "Left out, since not every seed learns: no regulariser."
     assert (
         overfitting.missing({config(asked, "few").name: [made(30, 4.0)] for asked in OVERFITTED}, OVERFITTED, "") == ""
     )

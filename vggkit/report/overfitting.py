@@ -46,8 +46,13 @@ def learned(found: Found) -> dict[str, tuple[str, Sequence[Run]]]:
     for settings in map(config, EVERY):
         runs = found.get(settings.name, ())
         if runs and all(map(learns, runs)):
-            known[settings.name] = network(settings).partition(", ")[2] or "no regulariser", runs
+            known[settings.name] = _regulariser(settings), runs
     return known
+
+
+def _regulariser(settings: RunConfig) -> str:
+    """In words, what the network has against overfitting: all that is told here is of one network."""
+    return network(settings).partition(", ")[2] or "no regulariser"
 
 
 def moved(found: Found, measure: Outcome) -> dict[str, Effect]:
@@ -262,8 +267,8 @@ def missing(found: Found, asked: Sequence[Asked], what: str) -> str:
     `what` says what runs are meant.
     """
     wanted = [*map(config, asked)]
-    none = [network(one) for one in wanted if not found.get(one.name)]
-    left_out = [network(one) for one in wanted if found.get(one.name) and one.name not in learned(found)]
+    none = [_regulariser(one) for one in wanted if not found.get(one.name)]
+    left_out = [_regulariser(one) for one in wanted if found.get(one.name) and one.name not in learned(found)]
     text = [f"Without a run {what} yet: {'; '.join(none)}."] * bool(none)
     text += [f"Left out, since not every seed learns: {'; '.join(left_out)}."] * bool(left_out)
     return " ".join(text)
