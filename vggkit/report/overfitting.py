@@ -189,7 +189,7 @@ def figure(found: Found) -> Figure | None:
             ax.set(xlabel="epoch", ylabel=f"cross-entropy, {'training' if split == 'train' else split}")
             low = min(float(run.metrics[f"{split}_loss"].min()) for run in shown)
             high = max(float(run.metrics[f"{split}_loss"].iloc[-1]) for run in shown)
-            # Losses that jump far above that of guessing say little, and may leave the panel; the caption names late ones.
+            # Losses that jump far above guessing say little, and may leave the panel; the caption names any late one.
             ax.set_ylim(max(0.0, low - 0.1), max(math.log(NUM_CLASSES) + 0.1, 1.03 * high))
             direct_labels(ax, named)
         finding = told(found)
